@@ -1,0 +1,217 @@
+"""What a data set is: up to three splits of images, a support, and a way to binarize them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_cli import noise
+from vae_cli.errors import ConfigError, DataError
+
+Support = Literal["binary", "levels256", "unit"]
+BINARIZE = ("none", "threshold", "static", "dynamic")
+
+# The held-out images and the binarized validation and test images are the same in every run, whatever its seed.
+FIXED_SEED = 20131220
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as they lie in memory, or in a file mapped into it.
+
+    Args:
+        values: (N, C, H, W), uint8 or float32. Values are 0 or 1 for support `binary`, bytes for `levels256`,
+            numbers in [0, 1] for `unit`.
+        labels: (N,) int64, or None.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, index: np.ndarray) -> Images:
+        return Images(self.values[index], None if self.labels is None else self.labels[index])
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data set holds before anything is held out or binarized; `validation` and `test` may be missing."""
+
+    train: Images
+    validation: Images | None
+    test: Images | None
+    support: Support
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split as the training and the evaluation see it.
+
+    Args:
+        images: (N, C, H, W), uint8 or float32.
+        labels: (N,) int64, or None.
+        scale: what an image's values are divided by to lie in [0, 1].
+        dynamic: every use draws binary pixels anew, with the values as probabilities.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    scale: float
+    dynamic: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> Split:
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, images=self.images.to(device), labels=labels)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a model must know of its data; also all that sampling needs once the data are gone.
+
+    Args:
+        name: the dataset option's name.
+        shape: (C, H, W).
+        support: `binary`, `levels256` or `unit`, after binarization.
+        classes: number of classes, 0 without labels.
+        size: number of training images.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    support: Support
+    classes: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """Three splits (no validation where nothing selects a model) and the facts about them."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+    facts: DataFacts
+
+
+class Dataset(ABC):
+    """A data set by name: `load` finds the images, `splits` holds some out and binarizes.
+
+    Args:
+        binarize: `none`; `threshold` (at one half); `static` (every pixel drawn once, with its value as the
+            probability of a one); or `dynamic` (training pixels drawn anew at every use, the others once).
+        validation: images to hold out of the training set for model selection. None uses the set's own
+            validation split, or a tenth of the training images; 0 trains on all and selects nothing.
+
+    Raises:
+        ConfigError: for an unknown `binarize` or an impossible `validation`.
+    """
+
+    name: str
+    test_fraction = 0.1
+
+    def __init__(self, binarize: str = "none", validation: int | None = None) -> None:
+        if binarize not in BINARIZE:
+            raise ConfigError(f"dataset.binarize={binarize} is none of {', '.join(BINARIZE)}")
+        self.binarize = binarize
+        self.validation = validation
+
+    @abstractmethod
+    def load(self) -> Source:
+        """Find, check and read the images."""
+
+    def splits(self) -> Data:
+        """The three splits, ready to use.
+
+        Raises:
+            DataError: if the images are missing or broken, or too few to be split.
+            ConfigError: if more images are to be held out than there are.
+        """
+        source = self._with_test(self.load())
+        train, validation = self._hold_out(source)
+        assert source.test is not None
+        dynamic = self.binarize == "dynamic"
+        binary = self.binarize != "none" or source.support == "binary"
+        labels = [split.labels for split in (train, validation, source.test) if split and split.labels is not None]
+        facts = DataFacts(
+            name=self.name,
+            shape=tuple(int(n) for n in train.values.shape[1:]),  # type: ignore[arg-type]
+            support="binary" if binary else source.support,
+            classes=int(max(values.max() for values in labels)) + 1 if labels else 0,
+            size=len(train),
+        )
+        return Data(
+            train=self._split(train, source.support, "train", dynamic),
+            validation=None if validation is None else self._split(validation, source.support, "validation"),
+            test=self._split(source.test, source.support, "test"),
+            facts=facts,
+        )
+
+    def _with_test(self, source: Source) -> Source:
+        if source.test is not None:
+            return source
+        count = max(1, round(len(source.train) * self.test_fraction))
+        if count >= len(source.train):
+            raise DataError(f"{self.name}: {len(source.train)} image(s) are too few to hold some out for the test")
+        train, test = _divide(source.train, count, "test")
+        return replace(source, train=train, test=test)
+
+    def _hold_out(self, source: Source) -> tuple[Images, Images | None]:
+        own, wanted = source.validation, self.validation
+        if own is not None:
+            return self._own_validation(source.train, own)
+        if wanted is None:
+            wanted = round(len(source.train) * 0.1)
+        if wanted >= len(source.train):
+            raise ConfigError(
+                f"dataset.validation={wanted} leaves nothing of {len(source.train)} training images; choose fewer"
+            )
+        if wanted == 0:
+            return source.train, None
+        return _divide(source.train, wanted, "validation")
+
+    def _own_validation(self, train: Images, own: Images) -> tuple[Images, Images | None]:
+        if self.validation == 0:
+            return _join(train, own), None
+        if self.validation not in (None, len(own)):
+            raise ConfigError(
+                f"dataset.validation={self.validation}: the data have a validation split of their own with "
+                f"{len(own)} images; leave it at null, or 0 to train on those too and select nothing"
+            )
+        return train, own
+
+    def _split(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
+        values = torch.from_numpy(np.ascontiguousarray(images.values))
+        labels = None if images.labels is None else torch.from_numpy(np.ascontiguousarray(images.labels))
+        scale = 255.0 if support == "levels256" else 1.0
+        if self.binarize == "none" or support == "binary":
+            return Split(values, labels, scale)
+        if dynamic:
+            return Split(values, labels, scale, dynamic=True)
+        if self.binarize == "threshold":
+            return Split((values >= scale / 2).to(torch.uint8), labels, 1.0)
+        generator = noise.generator(FIXED_SEED, "binarize", name)
+        return Split(noise.binarize(values, scale, generator), labels, 1.0)
+
+
+def _divide(images: Images, count: int, purpose: str) -> tuple[Images, Images]:
+    """All but `count` images, and `count` images drawn without regard to their order; each part keeps the order."""
+    generator = noise.generator(FIXED_SEED, "hold out", purpose)
+    order = torch.randperm(len(images), generator=generator).numpy()
+    return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))
+
+
+def _join(first: Images, second: Images) -> Images:
+    labels = None
+    if first.labels is not None and second.labels is not None:
+        labels = np.concatenate([first.labels, second.labels])
+    return Images(np.concatenate([first.values, second.values]), labels)
