@@ -28,9 +28,9 @@ def generator(seed: int, *place: Place, device: torch.device | str = "cpu") -> t
 
 
 def binarize(values: Tensor, scale: float, generator: torch.Generator) -> Tensor:
-    """Draw every pixel once: one with probability `values / scale`, as uint8 of the same shape."""
+    """Draw every pixel once: 1 with probability `values / scale`, else 0; float32 of the same shape."""
     drawn = torch.rand(values.shape, generator=generator, device=values.device)
-    return (drawn.mul_(scale) < values).to(torch.uint8)
+    return drawn.mul_(scale).lt_(values)
 
 
 def by_image(count: int, draws: int, dim: int, seed: int, *place: Place, start: int = 0) -> Tensor:
@@ -41,7 +41,8 @@ def by_image(count: int, draws: int, dim: int, seed: int, *place: Place, start: 
     """
     first, last = start // BLOCK, (start + count - 1) // BLOCK
     blocks = [
-        torch.randn(draws, BLOCK, dim, generator=generator(seed, *place, block)) for block in range(first, last + 1)
+        torch.randn(draws, BLOCK, dim, generator=generator(seed, *place, block))
+        for block in range(first, last + 1)
     ]
     offset = start - first * BLOCK
     return torch.cat(blocks, dim=1)[:, offset : offset + count]

@@ -1,0 +1,65 @@
+"""Networks build themselves for any image and treat every example alone."""
+
+import pytest
+import torch
+
+from vae_cli.errors import ConfigError
+from vae_cli.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, ResNetDecoder, ResNetEncoder
+from vae_cli.networks.layers import group_norm
+
+SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 40, 25), (3, 1, 5)]
+ENCODERS = [MLPEncoder, ConvEncoder, ResNetEncoder]
+DECODERS = [MLPDecoder, ConvDecoder, ResNetDecoder]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_encoders_take_any_shape(encoder, shape):
+    assert encoder(shape, 7)(torch.randn(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decoders_give_any_shape(decoder, shape):
+    assert decoder(5, shape)(torch.randn(2, 5)).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("network", [*ENCODERS, *DECODERS])
+def test_an_example_does_not_see_its_neighbours_and_every_weight_gets_a_gradient(network):
+    torch.manual_seed(0)
+    shape = (3, 9, 6)
+    encodes = network in ENCODERS
+    built = network(shape, 4) if encodes else network(4, shape)
+    x = torch.randn(3, *(shape if encodes else (4,)))
+    together, alone = built(x), built(x[:1])
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
+    together.square().sum().backward()
+    for name, p in built.named_parameters():
+        # What stands before a block's last, zeroed convolution has no gradient in the very first step.
+        if ".residual." not in name or name.endswith(("residual.5.weight", "residual.5.bias")):
+            assert p.grad is not None and p.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decoders_start_at_the_output_they_are_told(decoder):
+    output = torch.rand(2, 1, 1).expand(2, 6, 6).contiguous()
+    built = decoder(4, (2, 6, 6))
+    torch.nn.init.zeros_(built.output.weight)
+    built.start_at(output)
+    torch.testing.assert_close(built(torch.randn(3, 4)), output.expand(3, 2, 6, 6))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 12, 20, 32, 64, 100])
+def test_group_norm_has_groups_for_any_number_of_channels(channels):
+    assert group_norm(channels)(torch.randn(2, channels, 3, 3)).shape == (2, channels, 3, 3)
+
+
+def test_no_hidden_layers_make_a_linear_map():
+    encoder = MLPEncoder((1, 4, 4), 3, hidden=[])
+    a, b = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
+    torch.testing.assert_close(encoder(a + b), encoder(a) + encoder(b) - encoder.output.bias)
+
+
+def test_an_unknown_activation_is_refused_by_name():
+    with pytest.raises(ConfigError, match="activation=relo is none of relu"):
+        MLPEncoder((1, 4, 4), 3, activation="relo")

@@ -1,0 +1,298 @@
+"""From a plain config and facts about the data to objects; the only place that resolves a `_target_`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vae_cli.config import option
+from vae_cli.data import DataFacts, Dataset
+from vae_cli.distributions import Likelihood, Posterior, Prior
+from vae_cli.errors import ConfigError
+from vae_cli.model import VAE
+from vae_cli.objectives import Objective
+from vae_cli.schedules import Schedule
+
+Config = dict[str, Any]
+
+KINDS: dict[str, type] = {
+    "dataset": Dataset,
+    "encoder": nn.Module,
+    "decoder": nn.Module,
+    "posterior": Posterior,
+    "prior": Prior,
+    "likelihood": Likelihood,
+    "objective": Objective,
+    "optimizer": torch.optim.Optimizer,
+    "scheduler": Schedule,
+}
+
+# What the program itself knows, and passes to a class that asks for it by name.
+FACTS: dict[str, frozenset[str]] = {
+    "dataset": frozenset({"data_dir"}),
+    "encoder": frozenset({"shape", "out_features", "classes"}),
+    "decoder": frozenset({"latent_dim", "out_shape", "classes"}),
+    "posterior": frozenset({"latent_dim"}),
+    "prior": frozenset({"latent_dim", "shape", "classes", "size"}),
+    "likelihood": frozenset({"shape"}),
+    "objective": frozenset({"mc_samples", "steps_per_epoch", "size"}),
+    "optimizer": frozenset({"params"}),
+    "scheduler": frozenset({"steps_per_epoch", "total_steps"}),
+}
+
+LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
+SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "floats in [0, 1]"}
+
+
+def resolve(group: str, target: Any, trusted: Collection[str] | None = None) -> type:
+    """The class that `target` names for a group.
+
+    Args:
+        group: one of `KINDS`.
+        target: a dotted path such as `vae_cli.networks.MLPEncoder`.
+        trusted: None for a config typed at a shell, where any class may be named; for a config out of a file,
+            the packages besides this one that a person allowed.
+
+    Raises:
+        ConfigError: if there is no such class, it is of another kind, or the file may not name it.
+    """
+    cls = _locate(group, target, trusted)
+    if not (inspect.isclass(cls) and issubclass(cls, KINDS[group])):
+        raise ConfigError(f"{group}._target_={target} is no {KINDS[group].__name__} class")
+    if trusted is not None and not _may_build(cls, trusted):
+        raise ConfigError(
+            f"{group}: the file builds {cls.__module__}.{cls.__qualname__}, which is not of vae_cli; "
+            f"if you trust it, add allow={cls.__module__.partition('.')[0]}"
+        )
+    return cls
+
+
+def _may_build(cls: type, trusted: Collection[str]) -> bool:
+    if issubclass(cls, torch.optim.Optimizer) and cls.__module__.startswith("torch.optim."):
+        return True
+    return cls.__module__.partition(".")[0] in {"vae_cli", *trusted}
+
+
+def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
+    module, _, name = str(target).rpartition(".")
+    package = module.partition(".")[0]
+    if not module:
+        raise ConfigError(f"{group}._target_={target} names no class: give package.Class")
+    if (
+        trusted is not None
+        and package not in {"vae_cli", *trusted}
+        and not f"{module}.".startswith("torch.optim.")
+    ):
+        raise ConfigError(
+            f"{group}._target_={target} is not of vae_cli; if you trust it, add allow={package}"
+        )
+    if package != "vae_cli" and str(Path.cwd()) not in sys.path:
+        sys.path.append(
+            str(Path.cwd())
+        )  # a console script, unlike python -m, cannot see the user's my_package
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{group}._target_={target} cannot be imported: {error}") from error
+
+
+def construct(
+    group: str, options: Mapping[str, Any], facts: Mapping[str, Any], trusted: Collection[str] | None = None
+) -> Any:
+    """An object of a group's chosen class, from its options and the facts that it asks for.
+
+    Raises:
+        ConfigError: if the class refuses its arguments.
+    """
+    assert facts.keys() <= FACTS[group], f"undeclared facts for {group}"
+    cls = resolve(group, options["_target_"], trusted)
+    arguments = {key: value for key, value in options.items() if key != "_target_"}
+    accepted = _parameters(cls)
+    arguments |= {key: value for key, value in facts.items() if accepted is None or key in accepted}
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        prefix = "" if f"{group}." in str(error) else f"{group}."
+        raise ConfigError(f"{prefix}{error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{group}={cls.__name__} does not take these settings: {error}") from error
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:
+    """The constructor's arguments by name, or None where it takes any."""
+    parameters = dict(inspect.signature(cls).parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return parameters
+
+
+def settle(
+    config: Config, given: Collection[str], trusted: Collection[str] | None = None
+) -> tuple[Config, list[str]]:
+    """Hold every group's keys against the class that was chosen for it.
+
+    Args:
+        config: the plain config.
+        given: dotted keys that a person typed. Where they typed another `_target_`, keys that came from the
+            replaced option's file and that the new class does not take are dropped.
+        trusted: see `resolve`.
+
+    Returns:
+        The config without what was dropped, and the dropped keys.
+
+    Raises:
+        ConfigError: for a key the class does not take, or one that the program itself sets.
+    """
+    settled, dropped = dict(config), []
+    for group in KINDS:
+        node = config[group]
+        if node["_target_"] == "auto":
+            continue
+        accepted = _parameters(resolve(group, node["_target_"], trusted))
+        replaced = f"{group}._target_" in given
+        kept = {}
+        for key, value in node.items():
+            path = f"{group}.{key}"
+            if key in FACTS[group]:
+                raise ConfigError(f"{path} is set by the program and cannot be given")
+            if key == "_target_" or accepted is None or key in accepted:
+                kept[key] = value
+            elif replaced and path not in given:
+                dropped.append(path)
+            else:
+                raise ConfigError(_unknown(path, group, accepted))
+        settled[group] = kept
+    return settled, dropped
+
+
+def _unknown(path: str, group: str, accepted: Mapping[str, Any]) -> str:
+    known = [key for key in accepted if key not in FACTS[group]]
+    near = difflib.get_close_matches(path.partition(".")[2], known, n=1)
+    hint = f"did you mean {group}.{near[0]}?" if near else f"it takes {', '.join(known) or 'no keys'}"
+    return f"unknown key {path}: {hint}"
+
+
+def with_likelihood(config: Config, facts: DataFacts) -> Config:
+    """The config with `likelihood=auto` replaced by the choice for the data's support."""
+    if config["likelihood"]["_target_"] != "auto":
+        return config
+    return config | {"likelihood": option("likelihood", LIKELIHOODS[facts.support])}
+
+
+def dataset(config: Config) -> Dataset:
+    """The data set, not yet loaded."""
+    return construct("dataset", config["dataset"], {"data_dir": config["data_dir"]})
+
+
+def model(config: Config, facts: DataFacts, trusted: Collection[str] | None = None) -> VAE:
+    """The model a config describes for data with these facts, on the CPU, with weights drawn from torch's stream.
+
+    Raises:
+        ConfigError: if the parts do not fit each other or the data.
+    """
+    latent_dim = config["latent_dim"]
+    shape, classes = facts.shape, facts.classes
+
+    def part(group: str, **more: Any) -> Any:
+        return construct(group, config[group], more, trusted)
+
+    likelihood: Likelihood = part("likelihood", shape=shape)
+    _check_support(likelihood, facts)
+    posterior: Posterior = part("posterior", latent_dim=latent_dim)
+    prior: Prior = part("prior", latent_dim=latent_dim, shape=shape, classes=classes, size=facts.size)
+    encoder: nn.Module = part("encoder", shape=shape, out_features=posterior.features, classes=classes)
+    decoder: nn.Module = part(
+        "decoder", latent_dim=latent_dim, out_shape=likelihood.output_shape, classes=classes
+    )
+    _check_output("encoder", encoder, shape, (posterior.features,))
+    _check_output("decoder", decoder, (latent_dim,), likelihood.output_shape)
+    precision = getattr(torch, config["precision"])
+    return VAE(encoder, decoder, posterior, prior, likelihood, precision)
+
+
+def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:
+    if facts.support in likelihood.supports:
+        return
+    name = type(likelihood).__name__.removesuffix("Likelihood")
+    wanted = " or ".join(SUPPORTS[support] for support in sorted(likelihood.supports))
+    fix = f"choose likelihood={LIKELIHOODS[facts.support]} (or auto)"
+    if likelihood.supports == {"binary"}:
+        fix = f"set dataset.binarize=dynamic, or {fix}"
+    elif facts.support == "binary":
+        fix = f"set dataset.binarize=none if the images themselves are gray, or {fix}"
+    raise ConfigError(
+        f"likelihood: {name} models {wanted}, but {facts.name} holds {SUPPORTS[facts.support]}: {fix}"
+    )
+
+
+@torch.no_grad()
+def _check_output(group: str, network: nn.Module, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    was_training = network.training
+    network.eval()
+    try:
+        found = tuple(network(torch.zeros(1, *shape)).shape[1:])
+    except Exception as error:
+        raise ConfigError(
+            f"{group}: {type(network).__name__} fails on an input of shape {shape}: {error}"
+        ) from error
+    network.train(was_training)
+    if found != wanted:
+        raise ConfigError(f"{group}: {type(network).__name__} gives shape {found} where {wanted} is needed")
+
+
+def objective(config: Config, model: VAE, facts: DataFacts, steps_per_epoch: int) -> Objective:
+    """The objective, which has accepted the model."""
+    known = {"mc_samples": config["mc_samples"], "steps_per_epoch": steps_per_epoch, "size": facts.size}
+    built: Objective = construct("objective", config["objective"], known)
+    built.check(model)
+    return built
+
+
+def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over all parameters, fused where torch has such a version for their device.
+
+    Raises:
+        ConfigError: if the class refuses its arguments, or wants to evaluate the loss several times a step.
+    """
+    options = config["optimizer"]
+    cls = resolve("optimizer", options["_target_"])
+    if issubclass(cls, torch.optim.LBFGS):
+        raise ConfigError("optimizer=LBFGS evaluates the loss several times a step; choose a stochastic one")
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    by_choice = {"fused", "foreach"} & options.keys()
+    device_type = parameters[0].device.type
+    if "fused" in (_parameters(cls) or {}) and not by_choice and device_type in ("cpu", "cuda"):
+        options = options | {"fused": True}
+    return construct("optimizer", options, {"params": parameters})
+
+
+def schedule(config: Config, steps_per_epoch: int) -> Schedule:
+    """The schedule of the learning rate over the whole training."""
+    facts = {"steps_per_epoch": steps_per_epoch, "total_steps": steps_per_epoch * config["epochs"]}
+    return construct("scheduler", config["scheduler"], facts)
+
+
+def device(name: str) -> torch.device:
+    """The device that `device=` names; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ConfigError: if it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    found = torch.device(name)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}: torch finds no CUDA GPU here; use device=auto or device=cpu")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: there are only {torch.cuda.device_count()} GPU(s), counted from 0")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps: torch finds no Apple GPU here; use device=auto or device=cpu")
+    return found

@@ -1,0 +1,103 @@
+"""The commands: one small function per console script. torch is imported by the jobs alone."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vae_cli import __version__, schema
+from vae_cli.errors import ConfigError, UserError
+
+INTERRUPTED = 130
+
+
+def train(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-train`: trains once or, under `-m`, once for every combination of a sweep; exits with the status."""
+    sys.exit(_answer("train", argv, _train))
+
+
+def sample(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-sample`: draws images from a checkpoint; exits with the status."""
+    sys.exit(_answer("sample", argv, _sample))
+
+
+def _train(argv: Sequence[str]) -> int:
+    from vae_cli import config
+
+    return config.launch(config.read_command_line(argv), _train_job, guard=partial(guard, "vae-train"))
+
+
+def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str]) -> int:
+    if config["resume"] is not None:
+        raise ConfigError("resume= comes with the next release")
+    from vae_cli.train import run
+
+    return run(config, directory, given)
+
+
+def _sample(argv: Sequence[str]) -> int:
+    from vae_cli import config
+
+    return config.call("sample", config.read_command_line(argv), _sample_job)
+
+
+def _sample_job(config: dict[str, Any]) -> None:
+    from vae_cli.sample import run
+
+    run(config)
+
+
+def guard(program: str, job: Callable[[], int]) -> int:
+    """The exit status of a job; what it raises is printed as one line, or whole if `VAE_TRACEBACK=1`."""
+    try:
+        return job()
+    except BrokenPipeError:
+        _silence_stdout()
+        return 1
+    except Exception as error:
+        if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
+            traceback.print_exc()
+        print(f"{program}: error: {_sentence(error)}", file=sys.stderr)
+        return 1
+
+
+def _answer(command: str, argv: Sequence[str] | None, run: Callable[[Sequence[str]], int]) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return guard(f"vae-{command}", partial(_page_or_run, command, words, run))
+    except KeyboardInterrupt:
+        print(f"vae-{command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _page_or_run(command: str, words: Sequence[str], run: Callable[[Sequence[str]], int]) -> int:
+    if "--version" in words:
+        print(f"vae_cli {__version__}")
+    elif "--help" in words or "-h" in words:
+        print(schema.help_text(command))
+    else:
+        status = run(words)
+        sys.stdout.flush()
+        return status
+    sys.stdout.flush()
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return " ".join(str(error).splitlines())
+    first = " ".join(str(error).splitlines()[:1])
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or first}"
+    if isinstance(error, OSError):
+        return first or type(error).__name__
+    return f"unexpected {type(error).__name__}: {first} (VAE_TRACEBACK=1 shows where)"
+
+
+def _silence_stdout() -> None:
+    """Lets the interpreter flush its output at exit though nobody reads it any more."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())

@@ -1,0 +1,46 @@
+"""What the shell hands over, made readable to Hydra: paths quoted, `sweep=` spelled out."""
+
+import re
+
+_PATHS = (
+    *("checkpoint", "resume", "dataset.path", "data_dir", "input", "output"),
+    *("sweep", "hydra.run.dir", "hydra.sweep.dir"),
+)
+_SETTING = re.compile(rf"(\+{{0,2}})({'|'.join(map(re.escape, _PATHS))})=(.*)", re.DOTALL)
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_SWEEP = re.compile(r"(choice|glob|interval|range|shuffle|sort|tag)\(.*\)", re.DOTALL)
+_PART = re.compile(rf"(?:{_QUOTED.pattern}(?=,|$)|[^,])+|(?<=,)(?=,|$)", re.DOTALL)
+_OPEN = re.compile(r"(\\*)\$\{(?![^{}]*\})")
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+def for_hydra(argument: str, multirun: bool) -> str:
+    """One argument of the command line as Hydra has to see it.
+
+    The values of the keys that hold paths are quoted, so that they arrive as the shell gave them. Under
+    `multirun` an unquoted comma still separates the values of a sweep, and `sweep=DIR` names its directory.
+    """
+    match = _SETTING.fullmatch(argument)
+    if not match:
+        return argument
+    prefix, key, value = match.groups()
+    if multirun and key == "sweep":
+        key = "hydra.sweep.dir"
+    swept = multirun and not key.startswith("hydra.")
+    if swept and _SWEEP.fullmatch(value):
+        return argument
+    parts = _PART.findall(value) if swept else [value]
+    return f"{prefix}{key}={','.join(map(_quote, parts))}"
+
+
+def escape(value: str, what: re.Pattern[str] = _INTERPOLATION) -> str:
+    """A text in which OmegaConf sees no interpolation and which it resolves to the one given."""
+    return what.sub(lambda match: match[1] * 2 + r"\${", value)
+
+
+def _quote(value: str) -> str:
+    """Single quotes around a value; a `${` that nothing closes is escaped, the others interpolate."""
+    if value in ("", "null") or _QUOTED.fullmatch(value):
+        return value
+    doubled = re.sub(r"(\\+)(?='|\Z)", lambda match: match[1] * 2, escape(value, _OPEN))
+    return "'" + doubled.replace("'", r"\'") + "'"

@@ -1,0 +1,398 @@
+"""From a command line to a plain, checked config, and from there through Hydra to the job.
+
+Whatever is wrong with a command line is a `ConfigError` of one line, raised before any directory is made.
+"""
+
+import os
+import re
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_cli import overrides
+from vae_cli.checks import check, check_keys, parse_interval, show, unknown
+from vae_cli.command_line import escape, for_hydra
+from vae_cli.errors import ConfigError
+from vae_cli.schema import conf_dir, options
+
+__all__ = [
+    "CommandLine",
+    "call",
+    "check",
+    "compose",
+    "conf_dir",
+    "launch",
+    "option",
+    "options",
+    "parse_interval",
+    "read_command_line",
+    "to_plain",
+    "to_yaml",
+]
+
+Job = Callable[[dict[str, Any], Path, frozenset[str]], int]
+Guard = Callable[[Callable[[], int]], int]
+
+_NOISE = re.compile(
+    r"\n\s*(See https?://|(Config )?[Ss]earch path:|full_key:|reference_type=|object_type=).*", re.DOTALL
+)
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Hydra's overrides, readable to it, and its flags."""
+
+    overrides: list[str]
+    flags: Namespace
+
+    @property
+    def multirun(self) -> bool:
+        return bool(self.flags.multirun)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A command on its way through Hydra."""
+
+    hydra: Hydra
+    command: str
+    line: CommandLine
+
+    @property
+    def name(self) -> str:
+        """The primary config's."""
+        return str(self.line.flags.config_name or self.command).removesuffix(".yaml")
+
+
+def read_command_line(argv: Sequence[str]) -> CommandLine:
+    """Separates flags, wherever they stand, from overrides, and quotes the paths among these.
+
+    Raises:
+        ConfigError: for an unknown, incomplete or contradictory flag.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse_flag  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args(_spell_out_info(argv))
+    flags.multirun |= "hydra.mode=MULTIRUN" in flags.overrides
+    _check_flags(flags)
+    return CommandLine([for_hydra(argument, flags.multirun) for argument in flags.overrides], flags)
+
+
+def compose(command: str, argv: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain, checked config of a command that runs once and keeps no Hydra directory.
+
+    Raises:
+        ConfigError: for anything wrong with the command line.
+    """
+    with _session(command, read_command_line(argv)) as session:
+        return to_plain(_checked(session))
+
+
+def call(command: str, line: CommandLine, job: Callable[[dict[str, Any]], None]) -> int:
+    """Hands the config of a command that runs once to its job, or answers `--cfg` and the like.
+
+    Raises:
+        ConfigError: for anything wrong with the command line.
+    """
+    if line.multirun:
+        raise ConfigError(f"-m: vae-{command} runs once; only vae-train sweeps")
+    with _session(command, line) as session:
+        if _completes(session):
+            return 0
+        config = to_plain(_checked(session))
+        if _shows(session):
+            return 0
+    if config.get("checkpoint", "") is None:
+        raise ConfigError("checkpoint=RUN_DIR_OR_FILE is missing")
+    job(config)
+    return 0
+
+
+def launch(line: CommandLine, job: Job, command: str = "train", guard: Guard = lambda run: run()) -> int:
+    """Runs a job through Hydra, once or for every combination of a sweep; the exit status, the worst of all.
+
+    The job gets its plain config, its directory and the keys that were typed. Nothing is made on disk before
+    the command line is known to be right. `guard` runs a job and turns what it raises into an exit status, so
+    that one failing job of a sweep leaves the others alone; both must be picklable.
+
+    Raises:
+        ConfigError: for anything wrong with the command line.
+    """
+    with _session(command, line) as session:
+        if _completes(session):
+            return 0
+        _checked(session)
+        if _shows(session):
+            return 0
+        return _start(session, partial(_task, job=job, guard=guard, command=command))
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """One option file of `conf/` as plain data.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if name not in options(group):
+        raise ConfigError(overrides.no_option(group, name, options(group)))
+    loaded = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
+    assert isinstance(loaded, DictConfig)
+    return to_plain(loaded)
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """A config without Hydra's own node, resolved into plain containers.
+
+    Raises:
+        ConfigError: naming the key whose interpolation leads nowhere.
+    """
+    try:
+        return {str(key): _plain(config[key]) for key in config if key != "hydra"}
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'config'}: {overrides.first_line(error)}") from error
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """A plain config as YAML that Hydra and OmegaConf read back as it is, a literal `${` included."""
+    return OmegaConf.to_yaml(OmegaConf.create(_escaped(config)))
+
+
+def _plain(value: Any) -> Any:
+    if not OmegaConf.is_config(value):
+        return value
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(inside) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [_escaped(inside) for inside in value]
+    return escape(value) if isinstance(value, str) else value
+
+
+# Flags
+
+
+def _spell_out_info(argv: Sequence[str]) -> list[str]:
+    """`--info` takes an optional value, which must not swallow the override behind it."""
+    behind = [*argv[1:], ""]
+    return [
+        "--info=all" if argument in ("--info", "-i") and following not in _INFO else argument
+        for argument, following in zip(argv, behind)
+    ]
+
+
+def _refuse_flag(message: str) -> NoReturn:
+    wrong = re.search(r"unrecognized arguments: (\S+)", message)
+    if not wrong:
+        raise ConfigError(f"{message.removeprefix('argument ')}; --help lists the flags")
+    known = [name for action in get_args_parser()._actions for name in action.option_strings]
+    near = get_close_matches(wrong[1], known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "--help lists the flags"
+    raise ConfigError(f"unknown flag {wrong[1]}: {hint}")
+
+
+def _check_flags(flags: Namespace) -> None:
+    actions = {
+        "--run": flags.run,
+        "-m": flags.multirun,
+        "--cfg": flags.cfg,
+        "--info": flags.info,
+        "--shell-completion": flags.shell_completion,
+    }
+    asked = [name for name, value in actions.items() if value]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(asked)} do not go together: keep one")
+    if flags.resolve and not flags.cfg:
+        raise ConfigError("--resolve goes with --cfg: add --cfg job")
+    if flags.experimental_rerun:
+        raise ConfigError("--experimental-rerun is not supported: use resume=RUN_DIR")
+
+
+def _completes(session: _Session) -> bool:
+    """Answers the flags whose arguments are not settings of the command."""
+    hydra, flags, texts = session.hydra, session.line.flags, session.line.overrides
+    if flags.shell_completion:
+        with _explaining(session, texts):
+            hydra.shell_completion(session.name, texts)
+    elif flags.hydra_help:
+        flags.overrides = [text for text in texts if text.lstrip("+~").startswith("hydra")]
+        with _explaining(session, texts):
+            hydra.hydra_help(None, get_args_parser(), flags)
+    return bool(flags.shell_completion or flags.hydra_help)
+
+
+def _shows(session: _Session) -> bool:
+    """Answers `--cfg` and `--info` through Hydra; False where neither was asked."""
+    hydra, flags, texts = session.hydra, session.line.flags, session.line.overrides
+    if flags.cfg:
+        _check_package(session)
+        with _explaining(session, texts):
+            hydra.show_cfg(session.name, texts, flags.cfg, flags.package, flags.resolve)
+    elif flags.info:
+        hydra.show_info(flags.info, session.name, texts)
+    return bool(flags.cfg or flags.info)
+
+
+def _check_package(session: _Session) -> None:
+    package = session.line.flags.package
+    if package in (None, "_global_"):
+        return
+    config = _compose(session, session.line.overrides)
+    if not overrides.has(config, package):
+        known = overrides.flat(config, package.startswith("hydra"))
+        raise ConfigError(f"--package {package}: {unknown(package, known)}")
+
+
+# Composing
+
+
+@contextmanager
+def _session(command: str, line: CommandLine) -> Iterator[_Session]:
+    """Hydra over the config folders of a command line; its global state is put back afterwards."""
+    before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    try:
+        yield _Session(Hydra.create_main_hydra2(command, _search_path(line.flags)), command, line)
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
+
+
+def _search_path(flags: Namespace) -> ConfigSearchPath:
+    main = _folder("--config-path", flags.config_path) or conf_dir()
+    extra = _folder("--config-dir", flags.config_dir)
+    search_path = create_config_search_path(str(main))
+    for provider, folder in (("vae_cli", conf_dir()), ("command-line", extra)):
+        if folder and folder != main:
+            search_path.prepend(provider, f"file://{folder}", SearchPathQuery(provider="schema"))
+    return search_path
+
+
+def _folder(flag: str, value: str | None) -> Path | None:
+    if value is None:
+        return None
+    path = Path(value).expanduser().absolute()
+    if not path.is_dir():
+        raise ConfigError(f"{flag} {value}: there is no such folder")
+    return path
+
+
+def _checked(session: _Session) -> DictConfig:
+    """The composed config with every value checked; of a sweep, every value that is not swept."""
+    hydra, command, line = session.hydra, session.command, session.line
+    parsed = overrides.parse(line.overrides)
+    for override in parsed:
+        overrides.check_sweep(override, line.multirun)
+        overrides.check_choice(override, hydra, command)
+    for job in overrides.sample_jobs(parsed, hydra) if line.multirun else []:
+        check_keys(overrides.outline(_compose(session, job)), command)
+    config = _compose(session, overrides.follow_swept_groups(parsed))
+    overrides.check_deleted(parsed, config, command)
+    check_keys(overrides.outline(config), command)
+    _stage(config, line.multirun)
+    check(to_plain(config), command)
+    return config
+
+
+def _compose(session: _Session, texts: list[str]) -> DictConfig:
+    mode = RunMode.MULTIRUN if session.line.multirun else RunMode.RUN
+    with _explaining(session, texts), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return session.hydra.compose_config(session.name, texts, mode)
+
+
+@contextmanager
+def _explaining(
+    session: _Session, texts: list[str], kinds: tuple[type[Exception], ...] = (Exception,)
+) -> Iterator[None]:
+    """Turns what Hydra and OmegaConf raise into one line about the argument at fault."""
+    try:
+        yield
+    except (ConfigError, OSError):
+        raise
+    except kinds as error:
+        culprit = overrides.culprit(texts, session.hydra, session.command, session.name)
+        raise ConfigError(culprit or _one_line(error, session)) from error
+
+
+def _one_line(error: Exception, session: _Session) -> str:
+    if str(error).startswith("Cannot find primary config"):
+        return f"--config-name {session.name}: there is no {session.name}.yaml in the config folders"
+    causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
+    texts = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
+    return "; ".join(filter(None, texts)) or type(error).__name__
+
+
+def _stage(config: DictConfig, multirun: bool) -> None:
+    """Gives `${hydra:...}` what a job would find there, and checks that the directory's name resolves."""
+    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    if multirun:
+        config.hydra.job.num, config.hydra.job.id = 0, "0"
+    HydraConfig.instance().set_config(config)
+    try:
+        directory = OmegaConf.select(config, key)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}: {overrides.first_line(error)}") from error
+    if not directory:
+        raise ConfigError(f"{key}={show(directory)}: {key} accepts a folder")
+    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = str(Path(directory).absolute())
+
+
+# Jobs
+
+
+def _start(session: _Session, task: Callable[[DictConfig], int]) -> int:
+    hydra, line = session.hydra, session.line
+    texts = overrides.follow_swept_groups(overrides.parse(line.overrides))
+    with _explaining(session, texts, (HydraException, OmegaConfBaseException)):
+        if line.multirun:
+            returned = hydra.multirun(session.name, task, [*texts, "hydra.mode=MULTIRUN"])
+        else:
+            returned = hydra.run(session.name, task, [*texts, "hydra.mode=RUN"])
+    return max(_statuses(returned), default=0)
+
+
+def _task(config: DictConfig, job: Job, guard: Guard, command: str) -> int:
+    """What Hydra runs: the job, with its config made plain. An interruption ends the whole sweep."""
+    status = guard(partial(_run, config, job, command))
+    if status > 128 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise SystemExit(status)
+    return status
+
+
+def _run(config: DictConfig, job: Job, command: str) -> int:
+    hydra = HydraConfig.get()
+    plain = to_plain(config)
+    check(plain, command)
+    return job(plain, Path(hydra.runtime.output_dir), overrides.given(list(hydra.overrides.task)))
+
+
+def _statuses(returned: Any) -> Iterator[int]:
+    """The exit statuses in what a sweeper returns: job returns, nested by batch."""
+    if isinstance(returned, JobReturn):
+        yield int(returned.return_value or 0)
+    elif isinstance(returned, (list, tuple)):
+        for each in returned:
+            yield from _statuses(each)

@@ -1,0 +1,15 @@
+"""What went wrong, in a few words on one line."""
+
+from __future__ import annotations
+
+LONGEST = 300
+
+
+def reason(error: BaseException | str) -> str:
+    """An error's message without line breaks and not overly long; its type where it has no message.
+
+    An operating system's error loses its number and path, which the caller names.
+    """
+    text = (getattr(error, "strerror", None) or str(error)) if isinstance(error, OSError) else str(error)
+    words = " ".join(str(text).split()) or type(error).__name__
+    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"

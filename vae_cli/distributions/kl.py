@@ -1,0 +1,34 @@
+"""Kullback–Leibler divergences between latent distributions, where a closed form exists."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence, register_kl
+
+from vae_cli.distributions.normals import DiagonalNormal, FullNormal
+
+
+def analytic_kl(q: Distribution, p: Distribution) -> Tensor | None:
+    """KL(q ‖ p) in nats, of their batch shape; None where no closed form is registered."""
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+
+
+@register_kl(DiagonalNormal, DiagonalNormal)
+def _diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
+    # Σ_d log(σ_p / σ_q) + (σ_q² + (μ_q − μ_p)²) / 2σ_p² − ½
+    log_ratio = q.log_scale - p.log_scale
+    distance = ((q.loc - p.loc) / p.scale).square()
+    return (0.5 * ((2 * log_ratio).exp() + distance - 1) - log_ratio).sum(-1)
+
+
+@register_kl(FullNormal, DiagonalNormal)
+def _full_diagonal(q: FullNormal, p: DiagonalNormal) -> Tensor:
+    # ½ [ tr(Σ_p⁻¹ L Lᵀ) + |(μ_q − μ_p) / σ_p|² − D ] + Σ_d log σ_p − log det L
+    trace = (q.scale_tril / p.scale.unsqueeze(-1)).square().sum((-2, -1))
+    distance = ((q.loc - p.loc) / p.scale).square().sum(-1)
+    log_det = p.log_scale.expand(torch.broadcast_shapes(p.log_scale.shape, q.loc.shape)).sum(-1) - q.log_det
+    return 0.5 * (trace + distance - q.event_shape[0]) + log_det

@@ -1,0 +1,123 @@
+"""Normal distributions of a latent vector that map given base noise, so that nothing in a model draws."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def standard_log_density(noise: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    """log N(ε; 0, I), in nats."""
+    return noise.square().sum(-1) * -0.5 - noise.shape[-1] * LOG_SQRT_2PI
+
+
+class DiagonalNormal(Distribution):
+    r"""N(μ, diag σ²) over vectors.
+
+        log p(z) = −½ Σ_d [ ((z_d − μ_d) / σ_d)² + 2 log σ_d + log 2π ]
+
+    Args:
+        loc: μ, (*batch, D).
+        log_scale: log σ, (*batch, D).
+    """
+
+    arg_constraints = {"loc": constraints.real_vector, "log_scale": constraints.real_vector}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, loc: Float[Tensor, "*batch d"], log_scale: Float[Tensor, "*batch d"]) -> None:
+        self.loc, self.log_scale = loc, log_scale
+        self.scale = log_scale.exp()
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.scale
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square()
+
+    def push(
+        self, noise: Float[Tensor, "*draws d"]
+    ) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
+        """z = μ + σ ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
+        z = torch.addcmul(self.loc, self.scale, noise)
+        return z, standard_log_density(noise) - self.log_scale.sum(-1)
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        noise = torch.randn(
+            self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device
+        )
+        return self.push(noise)[0]
+
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*draws"]:
+        """In nats, summed over the D dimensions."""
+        return standard_log_density((value - self.loc) / self.scale) - self.log_scale.sum(-1)
+
+    def entropy(self) -> Tensor:
+        return self.log_scale.sum(-1) + self.event_shape[0] * (0.5 + LOG_SQRT_2PI)
+
+
+class FullNormal(Distribution):
+    r"""N(μ, L Lᵀ) over vectors, with L lower triangular and its diagonal positive.
+
+        log p(z) = −½ |L⁻¹(z − μ)|² − Σ_d log L_dd − ½ D log 2π
+
+    Args:
+        loc: μ, (*batch, D).
+        scale_tril: L, (*batch, D, D).
+    """
+
+    arg_constraints = {"loc": constraints.real_vector, "scale_tril": constraints.lower_cholesky}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, loc: Float[Tensor, "*batch d"], scale_tril: Float[Tensor, "*batch d d"]) -> None:
+        self.loc, self.scale_tril = loc, scale_tril
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale_tril.square().sum(-1)
+
+    @property
+    def log_det(self) -> Tensor:
+        """log |det L|."""
+        return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def push(
+        self, noise: Float[Tensor, "*draws d"]
+    ) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
+        """z = μ + L ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
+        z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+        return z, standard_log_density(noise) - self.log_det
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        noise = torch.randn(
+            self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device
+        )
+        return self.push(noise)[0]
+
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*draws"]:
+        """In nats."""
+        centered = (value - self.loc).unsqueeze(-1)
+        whitened = torch.linalg.solve_triangular(self.scale_tril, centered, upper=False).squeeze(-1)
+        return standard_log_density(whitened) - self.log_det
+
+    def entropy(self) -> Tensor:
+        return self.log_det + self.event_shape[0] * (0.5 + LOG_SQRT_2PI)

@@ -1,0 +1,75 @@
+"""Grids of images as PNG files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+CELL = 56  # small images are enlarged by a whole factor to about this many pixels a side
+GAP = 2
+BACKGROUND = 255
+
+Pixels = UInt8[np.ndarray, "n h w c"]
+
+
+def to_bytes(images: Float[Tensor, "n c h w"]) -> Pixels:
+    """Values in [0, 1] as bytes, channels last; values outside are cut off."""
+    values = images.detach().float().clamp(0, 1).mul(255).round().byte()
+    return values.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def grid(images: Float[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
+    """The images row by row, in a square as nearly as possible or in so many columns."""
+    return _picture(_tile(_enlarge(to_bytes(images)), columns or math.ceil(math.sqrt(len(images)))))
+
+
+def pairs(above: Float[Tensor, "n c h w"], below: Float[Tensor, "n c h w"], columns: int = 8) -> Image.Image:
+    """Rows of images, under each its counterpart, with a wide gap between one pair of rows and the next."""
+    first, second = _enlarge(to_bytes(above)), _enlarge(to_bytes(below))
+    gap = np.full((len(first), GAP, *first.shape[2:]), BACKGROUND, np.uint8)
+    return _picture(_tile(np.concatenate([first, gap, second], axis=1), columns, row_gap=5 * GAP))
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    picture.save(temporary, format="PNG")
+    temporary.replace(path)
+
+
+def save_png(pixels: UInt8[np.ndarray, "h w c"], path: Path) -> None:
+    """Write one image as it is."""
+    save(_picture(pixels), path)
+
+
+def _picture(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _enlarge(pixels: Pixels) -> Pixels:
+    factor = max(1, round(CELL / max(pixels.shape[1:3])))
+    return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _tile(cells: Pixels, columns: int, row_gap: int = GAP) -> UInt8[np.ndarray, "h w c"]:
+    count, height, width, channels = cells.shape
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    shape = (rows * (height + row_gap) - row_gap + 2 * GAP, columns * (width + GAP) + GAP, channels)
+    canvas = np.full(shape, BACKGROUND, np.uint8)
+    for number, cell in enumerate(cells):
+        top = GAP + (number // columns) * (height + row_gap)
+        left = GAP + (number % columns) * (width + GAP)
+        canvas[top : top + height, left : left + width] = cell
+    return canvas
+
+
+def as_array(picture: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+    """A picture's bytes, channels last."""
+    return np.atleast_3d(np.asarray(picture))

@@ -1,0 +1,111 @@
+"""The variational autoencoder: q(z|x), p(z) and p(x|z) in one module that never draws and never averages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vae_cli.distributions import Likelihood, Posterior, Prior
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of B images after K draws of z each, in nats; nothing is averaged yet.
+
+    Args:
+        z: (K, B, D).
+        log_p_x_given_z: (K, B).
+        log_p_z: (K, B).
+        log_q_z_given_x: (K, B).
+        posterior: q(z|x), of batch shape (B,).
+        prior: p(z).
+        likelihood: p(x|z), of batch shape (K, B).
+    """
+
+    z: Float[Tensor, "k b d"]
+    log_p_x_given_z: Float[Tensor, "k b"]
+    log_p_z: Float[Tensor, "k b"]
+    log_q_z_given_x: Float[Tensor, "k b"]
+    posterior: Distribution
+    prior: Distribution
+    likelihood: Distribution
+
+
+class VAE(nn.Module):
+    """A variational autoencoder with one layer of latent variables.
+
+        log p(x) = ELBO(x) + KL(q(z|x) ‖ p(z|x)),   ELBO(x) = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z))
+
+    D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, 2014.
+
+    Args:
+        encoder: images (N, C, H, W) → features (N, posterior.features).
+        decoder: latent vectors (N, D) → (N, *likelihood.output_shape).
+        posterior: features → q(z|x).
+        prior: p(z).
+        likelihood: the decoder's output → p(x|z).
+        precision: the type in which encoder and decoder multiply; densities keep the weights' type.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        posterior: Posterior,
+        prior: Prior,
+        likelihood: Likelihood,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.posterior, self.prior, self.likelihood = posterior, prior, likelihood
+        self.precision = precision
+
+    @property
+    def noise_dim(self) -> int:
+        """How many base normals one draw of z from q(z|x) takes."""
+        return self.posterior.noise_dim
+
+    def infer(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
+        """q(z|x), of batch shape (B,)."""
+        return self.posterior(self._run(self.encoder, x))
+
+    def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
+        """p(x|z), of batch shape (*batch,)."""
+        output = self._run(self.decoder, z.flatten(0, -2))
+        return self.likelihood(output.unflatten(0, z.shape[:-1]))
+
+    def evidence(
+        self, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "k b e"], y: Tensor | None = None
+    ) -> Evidence:
+        """The terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I)."""
+        posterior = self.infer(x, y)
+        z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
+        prior = self.prior(self.infer, y)
+        likelihood = self.decode(z, y)
+        return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
+
+    def sample(
+        self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None
+    ) -> Distribution:
+        """p(x|z), of batch shape (N,), for z from the prior; `temperature` scales the base noise."""
+        z, _ = self.prior(self.infer, y).push(temperature * noise)
+        return self.decode(z, y)
+
+    def reconstruct(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
+        """p(x|z) at the mean of q(z|x), of batch shape (B,)."""
+        return self.decode(self.encode(x, y), y)
+
+    def encode(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Float[Tensor, "b d"]:
+        """The mean of q(z|x)."""
+        return self.infer(x, y).mean
+
+    def _run(self, network: nn.Module, value: Tensor) -> Tensor:
+        if self.precision is torch.float32:
+            return network(value)
+        with torch.autocast(value.device.type, dtype=self.precision):
+            return network(value).float()

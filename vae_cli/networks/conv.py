@@ -1,0 +1,74 @@
+"""Convolutional networks: one stride-2 block per entry of `channels`, for images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae_cli.networks.layers import Shape, activation_layer, group_norm, halved, set_bias_to
+
+
+class ConvEncoder(nn.Module):
+    """Image (N, C, H, W) → features (N, out_features): 3×3 convolutions that halve the image, then a linear layer.
+
+    Args:
+        shape: (C, H, W).
+        out_features: how many features to give.
+        channels: channels after each convolution.
+        activation: a name from `ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, shape: Shape, out_features: int, channels: Sequence[int] = (32, 64), activation: str = "silu"
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for before, after in zip([shape[0], *channels], channels):
+            conv = nn.Conv2d(before, after, 3, stride=2, padding=1)
+            blocks += [conv, group_norm(after), activation_layer(activation)]
+        height, width = halved(*shape[1:], times=len(channels))[-1]
+        self.blocks = nn.Sequential(*blocks)
+        self.output = nn.Linear(channels[-1] * height * width, out_features)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
+        return self.output(self.blocks(x).flatten(1))
+
+
+def doubling(before: int, after: int, small: tuple[int, int], large: tuple[int, int]) -> nn.ConvTranspose2d:
+    """A 3×3 transposed convolution from size `small` to `large`, twice as large or one less."""
+    extra = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
+    return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=extra)
+
+
+class ConvDecoder(nn.Module):
+    """Latent vector (N, D) → likelihood parameters (N, C', H, W): a linear layer to the smallest size, a transposed
+    convolution that doubles it per entry of `channels`, and a 3×3 convolution to the output.
+
+    Args:
+        latent_dim: D.
+        out_shape: (C', H, W).
+        channels: channels before each doubling.
+        activation: a name from `ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, latent_dim: int, out_shape: Shape, channels: Sequence[int] = (64, 32), activation: str = "silu"
+    ) -> None:
+        super().__init__()
+        sizes = halved(*out_shape[1:], times=len(channels))[::-1]
+        self.start = (channels[0], *sizes[0])
+        self.input = nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1])
+        blocks: list[nn.Module] = [group_norm(channels[0]), activation_layer(activation)]
+        for before, after, small, large in zip(channels, [*channels[1:], channels[-1]], sizes, sizes[1:]):
+            blocks += [doubling(before, after, small, large), group_norm(after), activation_layer(activation)]
+        self.blocks = nn.Sequential(*blocks)
+        self.output = nn.Conv2d(channels[-1], out_shape[0], 3, padding=1)
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n cc h w"]:
+        return self.output(self.blocks(self.input(z).unflatten(-1, self.start)))
+
+    def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
+        """Set the output bias so that each channel starts at the mean of `output`."""
+        set_bias_to(self.output, output)

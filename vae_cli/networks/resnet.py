@@ -1,0 +1,98 @@
+"""Residual networks: two blocks per entry of `channels`, for images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae_cli.networks.conv import doubling
+from vae_cli.networks.layers import Shape, activation_layer, group_norm, halved, set_bias_to
+
+
+class ResidualBlock(nn.Module):
+    """x → x + f(x) at one size and number of channels, f = (norm, activation, 3×3 convolution) twice.
+
+    K. He et al., Identity Mappings in Deep Residual Networks, 2016.
+    """
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            group_norm(channels),
+            activation_layer(activation),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            group_norm(channels),
+            activation_layer(activation),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        # The block starts as the identity.
+        last = self.residual[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return torch.add(x, self.residual(x))
+
+
+class ResNetEncoder(nn.Module):
+    """Image (N, C, H, W) → features (N, out_features): per entry of `channels` a stride-2 convolution and two
+    residual blocks, then a linear layer.
+
+    Args:
+        shape: (C, H, W).
+        out_features: how many features to give.
+        channels: channels at each size.
+        activation: a name from `ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, shape: Shape, out_features: int, channels: Sequence[int] = (32, 64), activation: str = "silu"
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for before, after in zip([shape[0], *channels], channels):
+            blocks.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
+            blocks += [ResidualBlock(after, activation), ResidualBlock(after, activation)]
+        height, width = halved(*shape[1:], times=len(channels))[-1]
+        self.blocks = nn.Sequential(*blocks, group_norm(channels[-1]), activation_layer(activation))
+        self.output = nn.Linear(channels[-1] * height * width, out_features)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
+        return self.output(self.blocks(x).flatten(1))
+
+
+class ResNetDecoder(nn.Module):
+    """Latent vector (N, D) → likelihood parameters (N, C', H, W): a linear layer to the smallest size, then per
+    entry of `channels` two residual blocks and a doubling, and a 3×3 convolution to the output.
+
+    Args:
+        latent_dim: D.
+        out_shape: (C', H, W).
+        channels: channels at each size, smallest first.
+        activation: a name from `ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, latent_dim: int, out_shape: Shape, channels: Sequence[int] = (64, 32), activation: str = "silu"
+    ) -> None:
+        super().__init__()
+        sizes = halved(*out_shape[1:], times=len(channels))[::-1]
+        self.start = (channels[0], *sizes[0])
+        self.input = nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1])
+        blocks: list[nn.Module] = []
+        for before, after, small, large in zip(channels, [*channels[1:], channels[-1]], sizes, sizes[1:]):
+            blocks += [ResidualBlock(before, activation), ResidualBlock(before, activation)]
+            blocks.append(doubling(before, after, small, large))
+        self.blocks = nn.Sequential(*blocks, group_norm(channels[-1]), activation_layer(activation))
+        self.output = nn.Conv2d(channels[-1], out_shape[0], 3, padding=1)
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n cc h w"]:
+        return self.output(self.blocks(self.input(z).unflatten(-1, self.start)))
+
+    def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
+        """Set the output bias so that each channel starts at the mean of `output`."""
+        set_bias_to(self.output, output)

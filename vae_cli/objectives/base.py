@@ -1,0 +1,52 @@
+"""What the loop asks of an objective."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_cli.model import VAE
+
+Batch = tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What an objective makes of a batch of B images, in nats per image.
+
+    Args:
+        loss: a scalar to minimize.
+        bound: (B,), what selects the best model: L_K for importance-weighted objectives, else the ELBO.
+        elbo: (B,), the evidence lower bound, the mean over the draws, unweighted whatever shapes the loss.
+        terms: named (B,) tensors, `reconstruction` and `kl` among them.
+    """
+
+    loss: Float[Tensor, ""]
+    bound: Float[Tensor, "b"]
+    elbo: Float[Tensor, "b"]
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """Maps a model and a batch to a `Bound`.
+
+    Args:
+        mc_samples: K, the draws of z per image.
+    """
+
+    def __init__(self, mc_samples: int = 1) -> None:
+        self.mc_samples = mc_samples
+
+    def check(self, model: VAE) -> None:
+        """Refuse a model this objective is not defined for.
+
+        Raises:
+            ConfigError: naming both options and why they do not go together.
+        """
+
+    @abstractmethod
+    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
+        """The bound on a batch `(x, y)` with base noise for K draws, at a step of the training."""

@@ -1,0 +1,152 @@
+"""The files a run leaves, and what it says on the terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from vae_cli import figures
+
+log = logging.getLogger("vae_cli")
+
+
+class _Console(logging.Handler):
+    """Lines on standard output that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(record.getMessage(), file=sys.stdout)
+        sys.stdout.flush()
+
+
+class RunDirectory:
+    """One run's directory: log, metrics, pictures, curves and summary; checkpoints go where `checkpoint` says.
+
+    Pictures and curves that cannot be written are reported in the log and never end a training.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self._board: Any = None
+        self._board_works = True
+        self._handlers: list[logging.Handler] = []
+
+    def __enter__(self) -> RunDirectory:
+        to_file = logging.FileHandler(self.path / "train.log", encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        to_console = _Console(logging.INFO)
+        self._handlers = [to_file, to_console]
+        log.setLevel(logging.DEBUG)
+        log.propagate = False
+        for handler in self._handlers:
+            log.addHandler(handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._try(self._board.close, "TensorBoard")
+        for handler in self._handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+    def checkpoint(self, name: str) -> Path:
+        return self.path / "checkpoints" / f"{name}.pt"
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a small text file as a whole."""
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.path / name)
+
+    def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Append a line to metrics.jsonl and a point to each of TensorBoard's curves."""
+        record = {"epoch": epoch, "step": step, "split": split, **_jsonable(values)}
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        self._on_board(lambda board: [board.add_scalar(f"{split}/{k}", v, step) for k, v in values.items()])
+
+    def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None:
+        """Write a picture as `name`.png and show it in TensorBoard under the name of its folder."""
+
+        def write() -> None:
+            picture = draw()
+            figures.save(picture, self.path / f"{name}.png")
+            pixels = figures.as_array(picture)
+            self._on_board(lambda board: board.add_image(name.split("/")[0], pixels, step, dataformats="HWC"))
+
+        self._try(write, f"{name}.png")
+
+    def summary(self, status: str, **values: Any) -> None:
+        """Write summary.json."""
+        self.write("summary.json", json.dumps({"status": status, **_jsonable(values)}, indent=2) + "\n")
+
+    def _on_board(self, act: Callable[[Any], object]) -> None:
+        if self._board_works:
+            self._try(lambda: act(self._open_board()), "TensorBoard")
+
+    def _open_board(self) -> Any:
+        if self._board is None:
+            self._board_works = False  # until it has opened
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.path / "tensorboard"))
+            self._board_works = True
+        return self._board
+
+    def _try(self, act: Callable[[], object], what: str) -> None:
+        try:
+            act()
+        except Exception as error:
+            log.warning("%s could not be written, the training goes on: %s", what, error)
+            log.debug("traceback", exc_info=True)
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no numbers that are not finite: they become null."""
+    if isinstance(value, Mapping):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class Progress:
+    """A bar over the whole training on a terminal; nothing elsewhere, where a line per epoch is printed instead."""
+
+    FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed} gone, {remaining} to go{postfix}"
+
+    def __init__(self, total: int, done: int) -> None:
+        hidden = not sys.stderr.isatty() or bool(os.environ.get("CI"))
+        self._bar = tqdm(
+            total=total, initial=done, disable=hidden, bar_format=self.FORMAT, dynamic_ncols=True, leave=False
+        )
+        self._hidden, self._shown = hidden, time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether half a second has passed since numbers were last shown."""
+        return not self._hidden and time.monotonic() - self._shown > 0.5
+
+    def advance(self) -> None:
+        self._bar.update()
+
+    def show(self, title: str, numbers: str) -> None:
+        self._bar.set_description_str(title, refresh=False)
+        self._bar.set_postfix_str(numbers)
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

@@ -1,0 +1,223 @@
+"""The overrides of a command line: reading them, checking their choices, and naming the one at fault."""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from vae_cli import schema
+from vae_cli.checks import show, unknown
+from vae_cli.errors import ConfigError
+
+
+def parse(texts: list[str]) -> list[Override]:
+    """The overrides, read by Hydra's grammar.
+
+    Raises:
+        ConfigError: saying what is malformed about the first that cannot be read.
+    """
+    parser = OverridesParser.create()
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(parser.parse_override(text))
+        except Exception as error:
+            raise ConfigError(_malformed(text, error)) from error
+        if not parsed[-1].key_or_group:
+            raise ConfigError(f"{text}: there is no key before the =; write KEY=VALUE")
+    return parsed
+
+
+def _malformed(text: str, error: Exception) -> str:
+    key, equals, value = text.partition("=")
+    if not equals:
+        return f"{show(text)} is no setting: write KEY=VALUE"
+    if not re.fullmatch(r"[~+]{0,2}[\w$.@/-]+", key):
+        return f"{text}: cannot read the key {key!r}; write KEY=VALUE, without spaces around the ="
+    if not value.strip():
+        return f"{text!r}: the value is blank"
+    pairs = [f"{a}{b}" for a, b in ("[]", "{}", "()") if value.count(a) != value.count(b)]
+    if pairs or value.count("'") % 2 or value.count('"') % 2:
+        what = f"{pairs[0]} do" if pairs else "quotes do"
+        return f"{text}: {what} not match; close them, or quote the value twice: \"{key}='...'\""
+    why = first_line(error).removeprefix("HydraException while evaluating ")
+    return f"{text}: cannot read the value ({why}); if it is text, quote it twice: \"{key}='...'\""
+
+
+def check_sweep(override: Override, multirun: bool) -> None:
+    """Checks that several values are given only under `-m`, and only to keys of the command."""
+    if not override.is_sweep_override():
+        return
+    text, key = override.input_line, override.key_or_group
+    if not multirun:
+        raise ConfigError(f"{text}: several values make a sweep, add -m; a list is written {key}=[...]")
+    if override.is_hydra_override():
+        raise ConfigError(f"{text}: Hydra's own settings cannot be swept, give one value")
+
+
+def check_choice(override: Override, hydra: Hydra, command: str) -> None:
+    """Checks the options that an override chooses for a group of the command or of Hydra."""
+    group, choices = override.key_or_group, schema.groups(command)
+    if group not in choices and not group.startswith("hydra/"):
+        return
+    if override.is_delete() or isinstance(override.value(), dict):
+        return
+    if group in choices and (override.package or override.type != OverrideType.CHANGE):
+        raise ConfigError(f"{override.input_line}: {group} is there already; choose with {group}=OPTION")
+    known = hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+    if not known:
+        raise ConfigError(unknown(group, [f"hydra/{g}" for g in hydra.config_loader.list_groups("hydra")]))
+    for name in _values(override, hydra):
+        if not isinstance(name, str) or name not in known:
+            raise ConfigError(no_option(group, name, known))
+
+
+def no_option(group: str, name: Any, known: list[str]) -> str:
+    """The sentence about an option that a group does not have."""
+    near = get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{group}={show(name)}: {hint}{group} is one of {', '.join(known)}"
+
+
+def _values(override: Override, hydra: Hydra) -> list[Any]:
+    """The values of an override: all of a sweep, if they can be counted, else the first."""
+    value = override.value()
+    if not override.is_sweep_override():
+        return [value]
+    if isinstance(value, IntervalSweep):
+        return [value.start]
+    override.config_loader = hydra.config_loader
+    values = [Override._convert_value(each) for each in override.sweep_iterator()]
+    if not values:
+        raise ConfigError(f"{override.input_line}: this sweep has no values")
+    return values
+
+
+def _with(override: Override, value: Any) -> str:
+    return f"{override.get_key_element()}={Override._get_value_element_as_str(value)}"
+
+
+def sample_jobs(overrides: list[Override], hydra: Hydra) -> Iterator[list[str]]:
+    """Jobs of a sweep whose keys stand for all: the first, and one for every other option of a swept group."""
+    first = [
+        _with(o, _values(o, hydra)[0]) if o.is_sweep_override() else str(o.input_line) for o in overrides
+    ]
+    yield first
+    for place, override in enumerate(overrides):
+        if override.is_sweep_override() and override.key_or_group in schema.groups("train"):
+            for value in _values(override, hydra)[1:]:
+                yield [*first[:place], _with(override, value), *first[place + 1 :]]
+
+
+def follow_swept_groups(overrides: list[Override]) -> list[str]:
+    """The overrides of a sweep, those of keys inside a swept group made sweeps of one value.
+
+    Hydra composes a sweep once with every swept group at its default, which may lack the key.
+    """
+    swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+    return [_of_one(o) if o.key_or_group.partition(".")[0] in swept else str(o.input_line) for o in overrides]
+
+
+def _of_one(override: Override) -> str:
+    if override.is_sweep_override() or override.type != OverrideType.CHANGE:
+        return str(override.input_line)
+    return f"{override.key_or_group}=choice({override.get_value_element_as_str()})"
+
+
+def check_deleted(overrides: list[Override], config: DictConfig, command: str) -> None:
+    """Checks that no key or group which a command needs was deleted with `~`."""
+    for override in overrides:
+        key = override.key_or_group
+        if override.is_delete() and key in schema.needed(command) and key not in list(config.keys()):
+            raise ConfigError(f"{override.input_line}: vae-{command} needs {key}, it cannot be deleted")
+
+
+def culprit(texts: list[str], hydra: Hydra, command: str, primary: str) -> str | None:
+    """The sentence about the first override whose key fits none of the config that the choices make."""
+    overrides = parse(texts)
+    chosen = [o for o in overrides if o.key_or_group in schema.groups(command) and not o.is_delete()]
+    choices = [_with(o, _values(o, hydra)[0]) for o in chosen if not isinstance(o.value(), dict)]
+    try:
+        base = hydra.compose_config(primary, choices, RunMode.RUN)
+    except Exception:
+        return None
+    return next(filter(None, (_wrong_key(override, base, command) for override in overrides)), None)
+
+
+def _wrong_key(override: Override, base: DictConfig, command: str) -> str | None:
+    key, there = override.key_or_group, has(base, override.key_or_group)
+    if key.startswith("hydra/") or key in schema.groups(command):
+        return None
+    if override.is_add() and there:
+        return f"{override.input_line}: {key} is there already; drop the +"
+    if there or override.is_add() or override.is_force_add():
+        return None
+    known = flat(base, key.startswith("hydra")) + _inside(key.partition(".")[0], command)
+    return _elsewhere(key, base, command) or unknown(key, known)
+
+
+def _elsewhere(key: str, base: DictConfig, command: str) -> str | None:
+    """The sentence about a key that other options of the chosen one's group have."""
+    group, _, name = key.partition(".")
+    having = [o for o in schema.options(group) if name in [k.name for k in schema.keys(f"{group}/{o}")]]
+    if group not in schema.groups(command) or group not in base or not having:
+        return None
+    chosen = base.hydra.runtime.choices[group]
+    others = f" and {group}=".join(having)
+    verb = "has" if len(having) == 1 else "have"
+    return f"unknown key {key}: {group}={chosen} has no {name}; {group}={others} {verb} it"
+
+
+def _inside(group: str, command: str) -> list[str]:
+    """The keys of all options of a group."""
+    if group not in schema.groups(command):
+        return []
+    return [f"{group}.{key.name}" for o in schema.options(group) for key in schema.keys(f"{group}/{o}")]
+
+
+def has(config: DictConfig, key: str) -> bool:
+    """Whether a config has a dotted key, whatever its value."""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    if isinstance(node, ListConfig):
+        return last.isdigit() and int(last) < len(node)
+    return isinstance(node, DictConfig) and last in list(node.keys())
+
+
+def flat(config: DictConfig, of_hydra: bool = False) -> list[str]:
+    """Every dotted key of a config, or of Hydra's own part of it."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return list(_dotted({"hydra": plain["hydra"]} if of_hydra else outline(config)))
+
+
+def _dotted(config: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def outline(config: DictConfig) -> dict[str, Any]:
+    """The keys of a config, its values as they were written."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, without what follows on further lines."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def given(texts: list[str]) -> frozenset[str]:
+    """The dotted keys and groups that overrides set."""
+    parsed = OverridesParser.create().parse_overrides(texts)
+    return frozenset(override.key_or_group for override in parsed if not override.is_delete())

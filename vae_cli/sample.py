@@ -1,0 +1,152 @@
+"""New images from a trained model."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from tqdm import tqdm
+
+from vae_cli import build, checkpoint, figures, noise
+from vae_cli.data import DataFacts
+from vae_cli.errors import CheckpointError, ConfigError, UserError
+from vae_cli.model import VAE
+
+LARGEST_GRID = 10_000
+OUTPUTS = {"grid": "samples.png", "png": "samples", "npz": "samples.npz"}
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Write images that a checkpoint's model generates.
+
+    Args:
+        settings: the plain config of `vae-sample`.
+
+    Raises:
+        UserError: for a checkpoint that cannot be used, or an output that cannot be written.
+    """
+    kind, count = settings["format"], settings["n"]
+    output = _output(settings["output"], kind)
+    if kind == "grid" and count > LARGEST_GRID:
+        raise ConfigError(
+            f"n={count}: a grid holds at most {LARGEST_GRID:,} images; use format=png or format=npz"
+        )
+    path = checkpoint.find(settings["checkpoint"])
+    model, facts = load(path, settings["device"], settings["allow"])
+    images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"])
+    bar = tqdm(images, total=-(-count // noise.BLOCK), disable=None, unit_scale=noise.BLOCK, unit=" images")
+    try:
+        {"grid": _write_grid, "png": _write_pngs, "npz": _write_npz}[kind](bar, output, count, facts)
+    except OSError as error:
+        raise UserError(f"output={output} cannot be written: {error.strerror or error}") from error
+    print(f"{count:,} image(s) from {path} in {output}")
+
+
+def _output(given: str | None, kind: str) -> Path:
+    output = Path(given or OUTPUTS[kind]).expanduser()
+    suffix = Path(OUTPUTS[kind]).suffix
+    if suffix and output.suffix.lower() != suffix:
+        fix = next(
+            (name for name, path in OUTPUTS.items() if Path(path).suffix == output.suffix.lower()), "png"
+        )
+        raise ConfigError(
+            f"output={given} is no name for format={kind}: end it in {suffix}, or set format={fix}"
+        )
+    if kind == "png" and output.suffix.lower() in (".png", ".npz"):
+        raise ConfigError(
+            f"output={given}: format=png fills a folder; name one, or use format=grid or format=npz"
+        )
+    return output
+
+
+def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, DataFacts]:
+    """The model of a checkpoint, ready to be used, and the facts about its data.
+
+    Args:
+        path: the file.
+        device_name: as in `device=`.
+        allow: a package besides vae_cli that the file's config may build classes from.
+
+    Raises:
+        CheckpointError: if the file is damaged, or its parts do not fit together.
+        ConfigError: if its config names what it may not, or the device is missing.
+    """
+    device = build.device(device_name)
+    contents = checkpoint.load(path)
+    try:
+        facts = DataFacts(**contents["data"])
+        model = build.model(contents["config"], facts, () if allow is None else (allow,))
+        model.load_state_dict(checkpoint.weights(contents))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: its parts do not fit together: {str(error).partition(chr(10))[0]}"
+        ) from error
+    return model.to(device).eval(), facts
+
+
+def base_noise(block: int, count: int, dim: int, seed: int) -> Tensor:
+    """Noise (count, dim) of the first images of a block, whatever else is drawn with them."""
+    return noise.by_image(count, 1, dim, seed, "samples", start=block * noise.BLOCK)[0]
+
+
+@torch.no_grad()
+def draw(
+    model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bool = False
+) -> Iterator[Tensor]:
+    """Generated images in chunks (≤ BLOCK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
+
+    Image number i is the same for every `count` and chunk.
+    """
+    device = next(model.parameters()).device
+    for block, start in enumerate(range(0, count, noise.BLOCK)):
+        size = min(noise.BLOCK, count - start)
+        # All of a block is drawn, so that its first images do not depend on how many are wanted.
+        wanted = noise.BLOCK if draw_x else size
+        drawn = base_noise(block, wanted, model.prior.noise_dim, seed).to(device)
+        images = model.sample(drawn, temperature)
+        yield (_draw_x(images, seed, block)[:size] if draw_x else images.mean).cpu()
+
+
+def _draw_x(images: Distribution, seed: int, block: int) -> Tensor:
+    with torch.random.fork_rng():
+        torch.manual_seed(noise.key(seed, "pixels", block))
+        return images.sample()
+
+
+def _write_grid(images: Iterator[Tensor], output: Path, count: int, facts: DataFacts) -> None:
+    figures.save(figures.grid(torch.cat(list(images))), output)
+
+
+def _write_pngs(images: Iterator[Tensor], output: Path, count: int, facts: DataFacts) -> None:
+    digits, number = len(str(count - 1)), 0
+    for chunk in images:
+        for pixels in figures.to_bytes(chunk):
+            figures.save_png(pixels, output / f"{number:0{digits}d}.png")
+            number += 1
+
+
+def _write_npz(images: Iterator[Tensor], output: Path, count: int, facts: DataFacts) -> None:
+    """One float32 array `images` (N, C, H, W), a chunk at a time."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, *facts.shape)}
+    try:
+        with (
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+            archive.open("images.npy", "w", force_zip64=True) as member,
+        ):
+            np.lib.format.write_array_header_2_0(member, header)
+            for chunk in images:
+                member.write(chunk.numpy().astype("<f4").tobytes())
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""Schedules: pure functions of the step."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+
+def ramp(step: int, steps: float) -> float:
+    """From 0 at step 0 linearly to 1 at step `steps`, and 1 from there on."""
+    return min(1.0, step / steps) if steps > 0 else 1.0
+
+
+class Schedule(ABC):
+    """The factor on the learning rate at a step.
+
+    Args:
+        warmup_epochs: epochs over which the factor first grows linearly from 1/steps to 1.
+        steps_per_epoch: steps in an epoch.
+        total_steps: steps in the training.
+    """
+
+    def __init__(self, warmup_epochs: float = 0, steps_per_epoch: int = 1, total_steps: int = 1) -> None:
+        self.warmup_steps = warmup_epochs * steps_per_epoch
+        self.total_steps = total_steps
+
+    def __call__(self, step: int) -> float:
+        """The factor for the step after `step` steps were taken."""
+        warm = ramp(step + 1, self.warmup_steps)
+        decaying = max(1.0, self.total_steps - self.warmup_steps)
+        progress = (step - self.warmup_steps) / decaying
+        return warm * self.decay(min(1.0, max(0.0, progress)))
+
+    @abstractmethod
+    def decay(self, progress: float) -> float:
+        """The factor once `progress`, a fraction of the steps after the warm-up, is behind."""
+
+
+class Constant(Schedule):
+    """A constant rate."""
+
+    def decay(self, progress: float) -> float:
+        return 1.0
+
+
+class Cosine(Schedule):
+    """Half a cosine from 1 to `final`.
+
+    I. Loshchilov and F. Hutter, SGDR, 2017.
+    """
+
+    def __init__(
+        self, warmup_epochs: float = 0, final: float = 0.0, steps_per_epoch: int = 1, total_steps: int = 1
+    ) -> None:
+        super().__init__(warmup_epochs, steps_per_epoch, total_steps)
+        self.final = final
+
+    def decay(self, progress: float) -> float:
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Exponential(Schedule):
+    """`final` to the power of the progress: from 1 to `final`, which is above 0, on a straight line of logarithms."""
+
+    def __init__(
+        self, warmup_epochs: float = 0, final: float = 0.01, steps_per_epoch: int = 1, total_steps: int = 1
+    ) -> None:
+        super().__init__(warmup_epochs, steps_per_epoch, total_steps)
+        self.final = final
+
+    def decay(self, progress: float) -> float:
+        return self.final**progress
+
+
+class MultiStep(Schedule):
+    """Multiplied by `gamma` at each of the milestones, which are fractions of the training."""
+
+    def __init__(
+        self,
+        warmup_epochs: float = 0,
+        milestones: Sequence[float] = (0.5, 0.75),
+        gamma: float = 0.1,
+        steps_per_epoch: int = 1,
+        total_steps: int = 1,
+    ) -> None:
+        super().__init__(warmup_epochs, steps_per_epoch, total_steps)
+        self.milestones, self.gamma = milestones, gamma
+
+    def decay(self, progress: float) -> float:
+        return self.gamma ** sum(progress >= milestone for milestone in self.milestones)

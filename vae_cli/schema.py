@@ -1,0 +1,124 @@
+"""What the files of `conf/` say: commands, keys, groups and their options, and the help made from them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEY = re.compile(r"^(?P<name>[a-z]\w*): +(?P<default>\S.*?)(?: +# *(?P<comment>.*))?$", re.MULTILINE)
+_GROUP = re.compile(r"^  - (?:optional )?(?P<name>\w+): (?P<default>\w+)", re.MULTILINE)
+
+_DESCRIPTION = {
+    "train": "trains a variational autoencoder, measures it on held-out images and writes a run directory.",
+    "sample": "draws new images from a trained variational autoencoder.",
+}
+
+_EXAMPLES = {
+    "train": (
+        "vae-train dataset=mnist latent_dim=16",
+        "vae-train dataset=arrays dataset.path=images.npz encoder=conv decoder=conv hydra.run.dir=runs/mine",
+        "vae-train -m latent_dim=2,8,16 optimizer=adam,sgd sweep=runs/sizes",
+    ),
+    "sample": (
+        "vae-sample checkpoint=outputs/mnist/RUN n=64 seed=0",
+        "vae-sample checkpoint=best.pt format=png output=digits temperature=0.8",
+        "vae-sample checkpoint=best.pt n=100000 format=npz draw=true",
+    ),
+}
+
+_FLAGS = {
+    "-h, --help": "this page",
+    "--version": "the version",
+    "--cfg job": "print the settings instead of running; --resolve fills in interpolations",
+    "-m, --multirun": "a sweep: one run for every combination of comma-separated values",
+    "--config-dir DIR": "more option files of your own, e.g. DIR/experiment/mine.yaml",
+    "--config-name NAME": "another primary file than {command}",
+    "--info, --hydra-help": "what Hydra knows, and its own settings (hydra.*)",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a YAML file with its default, both as they are written, and the comment beside it."""
+
+    name: str
+    default: str
+    comment: str
+
+
+def conf_dir() -> Path:
+    """The folder of the YAML files: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if (installed / "train.yaml").is_file() else package.parent / "conf"
+
+
+def keys(file: str) -> list[Key]:
+    """The top-level keys of `conf/<file>.yaml`, a command's or an option's, without its `_target_`."""
+    found = _KEY.finditer(_text(file))
+    return [Key(m["name"], m["default"], m["comment"] or "") for m in found]
+
+
+def groups(command: str) -> dict[str, str]:
+    """The groups of a command's defaults list and the option that each starts with."""
+    return {m["name"]: m["default"] for m in _GROUP.finditer(_text(command))}
+
+
+def options(group: str) -> list[str]:
+    """The names of a group's option files."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def needed(command: str) -> list[str]:
+    """The top-level keys and groups that a command's config always has."""
+    return [key.name for key in keys(command)] + [g for g, name in groups(command).items() if name != "null"]
+
+
+def help_text(command: str) -> str:
+    """The help page of `vae-<command>`, made from the files of `conf/`."""
+    program = f"vae-{command}"
+    chosen = groups(command)
+    parts = [
+        f"{program} {_DESCRIPTION[command]}",
+        f"usage: {program} [FLAG ...]{' [GROUP=OPTION ...]' if chosen else ''} [KEY=VALUE ...]",
+        _section("examples", _EXAMPLES[command]),
+    ]
+    if chosen:
+        rows = [(f"{group}={name}", _others(group, name)) for group, name in chosen.items()]
+        parts.append(_section("groups, each with its default and the other options", _columns(rows)))
+    parts.append(_section("keys, each with its default", _columns(_rows("", keys(command)))))
+    inside = [row for group, name in chosen.items() for row in _option_rows(group, name)]
+    if inside:
+        parts.append(_section("keys inside the default options", _columns(inside)))
+    parts.append(_section("flags, anywhere on the line", _columns(_flags(command))))
+    return "\n\n".join(parts)
+
+
+def _text(file: str) -> str:
+    return (conf_dir() / f"{file}.yaml").read_text(encoding="utf-8")
+
+
+def _others(group: str, default: str) -> str:
+    return ", ".join(name for name in options(group) if name != default)
+
+
+def _option_rows(group: str, option: str) -> list[tuple[str, str]]:
+    return [] if option == "null" else _rows(f"{group}.", keys(f"{group}/{option}"))
+
+
+def _rows(prefix: str, found: list[Key]) -> list[tuple[str, str]]:
+    return [(f"{prefix}{key.name}={key.default}", key.comment) for key in found]
+
+
+def _flags(command: str) -> list[tuple[str, str]]:
+    sweeps = command == "train"
+    shown = {flag: text for flag, text in _FLAGS.items() if sweeps or flag != "-m, --multirun"}
+    return [(flag, text.format(command=command)) for flag, text in shown.items()]
+
+
+def _columns(rows: list[tuple[str, str]]) -> list[str]:
+    width = min(30, max(len(left) for left, _ in rows))
+    return [f"{left:<{width}}  {right}".rstrip() for left, right in rows]
+
+
+def _section(title: str, lines: list[str] | tuple[str, ...]) -> str:
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])

@@ -1,0 +1,53 @@
+"""Running sums of what an objective reports, kept on the device until somebody asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_cli.objectives import Bound
+
+
+class Totals:
+    """Sums over images of `elbo`, `bound`, `loss` and the terms of every batch that was added.
+
+    Adding costs no synchronization with the device; `means` does. Sums are float64 where the device has it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.names: list[str] = []
+        self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.sums = torch.zeros(0, device=device, dtype=self.dtype)
+        self.images = torch.zeros((), device=device, dtype=torch.int64)
+
+    def add(self, bound: Bound, finite: Tensor | None = None) -> None:
+        """Take a batch in, unless `finite`, a scalar on the device, is false."""
+        values = torch.stack([bound.elbo, bound.bound, *bound.terms.values()]).detach()
+        size = values.shape[1]
+        if not self.names:
+            self.names = ["elbo", "bound", *bound.terms, "loss"]
+            self.sums = self.sums.new_zeros(len(self.names))
+        sums = torch.cat([values.sum(1), (bound.loss.detach() * size).reshape(1)])
+        if finite is None:
+            self.sums += sums
+            self.images += size
+        else:
+            self.sums += torch.where(finite, sums, 0)
+            self.images += finite * size
+
+    def means(self) -> dict[str, float]:
+        """Means over the images taken in, by name; nothing if there were none."""
+        count = int(self.images)
+        if count == 0:
+            return {}
+        return dict(zip(self.names, (self.sums / count).tolist()))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "sums": self.sums.cpu(), "images": int(self.images)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.names = list(state["names"])
+        self.sums = state["sums"].to(self.sums)
+        self.images.fill_(state["images"])
