@@ -3,7 +3,6 @@
 Whatever is wrong with a command line is a `ConfigError` of one line, raised before any directory is made.
 """
 
-import os
 import re
 import warnings
 from argparse import Namespace
@@ -329,15 +328,16 @@ def _explaining(
     """Turns what Hydra and OmegaConf raise into one line about the argument at fault."""
     try:
         yield
-    except (ConfigError, OSError):
-        raise
     except kinds as error:
+        hydras = isinstance(error, HydraException)  # some of which are an OSError too
+        if isinstance(error, ConfigError) or (isinstance(error, OSError) and not hydras):
+            raise
         culprit = overrides.culprit(texts, session.hydra, session.command, session.name)
         raise ConfigError(culprit or _one_line(error, session)) from error
 
 
 def _one_line(error: Exception, session: _Session) -> str:
-    if str(error).startswith("Cannot find primary config"):
+    if "Cannot find primary config" in str(error):
         return f"--config-name {session.name}: there is no {session.name}.yaml in the config folders"
     causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
     texts = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
@@ -354,8 +354,8 @@ def _stage(config: DictConfig, multirun: bool) -> None:
         directory = OmegaConf.select(config, key)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}: {overrides.first_line(error)}") from error
-    if not directory:
-        raise ConfigError(f"{key}={show(directory)}: {key} accepts a folder")
+    if not directory or "${" in directory:
+        raise ConfigError(f"{key}={show(directory)}: {key} accepts a folder without ${{ in its name")
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(Path(directory).absolute())
 

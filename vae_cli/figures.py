@@ -52,12 +52,12 @@ def _picture(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _enlarge(pixels: Pixels) -> Pixels:
+def _enlarge(pixels: Pixels) -> UInt8[np.ndarray, "n hh ww c"]:
     factor = max(1, round(CELL / max(pixels.shape[1:3])))
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def _tile(cells: Pixels, columns: int, row_gap: int = GAP) -> UInt8[np.ndarray, "h w c"]:
+def _tile(cells: Pixels, columns: int, row_gap: int = GAP) -> UInt8[np.ndarray, "y x c"]:
     count, height, width, channels = cells.shape
     columns = min(columns, count)
     rows = math.ceil(count / columns)

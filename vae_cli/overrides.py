@@ -41,8 +41,6 @@ def _malformed(text: str, error: Exception) -> str:
         return f"{show(text)} is no setting: write KEY=VALUE"
     if not re.fullmatch(r"[~+]{0,2}[\w$.@/-]+", key):
         return f"{text}: cannot read the key {key!r}; write KEY=VALUE, without spaces around the ="
-    if not value.strip():
-        return f"{text!r}: the value is blank"
     pairs = [f"{a}{b}" for a, b in ("[]", "{}", "()") if value.count(a) != value.count(b)]
     if pairs or value.count("'") % 2 or value.count('"') % 2:
         what = f"{pairs[0]} do" if pairs else "quotes do"
