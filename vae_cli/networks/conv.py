@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_cli.networks.layers import Shape, activation_layer, group_norm, halved, set_bias_to
+from vae_cli.networks.layers import DoublingOutput, Shape, activation_layer, doubling, group_norm, halved
 
 
 class ConvEncoder(nn.Module):
@@ -36,15 +36,9 @@ class ConvEncoder(nn.Module):
         return self.output(self.blocks(x).flatten(1))
 
 
-def doubling(before: int, after: int, small: tuple[int, int], large: tuple[int, int]) -> nn.ConvTranspose2d:
-    """A 3×3 transposed convolution from size `small` to `large`, twice as large or one less."""
-    extra = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
-    return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=extra)
-
-
 class ConvDecoder(nn.Module):
-    """Latent vector (N, D) → likelihood parameters (N, C', H, W): a linear layer to the smallest size, a transposed
-    convolution that doubles it per entry of `channels`, and a 3×3 convolution to the output.
+    """Latent vector (N, D) → likelihood parameters (N, C', H, W): a linear layer to the smallest size and a stride-2
+    transposed block per entry of `channels`, the last of which gives the output.
 
     Args:
         latent_dim: D.
@@ -61,14 +55,14 @@ class ConvDecoder(nn.Module):
         self.start = (channels[0], *sizes[0])
         self.input = nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1])
         blocks: list[nn.Module] = [group_norm(channels[0]), activation_layer(activation)]
-        for before, after, small, large in zip(channels, [*channels[1:], channels[-1]], sizes, sizes[1:]):
+        for before, after, small, large in zip(channels, channels[1:], sizes, sizes[1:]):
             blocks += [doubling(before, after, small, large), group_norm(after), activation_layer(activation)]
         self.blocks = nn.Sequential(*blocks)
-        self.output = nn.Conv2d(channels[-1], out_shape[0], 3, padding=1)
+        self.output = DoublingOutput(channels[-1], out_shape)
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n cc h w"]:
         return self.output(self.blocks(self.input(z).unflatten(-1, self.start)))
 
     def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
         """Set the output bias so that each channel starts at the mean of `output`."""
-        set_bias_to(self.output, output)
+        self.output.start_at(output)

@@ -48,8 +48,34 @@ def halved(height: int, width: int, times: int) -> list[tuple[int, int]]:
     return sizes
 
 
-@torch.no_grad()
-def set_bias_to(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, output: Tensor) -> None:
-    """Let a last layer start at `output` (C, H, W): per value in a linear layer, per channel in a convolution."""
-    assert layer.bias is not None
-    layer.bias.copy_(output.flatten() if isinstance(layer, nn.Linear) else output.mean((1, 2)))
+def doubling(before: int, after: int, small: tuple[int, int], large: tuple[int, int]) -> nn.ConvTranspose2d:
+    """A 3×3 transposed convolution from size `small` to `large`, twice as large or one less."""
+    extra = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
+    return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=extra)
+
+
+class DoublingOutput(nn.Module):
+    """The last layer of a convolutional decoder: a 3×3 convolution at half the size gives the four pixels of each
+    2×2 square as channels, so that nothing is computed at full size.
+
+    W. Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN, 2016.
+
+    Args:
+        channels: channels at half the size.
+        out_shape: (C', H, W).
+    """
+
+    def __init__(self, channels: int, out_shape: Shape) -> None:
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        self.conv = nn.Conv2d(channels, 4 * out_shape[0], 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, height, width = self.out_shape
+        return nn.functional.pixel_shuffle(self.conv(x), 2)[..., :height, :width]
+
+    @torch.no_grad()
+    def start_at(self, output: Tensor) -> None:
+        """Let each channel start at the mean of `output` (C', H, W)."""
+        assert self.conv.bias is not None
+        self.conv.bias.copy_(output.mean((1, 2)).repeat_interleave(4))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_cli.networks.layers import Shape, activation_layer, set_bias_to
+from vae_cli.networks.layers import Shape, activation_layer
 
 
 def _layers(sizes: Sequence[int], activation: str) -> nn.Sequential:
@@ -62,6 +63,7 @@ class MLPDecoder(nn.Module):
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n cc h w"]:
         return self.output(self.layers(z)).unflatten(-1, self.out_shape)
 
+    @torch.no_grad()
     def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
         """Set the output bias so that the mean output starts at `output`."""
-        set_bias_to(self.output, output)
+        self.output.bias.copy_(output.flatten())

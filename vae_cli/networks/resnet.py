@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_cli.networks.conv import doubling
-from vae_cli.networks.layers import Shape, activation_layer, group_norm, halved, set_bias_to
+from vae_cli.networks.layers import DoublingOutput, Shape, activation_layer, doubling, group_norm, halved
 
 
 class ResidualBlock(nn.Module):
@@ -67,7 +66,7 @@ class ResNetEncoder(nn.Module):
 
 class ResNetDecoder(nn.Module):
     """Latent vector (N, D) → likelihood parameters (N, C', H, W): a linear layer to the smallest size, then per
-    entry of `channels` two residual blocks and a doubling, and a 3×3 convolution to the output.
+    entry of `channels` two residual blocks and a doubling, the last of which gives the output.
 
     Args:
         latent_dim: D.
@@ -84,15 +83,16 @@ class ResNetDecoder(nn.Module):
         self.start = (channels[0], *sizes[0])
         self.input = nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1])
         blocks: list[nn.Module] = []
-        for before, after, small, large in zip(channels, [*channels[1:], channels[-1]], sizes, sizes[1:]):
-            blocks += [ResidualBlock(before, activation), ResidualBlock(before, activation)]
-            blocks.append(doubling(before, after, small, large))
+        for level, width in enumerate(channels):
+            if level:
+                blocks.append(doubling(channels[level - 1], width, sizes[level - 1], sizes[level]))
+            blocks += [ResidualBlock(width, activation), ResidualBlock(width, activation)]
         self.blocks = nn.Sequential(*blocks, group_norm(channels[-1]), activation_layer(activation))
-        self.output = nn.Conv2d(channels[-1], out_shape[0], 3, padding=1)
+        self.output = DoublingOutput(channels[-1], out_shape)
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n cc h w"]:
         return self.output(self.blocks(self.input(z).unflatten(-1, self.start)))
 
     def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
         """Set the output bias so that each channel starts at the mean of `output`."""
-        set_bias_to(self.output, output)
+        self.output.start_at(output)
