@@ -9,7 +9,17 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         f"vae_cli.{name}"
-        for name in ("data", "distributions", "networks", "objectives", "model", "evaluate", "figures", "noise", "totals")
+        for name in (
+            "data",
+            "distributions",
+            "networks",
+            "objectives",
+            "model",
+            "evaluate",
+            "figures",
+            "noise",
+            "totals",
+        )
     ],
     "typechecker.checked",
 )

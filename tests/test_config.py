@@ -505,9 +505,7 @@ def test_a_wrong_preset_is_answered_in_one_line(tmp_path):
 
 
 def test_a_job_gets_its_config_directory_and_what_was_typed(notes, tmp_path):
-    status = launched(
-        "hydra.run.dir=out", "encoder=mlp", "+encoder.width=3", "latent_dim=4", "~optimizer.eps"
-    )
+    status = launched("hydra.run.dir=out", "encoder=mlp", "+encoder.width=3", "latent_dim=4", "~optimizer.eps")
     assert status == 0
     [(settings, directory, given)] = notes
     assert settings["latent_dim"] == 4
@@ -535,9 +533,7 @@ def test_a_key_inside_a_swept_group_follows_the_options(notes):
 
 
 def test_hydras_values_resolve_in_the_jobs_of_a_sweep(notes):
-    assert (
-        launched("-m", "latent_dim=2,3", "seed=${hydra:job.num}", "data_dir=${hydra:runtime.output_dir}") == 0
-    )
+    assert launched("-m", "latent_dim=2,3", "seed=${hydra:job.num}", "data_dir=${hydra:runtime.output_dir}") == 0
     assert [s["seed"] for s, _, _ in notes] == [0, 1]
     assert [s["data_dir"] for s, _, _ in notes] == [str(d) for _, d, _ in notes]
 

@@ -244,9 +244,7 @@ def test_a_data_dir_that_cannot_be_written_is_named(tmp_path, files, monkeypatch
     (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / in_the_way).touch()
     message = broken(MNIST(str(tmp_path / "data")).load)
-    assert (
-        f"data_dir={tmp_path / 'data'} cannot be written" in message and str(tmp_path / in_the_way) in message
-    )
+    assert f"data_dir={tmp_path / 'data'} cannot be written" in message and str(tmp_path / in_the_way) in message
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
@@ -287,9 +285,7 @@ def server(tmp_path, files, monkeypatch):
     sums = [(f"{n}.gz", hashlib.md5((folder / f"{n}.gz").read_bytes()).hexdigest()) for n in mnist.FILES]
     for dataset in (torchvision.datasets.MNIST, torchvision.datasets.FashionMNIST):
         monkeypatch.setattr(dataset, "resources", sums)
-        monkeypatch.setattr(
-            dataset, "mirrors", ["http://127.0.0.1:1/", f"http://127.0.0.1:{served.server_port}/"]
-        )
+        monkeypatch.setattr(dataset, "mirrors", ["http://127.0.0.1:1/", f"http://127.0.0.1:{served.server_port}/"])
     monkeypatch.setattr(mnist, "mnist_wheel", lambda: failing("registry"))
     monkeypatch.setattr(mnist, "DEBIAN_FASHION_MNIST", Path("/nowhere"))
     monkeypatch.setenv("no_proxy", "*")
@@ -345,13 +341,7 @@ def python2_pickle(values):
     """A numpy array as Python 2 pickled it, without the frame."""
     raw, code = values.tobytes(), values.dtype.str[1:].encode()
     shape = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in values.shape) + b"t"
-    dtype = (
-        b"cnumpy\ndtype\nU\x02"
-        + code
-        + b"K\x00K\x01\x87R(K\x03U\x01<NNN"
-        + b"J\xff\xff\xff\xff" * 2
-        + b"K\x00tb"
-    )
+    dtype = b"cnumpy\ndtype\nU\x02" + code + b"K\x00K\x01\x87R(K\x03U\x01<NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
     made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     return made + b"(K\x01" + shape + dtype + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
 

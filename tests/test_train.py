@@ -195,7 +195,9 @@ def test_a_diverging_run_fails_and_keeps_the_last_good_weights(tmp_path):
 
 
 def test_weights_that_overflow_are_never_saved(tmp_path):
-    message = diverging(tmp_path, "optimizer=sgd", "optimizer.lr=1e38", "epochs=1", "batch_size=1417", "dataset.validation=0")
+    message = diverging(
+        tmp_path, "optimizer=sgd", "optimizer.lr=1e38", "epochs=1", "batch_size=1417", "dataset.validation=0"
+    )
     assert "weight is no longer finite" in message or "not finite" in message
 
 
@@ -293,7 +295,9 @@ def test_pixels_are_bytes_over_255():
 
 
 def test_dynamic_binarization_draws_anew_with_the_pixels_as_probabilities():
-    many = Split(torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 1, 200, 200), None, 255.0, True)
+    many = Split(
+        torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 1, 200, 200), None, 255.0, True
+    )
     first = pixels(many, slice(None), noise.generator(0, "a"))
     assert set(first.unique().tolist()) == {0.0, 1.0}
     means = first.mean((1, 2, 3))

@@ -86,18 +86,10 @@ def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
     package = module.partition(".")[0]
     if not module:
         raise ConfigError(f"{group}._target_={target} names no class: give package.Class")
-    if (
-        trusted is not None
-        and package not in {"vae_cli", *trusted}
-        and not f"{module}.".startswith("torch.optim.")
-    ):
-        raise ConfigError(
-            f"{group}._target_={target} is not of vae_cli; if you trust it, add allow={package}"
-        )
+    if trusted is not None and package not in {"vae_cli", *trusted} and not f"{module}.".startswith("torch.optim."):
+        raise ConfigError(f"{group}._target_={target} is not of vae_cli; if you trust it, add allow={package}")
     if package != "vae_cli" and str(Path.cwd()) not in sys.path:
-        sys.path.append(
-            str(Path.cwd())
-        )  # a console script, unlike python -m, cannot see the user's my_package
+        sys.path.append(str(Path.cwd()))  # a console script, unlike python -m, cannot see the user's my_package
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -134,9 +126,7 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:
     return parameters
 
 
-def settle(
-    config: Config, given: Collection[str], trusted: Collection[str] | None = None
-) -> tuple[Config, list[str]]:
+def settle(config: Config, given: Collection[str], trusted: Collection[str] | None = None) -> tuple[Config, list[str]]:
     """Hold every group's keys against the class that was chosen for it.
 
     Args:
@@ -209,9 +199,7 @@ def model(config: Config, facts: DataFacts, trusted: Collection[str] | None = No
     posterior: Posterior = part("posterior", latent_dim=latent_dim)
     prior: Prior = part("prior", latent_dim=latent_dim, shape=shape, classes=classes, size=facts.size)
     encoder: nn.Module = part("encoder", shape=shape, out_features=posterior.features, classes=classes)
-    decoder: nn.Module = part(
-        "decoder", latent_dim=latent_dim, out_shape=likelihood.output_shape, classes=classes
-    )
+    decoder: nn.Module = part("decoder", latent_dim=latent_dim, out_shape=likelihood.output_shape, classes=classes)
     _check_output("encoder", encoder, shape, (posterior.features,))
     _check_output("decoder", decoder, (latent_dim,), likelihood.output_shape)
     precision = getattr(torch, config["precision"])
@@ -228,9 +216,7 @@ def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:
         fix = f"set dataset.binarize=dynamic, or {fix}"
     elif facts.support == "binary":
         fix = f"set dataset.binarize=none if the images themselves are gray, or {fix}"
-    raise ConfigError(
-        f"likelihood: {name} models {wanted}, but {facts.name} holds {SUPPORTS[facts.support]}: {fix}"
-    )
+    raise ConfigError(f"likelihood: {name} models {wanted}, but {facts.name} holds {SUPPORTS[facts.support]}: {fix}")
 
 
 @torch.no_grad()
@@ -240,9 +226,7 @@ def _check_output(group: str, network: nn.Module, shape: tuple[int, ...], wanted
     try:
         found = tuple(network(torch.zeros(1, *shape)).shape[1:])
     except Exception as error:
-        raise ConfigError(
-            f"{group}: {type(network).__name__} fails on an input of shape {shape}: {error}"
-        ) from error
+        raise ConfigError(f"{group}: {type(network).__name__} fails on an input of shape {shape}: {error}") from error
     network.train(was_training)
     if found != wanted:
         raise ConfigError(f"{group}: {type(network).__name__} gives shape {found} where {wanted} is needed")

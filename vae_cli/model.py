@@ -79,9 +79,7 @@ class VAE(nn.Module):
         output = self._run(self.decoder, z.flatten(0, -2))
         return self.likelihood(output.unflatten(0, z.shape[:-1]))
 
-    def evidence(
-        self, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "k b e"], y: Tensor | None = None
-    ) -> Evidence:
+    def evidence(self, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "k b e"], y: Tensor | None = None) -> Evidence:
         """The terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I)."""
         posterior = self.infer(x, y)
         z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
@@ -89,9 +87,7 @@ class VAE(nn.Module):
         likelihood = self.decode(z, y)
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
 
-    def sample(
-        self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None
-    ) -> Distribution:
+    def sample(self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
         """p(x|z), of batch shape (N,), for z from the prior; `temperature` scales the base noise."""
         z, _ = self.prior(self.infer, y).push(temperature * noise)
         return self.decode(z, y)

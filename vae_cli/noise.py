@@ -41,8 +41,7 @@ def by_image(count: int, draws: int, dim: int, seed: int, *place: Place, start: 
     """
     first, last = start // BLOCK, (start + count - 1) // BLOCK
     blocks = [
-        torch.randn(draws, BLOCK, dim, generator=generator(seed, *place, block))
-        for block in range(first, last + 1)
+        torch.randn(draws, BLOCK, dim, generator=generator(seed, *place, block)) for block in range(first, last + 1)
     ]
     offset = start - first * BLOCK
     return torch.cat(blocks, dim=1)[:, offset : offset + count]

@@ -104,9 +104,7 @@ def _with(override: Override, value: Any) -> str:
 
 def sample_jobs(overrides: list[Override], hydra: Hydra) -> Iterator[list[str]]:
     """Jobs of a sweep whose keys stand for all: the first, and one for every other option of a swept group."""
-    first = [
-        _with(o, _values(o, hydra)[0]) if o.is_sweep_override() else str(o.input_line) for o in overrides
-    ]
+    first = [_with(o, _values(o, hydra)[0]) if o.is_sweep_override() else str(o.input_line) for o in overrides]
     yield first
     for place, override in enumerate(overrides):
         if override.is_sweep_override() and override.key_or_group in schema.groups("train"):

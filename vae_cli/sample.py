@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,7 @@ def run(settings: dict[str, Any]) -> None:
     kind, count = settings["format"], settings["n"]
     output = _output(settings["output"], kind)
     if kind == "grid" and count > LARGEST_GRID:
-        raise ConfigError(
-            f"n={count}: a grid holds at most {LARGEST_GRID:,} images; use format=png or format=npz"
-        )
+        raise ConfigError(f"n={count}: a grid holds at most {LARGEST_GRID:,} images; use format=png or format=npz")
     path = checkpoint.find(settings["checkpoint"])
     model, facts = load(path, settings["device"], settings["allow"])
     images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"])
@@ -53,16 +51,10 @@ def _output(given: str | None, kind: str) -> Path:
     output = Path(given or OUTPUTS[kind]).expanduser()
     suffix = Path(OUTPUTS[kind]).suffix
     if suffix and output.suffix.lower() != suffix:
-        fix = next(
-            (name for name, path in OUTPUTS.items() if Path(path).suffix == output.suffix.lower()), "png"
-        )
-        raise ConfigError(
-            f"output={given} is no name for format={kind}: end it in {suffix}, or set format={fix}"
-        )
+        fix = next((name for name, path in OUTPUTS.items() if Path(path).suffix == output.suffix.lower()), "png")
+        raise ConfigError(f"output={given} is no name for format={kind}: end it in {suffix}, or set format={fix}")
     if kind == "png" and output.suffix.lower() in (".png", ".npz"):
-        raise ConfigError(
-            f"output={given}: format=png fills a folder; name one, or use format=grid or format=npz"
-        )
+        raise ConfigError(f"output={given}: format=png fills a folder; name one, or use format=grid or format=npz")
     return output
 
 
@@ -87,9 +79,7 @@ def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, D
     except ConfigError:
         raise
     except Exception as error:
-        raise CheckpointError(
-            f"{path}: its parts do not fit together: {str(error).partition(chr(10))[0]}"
-        ) from error
+        raise CheckpointError(f"{path}: its parts do not fit together: {str(error).partition(chr(10))[0]}") from error
     return model.to(device).eval(), facts
 
 
@@ -99,9 +89,7 @@ def base_noise(block: int, count: int, dim: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def draw(
-    model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bool = False
-) -> Iterator[Tensor]:
+def draw(model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bool = False) -> Iterator[Tensor]:
     """Generated images in chunks (≤ BLOCK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
 
     Image number i is the same for every `count` and chunk.
@@ -122,11 +110,11 @@ def _draw_x(images: Distribution, seed: int, block: int) -> Tensor:
         return images.sample()
 
 
-def _write_grid(images: Iterator[Tensor], output: Path, count: int, facts: DataFacts) -> None:
+def _write_grid(images: Iterable[Tensor], output: Path, count: int, facts: DataFacts) -> None:
     figures.save(figures.grid(torch.cat(list(images))), output)
 
 
-def _write_pngs(images: Iterator[Tensor], output: Path, count: int, facts: DataFacts) -> None:
+def _write_pngs(images: Iterable[Tensor], output: Path, count: int, facts: DataFacts) -> None:
     digits, number = len(str(count - 1)), 0
     for chunk in images:
         for pixels in figures.to_bytes(chunk):
@@ -134,7 +122,7 @@ def _write_pngs(images: Iterator[Tensor], output: Path, count: int, facts: DataF
             number += 1
 
 
-def _write_npz(images: Iterator[Tensor], output: Path, count: int, facts: DataFacts) -> None:
+def _write_npz(images: Iterable[Tensor], output: Path, count: int, facts: DataFacts) -> None:
     """One float32 array `images` (N, C, H, W), a chunk at a time."""
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")

@@ -77,9 +77,7 @@ class Training:
 
     def __init__(self, settings: Config, data: Data, device: torch.device) -> None:
         self.settings, self.facts, self.device = settings, data.facts, device
-        self.batches = Batches(
-            _on_device(data.train, device), settings["batch_size"], settings["seed"], device
-        )
+        self.batches = Batches(_on_device(data.train, device), settings["batch_size"], settings["seed"], device)
         _seed_everything(noise.key(settings["seed"], "weights"))
         self.model = build.model(settings, data.facts)
         if settings["init_output_bias"]:
@@ -115,9 +113,7 @@ class Training:
         finite = (bound.loss.detach() + norm).isfinite()
         if self.settings["clip_grad_norm"] is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.settings["clip_grad_norm"], norm)
-        if (
-            self.device.type != "cpu"
-        ):  # asking the device would stall it: the step is taken along zeros instead
+        if self.device.type != "cpu":  # asking the device would stall it: the step is taken along zeros instead
             for gradient in gradients:
                 gradient.masked_fill_(~finite, 0)
             self.optimizer.step()
@@ -213,9 +209,7 @@ def _run(settings: Config, given: frozenset[str], output: RunDirectory, interrup
     _finish(training, validation, data, output, began)
 
 
-def fit(
-    training: Training, validation: Split | None, output: RunDirectory, interruption: Interruption
-) -> None:
+def fit(training: Training, validation: Split | None, output: RunDirectory, interruption: Interruption) -> None:
     """Optimize the objective from where the training stands to its last epoch.
 
     Raises:
@@ -305,9 +299,7 @@ def _train_numbers(training: Training) -> dict[str, float]:
 
 def _validate(training: Training, split: Split) -> dict[str, float]:
     with training.evaluated() as model:
-        numbers = evaluate(
-            model, training.objective, split, training.settings["seed"], training.position.step
-        )
+        numbers = evaluate(model, training.objective, split, training.settings["seed"], training.position.step)
     if not math.isfinite(numbers["bound"]):
         raise TrainingError(
             f"the validation's bound is {numbers['bound']} after epoch {training.position.epoch}: try a smaller "
@@ -318,9 +310,7 @@ def _validate(training: Training, split: Split) -> dict[str, float]:
 
 def _select(training: Training, held_out: dict[str, float] | None) -> bool:
     """Whether this epoch's weights are the best so far by the validation's bound; remembers them if so."""
-    if held_out is None or (
-        training.best is not None and held_out["bound"] <= training.best["validation"]["bound"]
-    ):
+    if held_out is None or (training.best is not None and held_out["bound"] <= training.best["validation"]["bound"]):
         return False
     training.best = {"epoch": training.position.epoch, "validation": held_out}
     return True
@@ -332,9 +322,7 @@ def _is_stale(training: Training) -> bool:
     return bool(patience and training.best and training.position.epoch - training.best["epoch"] >= patience)
 
 
-def _finish(
-    training: Training, validation: Split | None, data: Data, output: RunDirectory, began: float
-) -> None:
+def _finish(training: Training, validation: Split | None, data: Data, output: RunDirectory, began: float) -> None:
     """Score the selected weights on the test split, draw the final pictures and sum up."""
     settings, at = training.settings, training.position
     chosen = output.checkpoint("last" if training.best is None else "best")
@@ -378,9 +366,7 @@ def _draw(training: Training, split: Split | None, output: RunDirectory, name: s
         model.eval()
         output.picture("samples" if name is None else f"samples/{name}", samples, step)
         if split is not None:
-            output.picture(
-                "reconstructions" if name is None else f"reconstructions/{name}", reconstructions, step
-            )
+            output.picture("reconstructions" if name is None else f"reconstructions/{name}", reconstructions, step)
         model.train()
 
 
@@ -403,29 +389,21 @@ def _on_device(split: Split, device: torch.device) -> Split:
 def _start_at_mean(model: VAE, split: Split) -> None:
     """Let the decoder's output start at what describes the mean training image."""
     output = model.likelihood.start_at(*moments(split))
-    if hasattr(model.decoder, "start_at"):
-        model.decoder.start_at(output)
+    start_at = getattr(model.decoder, "start_at", None)
+    if callable(start_at):
+        start_at(output)
     else:
-        log.info(
-            "decoder     %s has no start_at(output): its output bias stays as built",
-            type(model.decoder).__name__,
-        )
+        log.info("decoder     %s has no start_at(output): its output bias stays as built", type(model.decoder).__name__)
 
 
 def _announce(training: Training, data: Data, output: RunDirectory, dropped: list[str]) -> None:
     facts, settings = data.facts, training.settings
     counts = [f"{len(data.train):,} train"]
-    counts += (
-        [f"{len(data.validation):,} validation"]
-        if data.validation
-        else ["no validation: the last weights count"]
-    )
+    counts += [f"{len(data.validation):,} validation"] if data.validation else ["no validation: the last weights count"]
     channels, height, width = facts.shape
     parameters = sum(p.numel() for p in training.parameters)
     log.info("run         %s", output.path)
-    log.info(
-        "data        %s, %d×%d×%d, %s", facts.name, channels, height, width, build.SUPPORTS[facts.support]
-    )
+    log.info("data        %s, %d×%d×%d, %s", facts.name, channels, height, width, build.SUPPORTS[facts.support])
     log.info("images      %s, %s test", ", ".join(counts), f"{len(data.test):,}")
     log.info(
         "model       %s",
@@ -474,6 +452,4 @@ def _progress(training: Training) -> tuple[str, str]:
     at, means = training.position, training.totals.means()
     speed = at.batch * training.batches.batch_size / max(at.seconds, 1e-9)
     numbers = [f"{key} {means[key]:.1f}" for key in ("elbo", "kl") if key in means]
-    return f"epoch {at.epoch + 1}/{training.settings['epochs']}", ", ".join(
-        ["", *numbers, f"{speed:,.0f} images/s"]
-    )
+    return f"epoch {at.epoch + 1}/{training.settings['epochs']}", ", ".join(["", *numbers, f"{speed:,.0f} images/s"])

@@ -37,9 +37,7 @@ class Arrays(Dataset):
 
     name = "arrays"
 
-    def __init__(
-        self, path: str | None = None, binarize: str = "none", validation: int | None = None
-    ) -> None:
+    def __init__(self, path: str | None = None, binarize: str = "none", validation: int | None = None) -> None:
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name an .npz or .npy file of images")
@@ -130,9 +128,7 @@ def _check_values(array: Named, extent: Extent) -> None:
     if not np.isfinite([low, high]).all():
         raise DataError(f"{name} holds NaN or infinite values; mend or remove those images")
     if low < 0 or high > 1:
-        raise DataError(
-            f"{name} has floats from {low:.9g} to {high:.9g}, not in [0, 1]; {_rescale(low, high)}"
-        )
+        raise DataError(f"{name} has floats from {low:.9g} to {high:.9g}, not in [0, 1]; {_rescale(low, high)}")
 
 
 def _rescale(low: float, high: float) -> str:

@@ -141,9 +141,7 @@ class Dataset(ABC):
         assert source.test is not None
         dynamic = self.binarize == "dynamic"
         binary = self.binarize != "none" or source.support == "binary"
-        labels = [
-            split.labels for split in (train, validation, source.test) if split and split.labels is not None
-        ]
+        labels = [split.labels for split in (train, validation, source.test) if split and split.labels is not None]
         facts = DataFacts(
             name=self.name,
             shape=tuple(int(n) for n in train.values.shape[1:]),  # type: ignore[arg-type]
@@ -163,9 +161,7 @@ class Dataset(ABC):
             return source
         count = max(1, round(len(source.train) * self.test_fraction))
         if count >= len(source.train):
-            raise DataError(
-                f"{self.name}: {len(source.train)} image(s) are too few to hold some out for the test"
-            )
+            raise DataError(f"{self.name}: {len(source.train)} image(s) are too few to hold some out for the test")
         train, test = _divide(source.train, count, "test")
         return replace(source, train=train, test=test)
 

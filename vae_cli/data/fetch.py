@@ -33,9 +33,7 @@ class Route:
     get: Callable[[Path], dict[str, Path]]
 
 
-def fetch(
-    name: str, data_dir: Path, folder: str, missing: Sequence[str], routes: Sequence[Route], mend: str
-) -> None:
+def fetch(name: str, data_dir: Path, folder: str, missing: Sequence[str], routes: Sequence[Route], mend: str) -> None:
     """Put the missing files into `data_dir / folder / raw`, by the first route that works.
 
     Downloads go into a temporary directory inside `data_dir` and are renamed into place one by one, so that a

@@ -31,9 +31,7 @@ def read(path: Path, ndim: int, mend: str) -> np.ndarray:
     data = _content(path, mend)
     header = 4 + 4 * ndim
     if data[:4] != _magic(ndim):
-        raise DataError(
-            f"{path} is no IDX file of bytes in {ndim} dimension(s) (it starts with {_hex(data)}); {mend}"
-        )
+        raise DataError(f"{path} is no IDX file of bytes in {ndim} dimension(s) (it starts with {_hex(data)}); {mend}")
     if len(data) < header:
         raise DataError(f"{path} is cut short within its header; {mend}")
     shape = struct.unpack(f">{ndim}I", data[4:header])

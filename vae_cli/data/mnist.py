@@ -46,9 +46,7 @@ class MNIST(Dataset):
     folder = "MNIST"
     by_hand = ""
 
-    def __init__(
-        self, data_dir: str | None = None, binarize: str = "dynamic", validation: int | None = 5000
-    ) -> None:
+    def __init__(self, data_dir: str | None = None, binarize: str = "dynamic", validation: int | None = 5000) -> None:
         super().__init__(binarize, validation)
         self.data_dir = Path(data_dir).expanduser() if data_dir else cache_dir()
 
@@ -102,9 +100,7 @@ class FashionMNIST(MNIST):
     folder = "FashionMNIST"
     by_hand = ", or install Debian's package dataset-fashion-mnist"
 
-    def __init__(
-        self, data_dir: str | None = None, binarize: str = "none", validation: int | None = 5000
-    ) -> None:
+    def __init__(self, data_dir: str | None = None, binarize: str = "none", validation: int | None = 5000) -> None:
         super().__init__(data_dir, binarize, validation)
 
     def load(self) -> Source:

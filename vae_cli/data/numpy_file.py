@@ -56,9 +56,7 @@ def _magic(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; set dataset.path to an .npz or .npy file") from error
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read ({reason(error)}); set dataset.path to another file"
-        ) from error
+        raise DataError(f"{path} cannot be read ({reason(error)}); set dataset.path to another file") from error
 
 
 def _load_npy(path: Path) -> np.ndarray:
@@ -90,13 +88,9 @@ def _member(described: str, archive: NpzFile, name: str) -> Named:
 
 def _unreadable(what: str, error: Exception) -> DataError:
     if "object" in str(error).lower():
-        return DataError(
-            f'{what} holds Python objects, which are not opened; save it .astype("uint8") or as floats'
-        )
+        return DataError(f'{what} holds Python objects, which are not opened; save it .astype("uint8") or as floats')
     if isinstance(error, MemoryError):
-        return DataError(
-            f"{what} does not fit into memory ({reason(error)}); save it as .npy, which is mapped"
-        )
+        return DataError(f"{what} does not fit into memory ({reason(error)}); save it as .npy, which is mapped")
     return DataError(f"{what} is broken or cut short ({reason(error)}); copy or save it again")
 
 

@@ -48,14 +48,12 @@ class DiagonalNormal(Distribution):
     def variance(self) -> Tensor:
         return self.scale.square()
 
-    def push(
-        self, noise: Float[Tensor, "*draws d"]
-    ) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
+    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
         """z = μ + σ ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
         z = torch.addcmul(self.loc, self.scale, noise)
         return z, standard_log_density(noise) - self.log_scale.sum(-1)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         noise = torch.randn(
             self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device
         )
@@ -100,14 +98,12 @@ class FullNormal(Distribution):
         """log |det L|."""
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def push(
-        self, noise: Float[Tensor, "*draws d"]
-    ) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
+    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
         """z = μ + L ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
         z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
         return z, standard_log_density(noise) - self.log_det
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         noise = torch.randn(
             self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device
         )

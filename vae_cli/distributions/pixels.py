@@ -58,7 +58,7 @@ class ContinuousBernoulli(Distribution):
         return torch.where(self.logits < 0, x, 1 - x)
 
     @torch.no_grad()
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.icdf(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
 
@@ -110,7 +110,7 @@ class DiscretizedLogistic(Distribution):
         return total / (self.levels - 1)
 
     @torch.no_grad()
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         tiny = torch.finfo(self.loc.dtype).tiny
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp(tiny)
