@@ -20,6 +20,7 @@ from vae_cli.errors import CheckpointError, ConfigError, UserError
 from vae_cli.model import VAE
 
 LARGEST_GRID = 10_000
+CHUNK = 64  # images generated together; always all of them, since a product's rounding depends on its size
 OUTPUTS = {"grid": "samples.png", "png": "samples", "npz": "samples.npz"}
 
 
@@ -39,7 +40,7 @@ def run(settings: dict[str, Any]) -> None:
     path = checkpoint.find(settings["checkpoint"])
     model, facts = load(path, settings["device"], settings["allow"])
     images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"])
-    bar = tqdm(images, total=-(-count // noise.BLOCK), disable=None, unit_scale=noise.BLOCK, unit=" images")
+    bar = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
     try:
         {"grid": _write_grid, "png": _write_pngs, "npz": _write_npz}[kind](bar, output, count, facts)
     except OSError as error:
@@ -83,30 +84,28 @@ def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, D
     return model.to(device).eval(), facts
 
 
-def base_noise(block: int, count: int, dim: int, seed: int) -> Tensor:
-    """Noise (count, dim) of the first images of a block, whatever else is drawn with them."""
-    return noise.by_image(count, 1, dim, seed, "samples", start=block * noise.BLOCK)[0]
+def base_noise(start: int, count: int, dim: int, seed: int) -> Tensor:
+    """Noise (count, dim) of the images from number `start` on, whatever else is drawn with them."""
+    return noise.by_image(count, 1, dim, seed, "samples", start=start)[0]
 
 
 @torch.no_grad()
 def draw(model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bool = False) -> Iterator[Tensor]:
-    """Generated images in chunks (≤ BLOCK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
+    """Generated images in chunks (≤ CHUNK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
 
-    Image number i is the same for every `count` and chunk.
+    Image number i is the same for every `count`.
     """
     device = next(model.parameters()).device
-    for block, start in enumerate(range(0, count, noise.BLOCK)):
-        size = min(noise.BLOCK, count - start)
-        # All of a block is drawn, so that its first images do not depend on how many are wanted.
-        wanted = noise.BLOCK if draw_x else size
-        drawn = base_noise(block, wanted, model.prior.noise_dim, seed).to(device)
+    for start in range(0, count, CHUNK):
+        drawn = base_noise(start, CHUNK, model.prior.noise_dim, seed).to(device)
         images = model.sample(drawn, temperature)
-        yield (_draw_x(images, seed, block)[:size] if draw_x else images.mean).cpu()
+        values = _draw_x(images, noise.key(seed, "pixels", start)) if draw_x else images.mean
+        yield values[: count - start].cpu()
 
 
-def _draw_x(images: Distribution, seed: int, block: int) -> Tensor:
+def _draw_x(images: Distribution, seed: int) -> Tensor:
     with torch.random.fork_rng():
-        torch.manual_seed(noise.key(seed, "pixels", block))
+        torch.manual_seed(seed)
         return images.sample()
 
 

@@ -241,7 +241,8 @@ def fit(training: Training, validation: Split | None, output: RunDirectory, inte
                     raise Interrupted(interruption.signal_number)
                 if cadence.time_is_up():
                     training.save(last)
-            training.guard.check(at.step, last)
+            training.guard.check(at.step, last)  # waits for the device, so that the epoch's time is whole
+            at.seconds = time.monotonic() - began
             _end_epoch(training, validation, output, cadence)
 
 

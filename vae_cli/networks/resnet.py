@@ -49,7 +49,7 @@ class ResNetEncoder(nn.Module):
     """
 
     def __init__(
-        self, shape: Shape, out_features: int, channels: Sequence[int] = (32, 64), activation: str = "silu"
+        self, shape: Shape, out_features: int, channels: Sequence[int] = (16, 32), activation: str = "silu"
     ) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
@@ -76,7 +76,7 @@ class ResNetDecoder(nn.Module):
     """
 
     def __init__(
-        self, latent_dim: int, out_shape: Shape, channels: Sequence[int] = (64, 32), activation: str = "silu"
+        self, latent_dim: int, out_shape: Shape, channels: Sequence[int] = (32, 16), activation: str = "silu"
     ) -> None:
         super().__init__()
         sizes = halved(*out_shape[1:], times=len(channels))[::-1]
