@@ -102,6 +102,8 @@ def _sentence(error: Exception) -> str:
         return f"{error.filename}: {error.strerror or first}"
     if isinstance(error, OSError):
         return first or type(error).__name__
+    if isinstance(error, MemoryError) or "out of memory" in first or "can't allocate memory" in first:
+        return "out of memory: choose a smaller batch_size, latent_dim, mc_samples or network"
     return f"unexpected {type(error).__name__}: {first} (VAE_TRACEBACK=1 shows where)"
 
 
