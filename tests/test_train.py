@@ -145,7 +145,7 @@ def test_without_validation_the_last_weights_count(tmp_path):
         ["likelihood=continuous_bernoulli", "optimizer=rmsprop", "scheduler=exponential"],
         ["dataset.binarize=dynamic", "ema_decay=0.9", "scheduler=multistep"],
         ["dataset.binarize=threshold", "objective.beta=2", "objective.warmup_epochs=1", "optimizer=sgd"],
-        ["dataset.binarize=static", "clip_grad_norm=1", "optimizer=radam", "batch_size=100000"],
+        ["dataset.binarize=static", "clip_grad_norm=1", "optimizer=radam", "batch_size=100000", "epochs=12"],
         ["precision=bfloat16", "optimizer=adamax", "init_output_bias=false"],
         ["optimizer._target_=torch.optim.Adagrad"],
     ],
@@ -295,14 +295,22 @@ def test_pixels_are_bytes_over_255():
 
 
 def test_dynamic_binarization_draws_anew_with_the_pixels_as_probabilities():
-    many = Split(
-        torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 1, 200, 200), None, 255.0, True
-    )
+    bytes_ = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(256, 1, 100, 101)
+    many = Split(bytes_, None, 255.0, dynamic=True)
     first = pixels(many, slice(None), noise.generator(0, "a"))
-    assert set(first.unique().tolist()) == {0.0, 1.0}
-    means = first.mean((1, 2, 3))
-    assert means[0] == 0 and means[2] == 1 and abs(means[1] - 0.2) < 5 * 0.4 / 200
+    assert first.dtype == torch.float32 and set(first.unique().tolist()) == {0.0, 1.0}
+    means, p = first.mean((1, 2, 3)), torch.arange(256) / 255
+    assert means[0] == 0 and means[255] == 1
+    deviations = (means - p)[1:-1] / (p * (1 - p) / 10_100).sqrt()[1:-1]
+    assert deviations.abs().max() < 5 and abs(deviations.mean()) < 5 / 16 and 0.8 < deviations.std() < 1.2
+    assert abs(np.corrcoef(first[128].flatten()[:-1], first[128].flatten()[1:])[0, 1]) < 0.05
     assert not torch.equal(first, pixels(many, slice(None), noise.generator(0, "b")))
+
+
+def test_binarization_of_floats_and_odd_numbers_of_pixels():
+    floats = Split(torch.tensor([0.0, 0.3, 1.0])[:, None, None, None].expand(3, 1, 99, 101), None, 1.0, dynamic=True)
+    means = pixels(floats, slice(None), noise.generator(0, "a")).mean((1, 2, 3))
+    assert means[0] == 0 and means[2] == 1 and abs(means[1] - 0.3) < 5 * 0.46 / 100
 
 
 def test_moments_are_numpys():

@@ -28,9 +28,21 @@ def generator(seed: int, *place: Place, device: torch.device | str = "cpu") -> t
 
 
 def binarize(values: Tensor, scale: float, generator: torch.Generator) -> Tensor:
-    """Draw every pixel once: 1 with probability `values / scale`, else 0; float32 of the same shape."""
-    drawn = torch.rand(values.shape, generator=generator, device=values.device)
-    return drawn.mul_(scale).lt_(values)
+    """Draw every pixel once: 1 with probability `values / scale`, else 0; float32 of the same shape.
+
+    Probabilities are kept to 24 bits; 0 and `scale` give 0 and 1 without exception.
+    """
+    thresholds = (values.float() / scale).mul_(2**24).sub_(2**23)
+    return _uniform_24_bits(values.shape, generator).lt_(thresholds)
+
+
+def _uniform_24_bits(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Whole numbers in [−2²³, 2²³), equally likely, as float32."""
+    if generator.device.type != "cpu":
+        return torch.rand(shape, generator=generator, device=generator.device).mul_(2**24).sub_(2**23)
+    # Two numbers out of every 64 random bits: twice as fast as torch.rand, and on a small model's step it shows.
+    words = torch.empty((shape.numel() + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    return words.view(torch.int32)[: shape.numel()].bitwise_right_shift_(8).float().view(shape)
 
 
 def by_image(count: int, draws: int, dim: int, seed: int, *place: Place, start: int = 0) -> Tensor:
