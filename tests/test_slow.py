@@ -1,0 +1,87 @@
+"""What takes minutes: real MNIST, and compiled networks. Run by `make test-slow`."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from vae_cli import checkpoint
+
+pytestmark = pytest.mark.slow
+needs_mnist = pytest.mark.skipif("VAE_DATA_DIR" not in os.environ, reason="VAE_DATA_DIR names no directory with MNIST")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+
+
+def trained(cwd, *overrides):
+    call = [sys.executable, "-m", "vae_cli", "train", *overrides, "hydra.run.dir=run"]
+    done = subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    return json.loads((cwd / "run" / "summary.json").read_text())["test"]["elbo"]
+
+
+@needs_mnist
+def test_the_main_job_on_mnist_ends_above_minus_105_nats(tmp_path):
+    assert trained(tmp_path, "dataset=mnist", "latent_dim=16", "epochs=20", "device=cpu") > -105
+
+
+@needs_mnist
+def test_conv_beats_mlp_on_mnist_at_equal_epochs(tmp_path):
+    found = {}
+    for name in ("mlp", "conv"):
+        (tmp_path / name).mkdir()
+        found[name] = trained(tmp_path / name, "dataset=mnist", "epochs=3", f"encoder={name}", f"decoder={name}")
+    assert found["conv"] > found["mlp"]
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_compiled_networks_train_to_the_same_weights_up_to_rounding(network, tmp_path):
+    weights, elbos = {}, {}
+    for compiled in ("false", "true"):
+        folder = tmp_path / compiled
+        folder.mkdir()
+        elbos[compiled] = trained(folder, "epochs=2", f"encoder={network}", f"decoder={network}", f"compile={compiled}")
+        weights[compiled] = checkpoint.load(folder / "run" / "checkpoints" / "last.pt")["model"]
+    assert abs(elbos["true"] - elbos["false"]) < 0.05
+    assert weights["true"].keys() == weights["false"].keys()
+    for name, value in weights["true"].items():
+        torch.testing.assert_close(value, weights["false"][name], rtol=1e-2, atol=1e-2)
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    "extra", [[], ["precision=bfloat16"], ["compile=true"], ["ema_decay=0.9", "clip_grad_norm=10"]]
+)
+def test_a_gpu_trains_as_the_cpu_does_and_its_checkpoint_opens_without_one(extra, tmp_path):
+    elbos = {}
+    for device in ("cpu", "cuda"):
+        (tmp_path / device).mkdir()
+        elbos[device] = trained(tmp_path / device, "epochs=5", f"device={device}", "dataset.binarize=dynamic", *extra)
+    assert abs(elbos["cuda"] - elbos["cpu"]) < 1
+    call = [sys.executable, "-m", "vae_cli", "sample", f"checkpoint={tmp_path / 'cuda' / 'run'}", "device=cpu"]
+    assert subprocess.run(call, cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}).returncode == 0
+
+
+@needs_gpu
+def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
+    """Steps run under CUDA's own detector of synchronizations."""
+    from vae_cli import build, config, train
+
+    settings = config.compose(
+        "train", ["dataset.binarize=dynamic", "device=cuda", "clip_grad_norm=10", "ema_decay=0.9"]
+    )
+    data = build.dataset(settings).splits()
+    training = train.Training(build.with_likelihood(settings, data.facts), data, torch.device("cuda"))
+    batches = training.batches.epoch(0)
+    for warm in range(8):
+        number, batch = next(batches)
+        torch.cuda.set_sync_debug_mode("error" if warm > 2 else "default")
+        try:
+            drawn = training.noise(len(batch[0]), 0, number)
+            bound = training.objective(training.model, batch, drawn, training.position.step)
+            bound.loss.backward()
+            training.descend(bound)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
