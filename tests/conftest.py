@@ -1,6 +1,10 @@
-"""Shape annotations are checked at run time in every test."""
+"""Shape annotations are checked at run time in every test; idle threads sleep, as they do in the commands."""
 
-from jaxtyping import install_import_hook
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 CHECKED = ("data", "distributions", "networks", "objectives", "model", "evaluate", "figures", "noise", "totals")
 

@@ -195,11 +195,12 @@ def test_samplers_follow_their_densities():
 
 
 def test_normal_likelihood_is_scipys_with_the_scale_it_was_given():
-    likelihood = NormalLikelihood(SHAPE, scale=0.3)
     mean, x = torch.randn(5, *SHAPE), torch.rand(5, *SHAPE)
-    expected = scipy.stats.norm(mean.numpy(), 0.3).logpdf(x.numpy()).sum((1, 2, 3))
-    np.testing.assert_allclose(likelihood(mean).log_prob(x), expected, rtol=1e-5)
-    assert not list(likelihood.parameters())
+    for scale in (1e-4, 0.3, 100):
+        likelihood = NormalLikelihood(SHAPE, scale=scale)
+        expected = scipy.stats.norm(mean.numpy(), scale).logpdf(x.numpy()).sum((1, 2, 3))
+        np.testing.assert_allclose(likelihood(mean).log_prob(x), expected, rtol=1e-5)
+        assert not list(likelihood.parameters())
     assert [p.shape for p in NormalLikelihood(SHAPE).parameters()] == [()]
 
 

@@ -126,6 +126,19 @@ def test_a_checkpoint_can_build_nothing_but_this_packages_parts(group, target, r
         sample.load(path, "cpu")
 
 
+def test_a_checkpoint_with_weights_or_settings_that_are_none_is_refused(run, tmp_path):
+    def ruin(contents):
+        next(iter(contents["model"].values())).fill_(float("nan"))
+
+    with pytest.raises(CheckpointError, match=r"altered\.pt: it holds weights that are not finite"):
+        sample.load(altered(run, tmp_path, ruin), "cpu")
+    for change in ({"precision": "load"}, {"latent_dim": -1}):
+        with pytest.raises(ConfigError, match=next(iter(change))):
+            sample.load(altered(run, tmp_path, lambda c, change=change: c["config"].update(change)), "cpu")
+    with pytest.raises(CheckpointError, match="parts do not fit"):
+        sample.load(altered(run, tmp_path, lambda c: c["data"].update(shape=(1, 8, 0))), "cpu")
+
+
 def test_a_checkpoint_whose_weights_do_not_fit_is_refused(run, tmp_path):
     path = altered(run, tmp_path, lambda c: c["config"].update(latent_dim=5))
     with pytest.raises(CheckpointError, match=r"altered\.pt: its parts do not fit together"):

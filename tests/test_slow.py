@@ -76,9 +76,9 @@ def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
     training = train.Training(build.with_likelihood(settings, data.facts), data, torch.device("cuda"))
     batches = training.batches.epoch(0)
     for warm in range(8):
-        number, batch = next(batches)
         torch.cuda.set_sync_debug_mode("error" if warm > 2 else "default")
         try:
+            number, batch = next(batches)
             drawn = training.noise(len(batch[0]), 0, number)
             bound = training.objective(training.model, batch, drawn, training.position.step)
             bound.loss.backward()

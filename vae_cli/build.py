@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Collection, Mapping
@@ -48,6 +49,12 @@ FACTS: dict[str, frozenset[str]] = {
     "scheduler": frozenset({"steps_per_epoch", "total_steps"}),
 }
 
+# What torch has a fused version of, by the kind of device.
+FUSED: dict[str, tuple[type, ...]] = {
+    "cpu": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad),
+    "cuda": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD),
+}
+
 LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
 SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "floats in [0, 1]"}
 
@@ -88,12 +95,18 @@ def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
         raise ConfigError(f"{group}._target_={target} names no class: give package.Class")
     if trusted is not None and package not in {"vae_cli", *trusted} and not f"{module}.".startswith("torch.optim."):
         raise ConfigError(f"{group}._target_={target} is not of vae_cli; if you trust it, add allow={package}")
-    if package != "vae_cli" and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a console script, unlike python -m, cannot see the user's my_package
     try:
+        _let_find(package)
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{group}._target_={target} cannot be imported: {error}") from error
+
+
+def _let_find(package: str) -> None:
+    """Look in the current directory for a package that is nowhere else: a console script, unlike python -m, does
+    not, and a person who names my_package means the one before them."""
+    if importlib.util.find_spec(package) is None and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def construct(
@@ -145,6 +158,7 @@ def settle(config: Config, given: Collection[str], trusted: Collection[str] | No
     for group in KINDS:
         node = config[group]
         if node["_target_"] == "auto":
+            _check_bare(group, node)
             continue
         accepted = _parameters(resolve(group, node["_target_"], trusted))
         replaced = f"{group}._target_" in given
@@ -161,6 +175,11 @@ def settle(config: Config, given: Collection[str], trusted: Collection[str] | No
                 raise ConfigError(_unknown(path, group, accepted))
         settled[group] = kept
     return settled, dropped
+
+
+def _check_bare(group: str, node: Mapping[str, Any]) -> None:
+    for key in node.keys() - {"_target_"}:
+        raise ConfigError(f"{group}.{key}: {group}=auto takes no keys; choose an option that has {key} by name")
 
 
 def _unknown(path: str, group: str, accepted: Mapping[str, Any]) -> str:
@@ -251,9 +270,7 @@ def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     if issubclass(cls, torch.optim.LBFGS):
         raise ConfigError("optimizer=LBFGS evaluates the loss several times a step; choose a stochastic one")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    by_choice = {"fused", "foreach"} & options.keys()
-    device_type = parameters[0].device.type
-    if "fused" in (_parameters(cls) or {}) and not by_choice and device_type in ("cpu", "cuda"):
+    if cls in FUSED.get(parameters[0].device.type, ()) and not {"fused", "foreach"} & options.keys():
         options = options | {"fused": True}
     return construct("optimizer", options, {"params": parameters})
 

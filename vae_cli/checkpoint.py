@@ -90,23 +90,27 @@ def weights(contents: dict[str, Any]) -> dict[str, Tensor]:
     return contents["model"] | (contents["ema"] or {})
 
 
-def random_state() -> dict[str, Any]:
-    """Every random stream of the process, as plain data. Training itself draws from none of them: they are there
-    for networks that do, such as one with dropout."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Every random stream that a training on `device` can draw from, as plain data.
+
+    The program itself draws from none of them: they are there for networks that do, such as one with dropout.
+    """
     name, keys, position, has_gauss, cached = np.random.get_state()
-    return {
+    state = {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
+    return state
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Put every random stream back to where `random_state` found it."""
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put the streams back to where `random_state` found them; on another kind of device its own starts anew."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type != "cpu" and device.type in state:
+        torch.get_device_module(device).set_rng_state(state[device.type])

@@ -155,13 +155,22 @@ GROUP_RULES: dict[str, dict[str, Rule]] = {
 def check(config: Mapping[str, Any], command: str = "train") -> None:
     """Checks that a plain config has the keys of its command, and the type and range of every known value.
 
+    Raises:
+        ConfigError: naming the first wrong key, its value and what it accepts.
+    """
+    check_keys(config, command)
+    check_values(config)
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Checks the type and range of every known value that a plain config has.
+
     Keys inside a group are judged only where the group builds a class of this package or of `torch.optim`: a
     user's own class has its own rules.
 
     Raises:
         ConfigError: naming the first wrong key, its value and what it accepts.
     """
-    check_keys(config, command)
     for key, rule in RULES.items():
         if key in config:
             _judge(key, config[key], rule)

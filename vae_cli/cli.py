@@ -1,7 +1,9 @@
 """The commands: one small function per console script. torch is imported by the jobs alone."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -71,9 +73,15 @@ def _spare_the_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
+def _leave(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def _answer(command: str, argv: Sequence[str] | None, run: Callable[[Sequence[str]], int]) -> int:
     words = sys.argv[1:] if argv is None else argv
     _spare_the_cores()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _leave)  # an exception, so that what is half done is cleared away
     try:
         return guard(f"vae-{command}", partial(_page_or_run, command, words, run))
     except KeyboardInterrupt:

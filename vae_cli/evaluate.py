@@ -16,8 +16,8 @@ from vae_cli.totals import Totals
 def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: int = 0) -> dict[str, float]:
     """Means over a split, in nats per image: `elbo`, `bound`, `loss` and the objective's terms.
 
-    An image's base noise is a function of (seed, its index) alone: the numbers do not depend on the order or the
-    size of the chunks, and no stream of the training moves.
+    An image's base noise is a function of the seed, its index and the number of draws: the numbers do not depend on
+    the size of the chunks, and no stream of the training moves.
 
     Args:
         split: images that are not drawn anew at every use.
@@ -27,10 +27,11 @@ def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: in
     was_training = model.training
     model.eval()
     totals = Totals(device)
-    for start in range(0, len(split), noise.BLOCK):
-        index = slice(start, min(start + noise.BLOCK, len(split)))
-        x, y = pixels(split, index).to(device), labels(split, index)
+    chunk = max(1, noise.BLOCK // objective.mc_samples)
+    for start in range(0, len(split), chunk):
+        index = slice(start, start + chunk)
+        x, y = pixels(split, index, device), labels(split, index, device)
         drawn = noise.by_image(len(x), objective.mc_samples, model.noise_dim, seed, "evaluation", start=start)
-        totals.add(objective(model, (x, None if y is None else y.to(device)), drawn.to(x), step))
+        totals.add(objective(model, (x, y), drawn.to(x), step))
     model.train(was_training)
     return totals.means()

@@ -48,8 +48,8 @@ def _uniform_24_bits(shape: torch.Size, generator: torch.Generator) -> Tensor:
 def by_image(count: int, draws: int, dim: int, seed: int, *place: Place, start: int = 0) -> Tensor:
     """Standard normal noise (draws, count, dim) of the images `start … start + count`, on the CPU.
 
-    Each image's numbers depend on the seed, the place and its own index alone, whatever images are asked for with
-    it and on whatever device they are used.
+    Each image's numbers depend on the seed, the place, its own index and the number of draws, whatever images are
+    asked for with it and on whatever device they are used.
     """
     first, last = start // BLOCK, (start + count - 1) // BLOCK
     blocks = [

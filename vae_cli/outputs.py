@@ -40,6 +40,7 @@ class RunDirectory:
         self._board: Any = None
         self._board_works = True
         self._handlers: list[logging.Handler] = []
+        self._known: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
 
     def __enter__(self) -> RunDirectory:
         to_file = logging.FileHandler(self.path / "train.log", encoding="utf-8")
@@ -86,9 +87,14 @@ class RunDirectory:
 
         self._try(write, f"{name}.png")
 
-    def summary(self, status: str, **values: Any) -> None:
-        """Write summary.json."""
-        self.write("summary.json", json.dumps({"status": status, **_jsonable(values)}, indent=2) + "\n")
+    def note(self, **values: Any) -> None:
+        """Keep what the summary will say, however the run ends."""
+        self._known |= values
+
+    def summary(self, status: str, error: str | None = None) -> None:
+        """Write summary.json: `completed`, `interrupted` or `failed`, and what was noted until then."""
+        values = {"status": status, **self._known, "error": error}
+        self.write("summary.json", json.dumps(_jsonable(values), indent=2) + "\n")
 
     def _on_board(self, act: Callable[[Any], object]) -> None:
         if self._board_works:

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from tqdm import tqdm
 
 from vae_cli import build, checkpoint, figures, noise
+from vae_cli.checks import check_values
 from vae_cli.data import DataFacts
 from vae_cli.errors import CheckpointError, ConfigError, UserError
 from vae_cli.model import VAE
@@ -75,12 +76,15 @@ def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, D
     contents = checkpoint.load(path)
     try:
         facts = DataFacts(**contents["data"])
+        check_values(contents["config"])
         model = build.model(contents["config"], facts, () if allow is None else (allow,))
         model.load_state_dict(checkpoint.weights(contents))
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except Exception as error:
         raise CheckpointError(f"{path}: its parts do not fit together: {str(error).partition(chr(10))[0]}") from error
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        raise CheckpointError(f"{path}: it holds weights that are not finite; use another checkpoint")
     return model.to(device).eval(), facts
 
 
@@ -99,12 +103,12 @@ def draw(model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bo
     for start in range(0, count, CHUNK):
         drawn = base_noise(start, CHUNK, model.prior.noise_dim, seed).to(device)
         images = model.sample(drawn, temperature)
-        values = _draw_x(images, noise.key(seed, "pixels", start)) if draw_x else images.mean
+        values = _draw_x(images, noise.key(seed, "pixels", start), device) if draw_x else images.mean
         yield values[: count - start].cpu()
 
 
-def _draw_x(images: Distribution, seed: int) -> Tensor:
-    with torch.random.fork_rng():
+def _draw_x(images: Distribution, seed: int, device: torch.device) -> Tensor:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         return images.sample()
 

@@ -24,8 +24,9 @@ class Totals:
 
     def add(self, bound: Bound, finite: Tensor | None = None) -> None:
         """Take a batch in, unless `finite`, a scalar on the device, is false."""
-        values = torch.stack([bound.elbo, bound.bound, *bound.terms.values()]).detach()
-        size = values.shape[1]
+        size = len(bound.elbo)
+        terms = [term.expand(size) for term in bound.terms.values()]
+        values = torch.stack([bound.elbo, bound.bound, *terms]).detach()
         if not self.names:
             self.names = ["elbo", "bound", *bound.terms, "loss"]
             self.sums = self.sums.new_zeros(len(self.names))

@@ -113,7 +113,9 @@ class Training:
         finite = (bound.loss.detach() + norm).isfinite()
         if self.settings["clip_grad_norm"] is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.settings["clip_grad_norm"], norm)
-        if self.device.type != "cpu":  # asking the device would stall it: the step is taken along zeros instead
+        if (
+            self.device.type != "cpu"
+        ):  # asking it would stall it: the step is taken along zeros, with what momentum is left
             for gradient in gradients:
                 gradient.masked_fill_(~finite, 0)
             self.optimizer.step()
@@ -128,14 +130,15 @@ class Training:
 
     def contents(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        counts = {"totals": self.totals.state_dict(), "skipped": int(self.guard.skipped)}
+        guard = {"skipped": int(self.guard.skipped), "streak": int(self.guard.streak)}
+        counts = {"totals": self.totals.state_dict()} | guard
         return {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {"rates": self.rates, "total_steps": self.schedule.total_steps},
             "progress": asdict(self.position) | counts,
-            "random": checkpoint.random_state(),
+            "random": checkpoint.random_state(self.device),
             "best": self.best,
             "config": self.settings,
             "data": asdict(self.facts),
@@ -176,13 +179,18 @@ def run(settings: Config, directory: Path, given: frozenset[str] = frozenset()) 
     Raises:
         UserError: for anything a person can mend; the run directory's summary says it too.
     """
-    with RunDirectory(directory) as output, Interruption() as interruption:
+    if any((directory / "checkpoints").glob("*.pt")):
+        raise UserError(f"{directory} holds a training already; choose another hydra.run.dir, or delete it")
+    with RunDirectory(directory) as output:
         try:
-            _run(settings, given, output, interruption)
+            _run(settings, given, output)
         except Interrupted as stop:
             log.info("interrupted by %s; saved in %s", stop, output.checkpoint("last"))
-            output.summary("interrupted", error=None)
+            output.summary("interrupted")
             return stop.exit_status
+        except (KeyboardInterrupt, SystemExit):
+            output.summary("interrupted")
+            raise
         except Exception as error:
             log.debug("traceback", exc_info=True)
             output.summary("failed", error=_one_line(error))
@@ -195,7 +203,7 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _run(settings: Config, given: frozenset[str], output: RunDirectory, interruption: Interruption) -> None:
+def _run(settings: Config, given: frozenset[str], output: RunDirectory) -> None:
     began = time.monotonic()
     settings, dropped = build.settle(settings, given)
     device = build.device(settings["device"])
@@ -205,8 +213,9 @@ def _run(settings: Config, given: frozenset[str], output: RunDirectory, interrup
     output.write("config.yaml", config.to_yaml(settings))
     _announce(training, data, output, dropped)
     validation = None if data.validation is None else _on_device(data.validation, device)
-    fit(training, validation, output, interruption)
-    _finish(training, validation, data, output, began)
+    with Interruption() as interruption:
+        fit(training, validation, output, interruption)
+    _finish(training, data, output, began)
 
 
 def fit(training: Training, validation: Split | None, output: RunDirectory, interruption: Interruption) -> None:
@@ -244,6 +253,8 @@ def fit(training: Training, validation: Split | None, output: RunDirectory, inte
             training.guard.check(at.step, last)  # waits for the device, so that the epoch's time is whole
             at.seconds = time.monotonic() - began
             _end_epoch(training, validation, output, cadence)
+    if interruption.signal_number is not None:
+        raise Interrupted(interruption.signal_number)
 
 
 class Cadence:
@@ -271,7 +282,7 @@ def _end_epoch(training: Training, validation: Split | None, output: RunDirector
     if is_last or at.epoch % settings["log_every"] == 0:
         train = _train_numbers(training)
         output.metrics(at.epoch, at.step, "train", train)
-        held_out = None if validation is None else _validate(training, validation)
+        held_out = None if validation is None else _validate(training, validation, output)
         if held_out is not None:
             output.metrics(at.epoch, at.step, "validation", held_out)
         is_best = _select(training, held_out)
@@ -279,6 +290,7 @@ def _end_epoch(training: Training, validation: Split | None, output: RunDirector
         training.totals = Totals(training.device)
         if is_best:
             training.save(output.checkpoint("best"))
+    _note(training, output)
     at.seconds = 0.0
     every = settings["sample_every"]
     if every and (at.epoch == 1 or at.epoch % every == 0):
@@ -298,13 +310,14 @@ def _train_numbers(training: Training) -> dict[str, float]:
     }
 
 
-def _validate(training: Training, split: Split) -> dict[str, float]:
+def _validate(training: Training, split: Split, output: RunDirectory) -> dict[str, float]:
     with training.evaluated() as model:
         numbers = evaluate(model, training.objective, split, training.settings["seed"], training.position.step)
     if not math.isfinite(numbers["bound"]):
         raise TrainingError(
             f"the validation's bound is {numbers['bound']} after epoch {training.position.epoch}: try a smaller "
-            "optimizer.lr, clip_grad_norm=100 or precision=float32; the last checkpoint is that of the epoch before"
+            "optimizer.lr, clip_grad_norm=100 or precision=float32; the last good weights are in "
+            f"{output.checkpoint('last')}"
         )
     return numbers
 
@@ -313,7 +326,7 @@ def _select(training: Training, held_out: dict[str, float] | None) -> bool:
     """Whether this epoch's weights are the best so far by the validation's bound; remembers them if so."""
     if held_out is None or (training.best is not None and held_out["bound"] <= training.best["validation"]["bound"]):
         return False
-    training.best = {"epoch": training.position.epoch, "validation": held_out}
+    training.best = {"epoch": training.position.epoch, "step": training.position.step, "validation": held_out}
     return True
 
 
@@ -323,27 +336,26 @@ def _is_stale(training: Training) -> bool:
     return bool(patience and training.best and training.position.epoch - training.best["epoch"] >= patience)
 
 
-def _finish(training: Training, validation: Split | None, data: Data, output: RunDirectory, began: float) -> None:
+def _note(training: Training, output: RunDirectory) -> None:
+    best = training.best or {"epoch": None, "validation": None}
+    output.note(epochs=training.position.epoch, best_epoch=best["epoch"], validation=best["validation"])
+
+
+def _finish(training: Training, data: Data, output: RunDirectory, began: float) -> None:
     """Score the selected weights on the test split, draw the final pictures and sum up."""
     settings, at = training.settings, training.position
     chosen = output.checkpoint("last" if training.best is None else "best")
     training.ema = None
     training.model.load_state_dict(checkpoint.weights(checkpoint.load(chosen)))
     test = _on_device(data.test, training.device)
-    epoch = at.epoch if training.best is None else training.best["epoch"]
-    numbers = evaluate(training.model, training.objective, test, settings["seed"], at.step)
-    output.metrics(epoch, at.step, "test", numbers)
+    epoch, step = (at.epoch, at.step) if training.best is None else (training.best["epoch"], training.best["step"])
+    numbers = evaluate(training.model, training.objective, test, settings["seed"], step)
+    output.metrics(epoch, step, "test", numbers)
     _draw(training, test, output, None)
-    output.summary(
-        "completed",
-        epochs=at.epoch,
-        best_epoch=None if training.best is None else epoch,
-        validation=None if training.best is None else training.best["validation"],
-        test=numbers,
-        parameters=sum(p.numel() for p in training.parameters),
-        seconds=time.monotonic() - began,
-        error=None,
-    )
+    parameters = sum(p.numel() for p in training.parameters)
+    output.note(test=numbers, parameters=parameters, seconds=time.monotonic() - began)
+    _note(training, output)
+    output.summary("completed")
     log.info("test        %s", _numbers(numbers))
     log.info("pictures    %s, reconstructions.png", output.path / "samples.png")
     log.info("checkpoint  %s", chosen)
@@ -360,8 +372,8 @@ def _draw(training: Training, split: Split | None, output: RunDirectory, name: s
     def reconstructions() -> Image.Image:
         assert split is not None
         shown = slice(0, SHOWN_RECONSTRUCTIONS)
-        x = pixels(split, shown).to(training.device)
-        return figures.pairs(x, model.reconstruct(x, labels(split, shown)).mean)
+        x, y = pixels(split, shown, training.device), labels(split, shown, training.device)
+        return figures.pairs(x, model.reconstruct(x, y).mean)
 
     with training.evaluated() as model, torch.no_grad():
         model.eval()

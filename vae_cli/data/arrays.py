@@ -23,8 +23,7 @@ class Arrays(Dataset):
     Shapes are (N, H, W), (N, C, H, W) or (N, H, W, C) with one or three channels, the same in every split.
     The support follows from the values: `binary` if all are 0 or 1, else `levels256` for uint8 and `unit` for
     floats in [0, 1]. Labels are integers from 0 in `train_labels` (or `labels`), `valid_labels` and
-    `test_labels`. An `.npz` file of one array under any name, and an `.npy` file, which is mapped and not
-    read, are the training set.
+    `test_labels`. An `.npz` file of one array under any name, and an `.npy` file, are the training set.
 
     Args:
         path: the file.

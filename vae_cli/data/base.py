@@ -14,6 +14,7 @@ from vae_cli import noise
 from vae_cli.errors import ConfigError, DataError
 
 Support = Literal["binary", "levels256", "unit"]
+SUPPORTS = ("binary", "levels256", "unit")
 BINARIZE = ("none", "threshold", "static", "dynamic")
 
 # The held-out images and the binarized validation and test images are the same in every run, whatever its seed.
@@ -91,6 +92,13 @@ class DataFacts:
     support: Support
     classes: int
     size: int
+
+    def __post_init__(self) -> None:
+        numbers = [*self.shape, self.classes + 1, self.size]
+        if len(self.shape) != 3 or not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise ValueError(f"no images have the shape {self.shape}, {self.classes} classes and size {self.size}")
+        if self.support not in SUPPORTS:
+            raise ValueError(f"no data have the support {self.support}")
 
 
 @dataclass(frozen=True)

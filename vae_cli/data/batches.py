@@ -13,9 +13,12 @@ from vae_cli.data.base import Split
 Batch = tuple[Tensor, Tensor | None]
 
 
-def pixels(split: Split, index: Tensor | slice, generator: torch.Generator | None = None) -> Tensor:
-    """Images as float32 (B, C, H, W) in [0, 1]; drawn binary with `generator` where the split is dynamic."""
-    values = split.images[index]
+def pixels(
+    split: Split, index: Tensor | slice, device: torch.device, generator: torch.Generator | None = None
+) -> Tensor:
+    """Images as float32 (B, C, H, W) in [0, 1] on a device; drawn binary with its `generator` where the split is
+    dynamic."""
+    values = split.images[index].to(device, non_blocking=True)
     if split.dynamic:
         assert generator is not None, "a dynamic split is drawn anew at every use"
         return noise.binarize(values, split.scale, generator)
@@ -23,8 +26,9 @@ def pixels(split: Split, index: Tensor | slice, generator: torch.Generator | Non
     return x if split.scale == 1 else x / split.scale
 
 
-def labels(split: Split, index: Tensor | slice) -> Tensor | None:
-    return None if split.labels is None else split.labels[index]
+def labels(split: Split, index: Tensor | slice, device: torch.device) -> Tensor | None:
+    """Labels (B,) on a device, or None without any."""
+    return None if split.labels is None else split.labels[index].to(device, non_blocking=True)
 
 
 class Batches:
@@ -48,16 +52,15 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch]]:
         """The batches of one epoch from number `start` on, each with its number."""
-        home = self.split.images.device
-        order = torch.randperm(len(self.split), generator=noise.generator(self.seed, "order", epoch)).to(home)
+        order = torch.randperm(len(self.split), generator=noise.generator(self.seed, "order", epoch))
+        order = order.to(self.split.images.device)
         for number in range(start, len(self)):
             index = order[number * self.batch_size : (number + 1) * self.batch_size]
             generator = None
             if self.split.dynamic:
-                generator = noise.generator(self.seed, "binarize", epoch, number, device=home)
-            y = labels(self.split, index)
-            x = pixels(self.split, index, generator).to(self.device, non_blocking=True)
-            yield number, (x, None if y is None else y.to(self.device, non_blocking=True))
+                generator = noise.generator(self.seed, "binarize", epoch, number, device=self.device)
+            x = pixels(self.split, index, self.device, generator)
+            yield number, (x, labels(self.split, index, self.device))
 
 
 def moments(split: Split, chunk: int = 2000) -> tuple[Tensor, Tensor]:

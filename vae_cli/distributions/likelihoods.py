@@ -115,7 +115,8 @@ class NormalLikelihood(Likelihood):
             self.register_buffer("log_scale", torch.tensor(math.log(scale)))
 
     def forward(self, output: Tensor) -> Independent:
-        scale = bounded_log_scale(self.log_scale).exp()
+        learned = isinstance(self.log_scale, nn.Parameter)
+        scale = (bounded_log_scale(self.log_scale) if learned else self.log_scale).exp()
         return _images(Normal(output, scale.expand_as(output), validate_args=False))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def doubling(before: int, after: int, small: tuple[int, int], large: tuple[int, 
 
 class DoublingOutput(nn.Module):
     """The last layer of a convolutional decoder: a 3×3 convolution at half the size gives the four pixels of each
-    2×2 square as channels, so that nothing is computed at full size.
+    2×2 square as channels, so that nothing is computed at full size; the bias is a whole image.
 
     W. Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN, 2016.
 
@@ -68,14 +68,14 @@ class DoublingOutput(nn.Module):
     def __init__(self, channels: int, out_shape: Shape) -> None:
         super().__init__()
         self.out_shape = tuple(out_shape)
-        self.conv = nn.Conv2d(channels, 4 * out_shape[0], 3, padding=1)
+        self.conv = nn.Conv2d(channels, 4 * out_shape[0], 3, padding=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_shape))
 
     def forward(self, x: Tensor) -> Tensor:
         _, height, width = self.out_shape
-        return nn.functional.pixel_shuffle(self.conv(x), 2)[..., :height, :width]
+        return nn.functional.pixel_shuffle(self.conv(x), 2)[..., :height, :width] + self.bias
 
     @torch.no_grad()
     def start_at(self, output: Tensor) -> None:
-        """Let each channel start at the mean of `output` (C', H, W)."""
-        assert self.conv.bias is not None
-        self.conv.bias.copy_(output.mean((1, 2)).repeat_interleave(4))
+        """Let the bias be `output` (C', H, W)."""
+        self.bias.copy_(output)

@@ -94,5 +94,5 @@ class ResNetDecoder(nn.Module):
         return self.output(self.blocks(self.input(z).unflatten(-1, self.start)))
 
     def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
-        """Set the output bias so that each channel starts at the mean of `output`."""
+        """Set the output bias so that the mean output starts at `output`."""
         self.output.start_at(output)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from vae_cli.data.batches import Batch
 from vae_cli.model import VAE
-
-Batch = tuple[Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Bound:
         loss: a scalar to minimize.
         bound: (B,), what selects the best model: L_K for importance-weighted objectives, else the ELBO.
         elbo: (B,), the evidence lower bound, the mean over the draws, unweighted whatever shapes the loss.
-        terms: named (B,) tensors, `reconstruction` and `kl` among them.
+        terms: named (B,) tensors or scalars, `reconstruction` and `kl` among them.
     """
 
     loss: Float[Tensor, ""]

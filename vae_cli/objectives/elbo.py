@@ -5,10 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_cli.data.batches import Batch
 from vae_cli.distributions import analytic_kl
 from vae_cli.errors import ConfigError
 from vae_cli.model import VAE, Evidence
-from vae_cli.objectives.base import Batch, Bound, Objective
+from vae_cli.objectives.base import Bound, Objective
 from vae_cli.schedules import ramp
 
 KL_CHOICES = ("auto", "analytic", "monte_carlo")
