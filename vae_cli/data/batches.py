@@ -18,7 +18,7 @@ def pixels(
 ) -> Tensor:
     """Images as float32 (B, C, H, W) in [0, 1] on a device; drawn binary with its `generator` where the split is
     dynamic."""
-    values = split.images[index].to(device, non_blocking=True)
+    values = _select(split.images, index).to(device, non_blocking=True)
     if split.dynamic:
         assert generator is not None, "a dynamic split is drawn anew at every use"
         return noise.binarize(values, split.scale, generator)
@@ -28,7 +28,12 @@ def pixels(
 
 def labels(split: Split, index: Tensor | slice, device: torch.device) -> Tensor | None:
     """Labels (B,) on a device, or None without any."""
-    return None if split.labels is None else split.labels[index].to(device, non_blocking=True)
+    return None if split.labels is None else _select(split.labels, index).to(device, non_blocking=True)
+
+
+def _select(values: Tensor, index: Tensor | slice) -> Tensor:
+    # Ten times as fast as values[index], which asks what kind of index it is for every image.
+    return values[index] if isinstance(index, slice) else values.index_select(0, index)
 
 
 class Batches:
