@@ -188,9 +188,15 @@ def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
 
 
-def test_resuming_is_not_there_yet(capsys):
-    assert status(cli.train, "resume=some dir", "hydra.run.dir=x") == 1
-    assert capsys.readouterr().err == "vae-train: error: resume= comes with the next release\n"
+def test_resuming_gets_the_directory_and_makes_none(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    calls = []
+    install(monkeypatch, "train", None)
+    sys.modules["vae_cli.train"].resume = lambda config, directory, given: calls.append((directory, given)) or 0
+    assert status(cli.train, "resume=some dir", "epochs=7") == 0
+    assert calls == [(Path("some dir"), frozenset({"resume", "epochs"}))]
+    assert status(cli.train, "resume=some dir", "-m", "epochs=7,8") == 1
+    assert "leave out -m" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_sample_hands_over_its_settings_and_leaves_no_directory(tmp_path, capsys):

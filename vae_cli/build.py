@@ -196,9 +196,9 @@ def with_likelihood(config: Config, facts: DataFacts) -> Config:
     return config | {"likelihood": option("likelihood", LIKELIHOODS[facts.support])}
 
 
-def dataset(config: Config) -> Dataset:
+def dataset(config: Config, trusted: Collection[str] | None = None) -> Dataset:
     """The data set, not yet loaded."""
-    return construct("dataset", config["dataset"], {"data_dir": config["data_dir"]})
+    return construct("dataset", config["dataset"], {"data_dir": config["data_dir"]}, trusted)
 
 
 def model(config: Config, facts: DataFacts, trusted: Collection[str] | None = None) -> VAE:
@@ -251,34 +251,36 @@ def _check_output(group: str, network: nn.Module, shape: tuple[int, ...], wanted
         raise ConfigError(f"{group}: {type(network).__name__} gives shape {found} where {wanted} is needed")
 
 
-def objective(config: Config, model: VAE, facts: DataFacts, steps_per_epoch: int) -> Objective:
+def objective(
+    config: Config, model: VAE, facts: DataFacts, steps_per_epoch: int, trusted: Collection[str] | None = None
+) -> Objective:
     """The objective, which has accepted the model."""
     known = {"mc_samples": config["mc_samples"], "steps_per_epoch": steps_per_epoch, "size": facts.size}
-    built: Objective = construct("objective", config["objective"], known)
+    built: Objective = construct("objective", config["objective"], known, trusted)
     built.check(model)
     return built
 
 
-def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None = None) -> torch.optim.Optimizer:
     """The optimizer over all parameters, fused where torch has such a version for their device.
 
     Raises:
         ConfigError: if the class refuses its arguments, or wants to evaluate the loss several times a step.
     """
     options = config["optimizer"]
-    cls = resolve("optimizer", options["_target_"])
+    cls = resolve("optimizer", options["_target_"], trusted)
     if issubclass(cls, torch.optim.LBFGS):
         raise ConfigError("optimizer=LBFGS evaluates the loss several times a step; choose a stochastic one")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if cls in FUSED.get(parameters[0].device.type, ()) and not {"fused", "foreach"} & options.keys():
         options = options | {"fused": True}
-    return construct("optimizer", options, {"params": parameters})
+    return construct("optimizer", options, {"params": parameters}, trusted)
 
 
-def schedule(config: Config, steps_per_epoch: int) -> Schedule:
+def schedule(config: Config, steps_per_epoch: int, trusted: Collection[str] | None = None) -> Schedule:
     """The schedule of the learning rate over the whole training."""
     facts = {"steps_per_epoch": steps_per_epoch, "total_steps": steps_per_epoch * config["epochs"]}
-    return construct("scheduler", config["scheduler"], facts)
+    return construct("scheduler", config["scheduler"], facts, trusted)
 
 
 def device(name: str) -> torch.device:

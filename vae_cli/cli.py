@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vae_cli import __version__, schema
-from vae_cli.errors import ConfigError, UserError
+from vae_cli.errors import UserError
 
 INTERRUPTED = 130
 
@@ -33,11 +33,11 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str]) -> int:
-    if config["resume"] is not None:
-        raise ConfigError("resume= comes with the next release")
-    from vae_cli.train import run
+    from vae_cli import train
 
-    return run(config, directory, given)
+    if config["resume"] is not None:
+        return train.resume(config, directory, given)
+    return train.run(config, directory, given)
 
 
 def _sample(argv: Sequence[str]) -> int:

@@ -139,9 +139,11 @@ def launch(line: CommandLine, job: Job, command: str = "train", guard: Guard = l
     with _session(command, line) as session:
         if _completes(session):
             return 0
-        _checked(session)
+        config = to_plain(_checked(session))
         if _shows(session):
             return 0
+        if config.get("resume") is not None:
+            return _resume(config, line, job)
         return _start(session, partial(_task, job=job, guard=guard, command=command))
 
 
@@ -361,6 +363,13 @@ def _stage(config: DictConfig, multirun: bool) -> None:
 
 
 # Jobs
+
+
+def _resume(config: dict[str, Any], line: CommandLine, job: Job) -> int:
+    """Runs the job in the directory that it left; Hydra, which would make a new one, stays out."""
+    if line.multirun:
+        raise ConfigError("resume= goes on with one run; leave out -m")
+    return job(config, Path(config["resume"]).expanduser(), overrides.given(line.overrides))
 
 
 def _start(session: _Session, task: Callable[[DictConfig], int]) -> int:

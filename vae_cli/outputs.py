@@ -31,11 +31,16 @@ class _Console(logging.Handler):
 class RunDirectory:
     """One run's directory: log, metrics, pictures, curves and summary; checkpoints go where `checkpoint` says.
 
+    Args:
+        path: the directory, made if need be.
+        resumed_at: the step at which an earlier training in it is taken up.
+
     Pictures and curves that cannot be written are reported in the log and never end a training.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resumed_at: int | None = None) -> None:
         self.path = path.absolute()
+        self._resumed_at = resumed_at
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._board: Any = None
         self._board_works = True
@@ -76,6 +81,19 @@ class RunDirectory:
             file.write(json.dumps(record) + "\n")
         self._on_board(lambda board: [board.add_scalar(f"{split}/{k}", v, step) for k, v in values.items()])
 
+    def cut_metrics(self, epoch: int, step: int) -> None:
+        """Drop from metrics.jsonl what a resumed training will write again, and any line cut short."""
+        path = self.path / "metrics.jsonl"
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if record["epoch"] <= epoch and record["step"] <= step and record["split"] != "test":
+                kept.append(line)
+        self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept))
+
     def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None:
         """Write a picture as `name`.png and show it in TensorBoard under the name of its folder."""
 
@@ -105,7 +123,8 @@ class RunDirectory:
             self._board_works = False  # until it has opened
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.path / "tensorboard"))
+            purge = None if self._resumed_at is None else self._resumed_at + 1
+            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)
             self._board_works = True
         return self._board
 

@@ -1,0 +1,101 @@
+"""What a training says about itself, in lines and in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from PIL import Image
+
+from vae_cli import build, config, figures, sample
+from vae_cli.data import Data, Split
+from vae_cli.data.batches import labels, pixels
+from vae_cli.outputs import RunDirectory, log
+from vae_cli.training import Config, Training
+
+SHOWN_SAMPLES = 64
+SHOWN_RECONSTRUCTIONS = 32
+
+
+def announce(training: Training, data: Data, output: RunDirectory, dropped: list[str]) -> None:
+    """Say what is trained on what, and where."""
+    facts, settings = data.facts, training.settings
+    counts = [f"{len(data.train):,} train"]
+    counts += [f"{len(data.validation):,} validation"] if data.validation else ["no validation: the last weights count"]
+    channels, height, width = facts.shape
+    parameters = sum(p.numel() for p in training.parameters)
+    log.info("run         %s", output.path)
+    log.info("data        %s, %d×%d×%d, %s", facts.name, channels, height, width, build.SUPPORTS[facts.support])
+    log.info("images      %s, %s test", ", ".join(counts), f"{len(data.test):,}")
+    log.info(
+        "model       %s",
+        ", ".join(f"{g}={_class_name(settings, g)}" for g in ("encoder", "decoder", "posterior")),
+    )
+    kind = "probabilities" if training.model.likelihood.discrete else "a density of x on [0, 1]"
+    log.info("likelihood  %s (%s)", _class_name(settings, "likelihood"), kind)
+    log.info(
+        "training    %s parameters on %s, %s steps an epoch",
+        f"{parameters:,}",
+        training.device,
+        len(training.batches),
+    )
+    if dropped:
+        log.info("dropped     %s: the replaced class's, not taken by the new one", ", ".join(dropped))
+    log.debug("config\n%s", config.to_yaml(settings))
+
+
+def _class_name(settings: Config, group: str) -> str:
+    return settings[group]["_target_"].rpartition(".")[2]
+
+
+def numbers_line(values: Mapping[str, float]) -> str:
+    """The three numbers of the bound."""
+    shown = [f"{key} {values[key]:.2f}" for key in ("elbo", "reconstruction", "kl") if key in values]
+    return ", ".join(shown) + " nats per image"
+
+
+def epoch_line(
+    training: Training, train: Mapping[str, float], held_out: Mapping[str, float] | None, is_best: bool
+) -> str:
+    """What an epoch brought, in one line."""
+    at, epochs = training.position, training.settings["epochs"]
+    title = f"epoch {at.epoch:>{len(str(epochs))}}/{epochs}"
+    elbo = f"train elbo {train['elbo']:.2f}" if "elbo" in train else "every step was skipped"
+    parts = [title, elbo]
+    if held_out is not None:
+        best = " (best)" if is_best else ""
+        parts.append(f"validation {numbers_line(held_out).removesuffix(' nats per image')}{best}")
+    parts.append(f"{train['images_per_second']:,.0f} images/s")
+    if train["skipped_steps"]:
+        parts.append(f"{train['skipped_steps']} steps skipped: not finite")
+    return "  ".join(parts)
+
+
+def progress(training: Training) -> tuple[str, str]:
+    """A bar's title and numbers; asking for them waits for the device."""
+    at, means = training.position, training.totals.means()
+    speed = at.batch * training.batches.batch_size / max(at.seconds, 1e-9)
+    numbers = [f"{key} {means[key]:.1f}" for key in ("elbo", "kl") if key in means]
+    return f"epoch {at.epoch + 1}/{training.settings['epochs']}", ", ".join(["", *numbers, f"{speed:,.0f} images/s"])
+
+
+def draw(training: Training, split: Split | None, output: RunDirectory, name: str | None) -> None:
+    """Samples and reconstructions: under `name` in their folders, or as the final ones without one."""
+    seed, step = training.settings["seed"], training.position.step
+
+    def samples() -> Image.Image:
+        noise_ = sample.base_noise(0, SHOWN_SAMPLES, model.prior.noise_dim, seed).to(training.device)
+        return figures.grid(model.sample(noise_).mean)
+
+    def reconstructions() -> Image.Image:
+        assert split is not None
+        shown = slice(0, SHOWN_RECONSTRUCTIONS)
+        x, y = pixels(split, shown, training.device), labels(split, shown, training.device)
+        return figures.pairs(x, model.reconstruct(x, y).mean)
+
+    with training.evaluated() as model, torch.no_grad():
+        model.eval()
+        output.picture("samples" if name is None else f"samples/{name}", samples, step)
+        if split is not None:
+            output.picture("reconstructions" if name is None else f"reconstructions/{name}", reconstructions, step)
+        model.train()

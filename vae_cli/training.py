@@ -1,0 +1,207 @@
+"""All that changes while a model is trained: what a checkpoint saves and a resumed run restores."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_cli import build, checkpoint, noise
+from vae_cli.data import Data, Split
+from vae_cli.data.batches import Batches, moments
+from vae_cli.ema import EMA
+from vae_cli.errors import UserError
+from vae_cli.model import VAE
+from vae_cli.objectives import Bound
+from vae_cli.outputs import log
+from vae_cli.totals import Totals
+
+PATIENCE = 20  # steps in a row that may fail before the run does
+
+_ABOUT_THE_DEVICE = {"fused", "foreach", "capturable"}  # flags of an optimizer that a checkpoint must not bring along
+
+Config = dict[str, Any]
+
+
+class TrainingError(UserError):
+    """The training diverged."""
+
+
+@dataclass
+class Position:
+    """Where a training stands: `batch` batches into epoch number `epoch`, counted from 0, after `step` steps."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+
+
+class Guard:
+    """Keeps losses and gradients that are not finite away from the weights, and counts them on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.skipped, self.streak, self.longest = torch.zeros(3, dtype=torch.int64, device=device).unbind()
+
+    def record(self, finite: Tensor) -> None:
+        failed = (~finite).long()
+        self.skipped += failed
+        self.streak.add_(failed).mul_(failed)
+        torch.maximum(self.longest, self.streak, out=self.longest)
+
+    def check(self, step: int, last: Path) -> None:
+        """Look, which waits for the device, and end the training if too many steps in a row were kept away."""
+        if int(self.longest) >= PATIENCE:
+            raise TrainingError(
+                f"the loss or its gradient was not finite {PATIENCE} steps in a row, up to step {step}: try a smaller "
+                f"optimizer.lr, clip_grad_norm=100 or precision=float32; the last good weights are in {last}"
+            )
+
+
+class Training:
+    """All that changes while a model is trained, and the plain data it is saved as."""
+
+    def __init__(
+        self, settings: Config, data: Data, device: torch.device, trusted: Collection[str] | None = None
+    ) -> None:
+        self.settings, self.facts, self.device = settings, data.facts, device
+        self.batches = Batches(on_device(data.train, device), settings["batch_size"], settings["seed"], device)
+        _seed_everything(noise.key(settings["seed"], "weights"))
+        self.model = build.model(settings, data.facts, trusted)
+        if settings["init_output_bias"]:
+            _start_at_mean(self.model, data.train)
+        self.model.to(device)
+        if settings["compile"]:
+            self.model.encoder.compile()
+            self.model.decoder.compile()
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.objective = build.objective(settings, self.model, data.facts, len(self.batches), trusted)
+        self.optimizer = build.optimizer(settings, self.model, trusted)
+        self.schedule = build.schedule(settings, len(self.batches), trusted)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.ema = None if settings["ema_decay"] is None else EMA(self.model, settings["ema_decay"])
+        self.position = Position()
+        self.best: dict[str, Any] | None = None
+        self.totals = Totals(device)
+        self.guard = Guard(device)
+        _seed_everything(noise.key(settings["seed"], "training"))
+
+    def noise(self, images: int, epoch: int, number: int) -> Tensor:
+        """Base noise (K, B, D) of one batch: a function of the seed and the batch's place alone."""
+        stream = noise.generator(self.settings["seed"], "noise", epoch, number, device=self.device)
+        shape = (self.objective.mc_samples, images, self.model.noise_dim)
+        return torch.randn(shape, generator=stream, device=self.device)
+
+    def descend(self, bound: Bound) -> None:
+        """Step the optimizer along the gradients that `bound.loss` left, if all of them are finite."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * self.schedule(self.position.step)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = (bound.loss.detach() + norm).isfinite()
+        if self.settings["clip_grad_norm"] is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.settings["clip_grad_norm"], norm)
+        if (
+            self.device.type != "cpu"
+        ):  # asking it would stall it: the step is taken along zeros, with what momentum is left
+            for gradient in gradients:
+                gradient.masked_fill_(~finite, 0)
+            self.optimizer.step()
+        elif finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.position.step += 1
+        if self.ema is not None:
+            self.ema.update(self.position.step)
+        self.totals.add(bound, finite)
+        self.guard.record(finite)
+
+    def contents(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        guard = {"skipped": int(self.guard.skipped), "streak": int(self.guard.streak)}
+        counts = {"totals": self.totals.state_dict()} | guard
+        return {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {"rates": self.rates, "total_steps": self.schedule.total_steps},
+            "progress": asdict(self.position) | counts,
+            "random": checkpoint.random_state(self.device),
+            "best": self.best,
+            "config": self.settings,
+            "data": asdict(self.facts),
+            "version": checkpoint.VERSION,
+        }
+
+    def restore(self, contents: dict[str, Any]) -> None:
+        """Go back to where `contents` found a training of the same settings.
+
+        Raises:
+            ValueError, KeyError, RuntimeError: if they are not of such a training.
+        """
+        progress = dict(contents["progress"])
+        self.model.load_state_dict(contents["model"])
+        built = [{key: group[key] for key in _ABOUT_THE_DEVICE & group.keys()} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(contents["optimizer"])
+        for group, flags in zip(self.optimizer.param_groups, built):
+            group.update(flags)
+        if self.ema is not None:
+            self.ema.load_state_dict(contents["ema"])
+        self.totals.load_state_dict(progress.pop("totals"))
+        self.guard.skipped.fill_(progress.pop("skipped"))
+        self.guard.streak.fill_(progress.pop("streak"))
+        self.position = Position(**progress)
+        self.best = contents["best"]
+        checkpoint.restore_random_state(contents["random"], self.device)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, unless the weights have been ruined.
+
+        Raises:
+            TrainingError: if a weight is not finite.
+        """
+        if not all(bool(p.isfinite().all()) for p in self.parameters):
+            raise TrainingError(
+                f"a weight is no longer finite after step {self.position.step}: try a smaller optimizer.lr or "
+                f"clip_grad_norm=100; the last good weights are in {path.parent / 'last.pt'}"
+            )
+        checkpoint.save(path, self.contents())
+
+    @contextmanager
+    def evaluated(self) -> Iterator[VAE]:
+        """The model with the weights to be judged by: the averaged ones where an average is kept."""
+        with nullcontext() if self.ema is None else self.ema.applied():
+            yield self.model
+
+
+def _seed_everything(seed: int) -> None:
+    """Start every stream that a network might draw from; the program itself draws from none of them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def on_device(split: Split, device: torch.device) -> Split:
+    """The split in the device's memory if it takes less than half of what is free there, else where it is."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if split.images.numel() * split.images.element_size() > free / 2:
+            return split
+    return split.to(device)
+
+
+def _start_at_mean(model: VAE, split: Split) -> None:
+    """Let the decoder's output start at what describes the mean training image."""
+    output = model.likelihood.start_at(*moments(split))
+    start_at = getattr(model.decoder, "start_at", None)
+    if callable(start_at):
+        start_at(output)
+    else:
+        log.info("decoder     %s has no start_at(output): its output bias stays as built", type(model.decoder).__name__)
