@@ -76,7 +76,7 @@ def progress(training: Training) -> tuple[str, str]:
     at, means = training.position, training.totals.means()
     speed = at.batch * training.batches.batch_size / max(at.seconds, 1e-9)
     numbers = [f"{key} {means[key]:.1f}" for key in ("elbo", "kl") if key in means]
-    return f"epoch {at.epoch + 1}/{training.settings['epochs']}", ", ".join(["", *numbers, f"{speed:,.0f} images/s"])
+    return f"epoch {at.epoch + 1}/{training.settings['epochs']}", ", ".join([*numbers, f"{speed:,.0f} images/s"])
 
 
 def draw(training: Training, split: Split | None, output: RunDirectory, name: str | None) -> None:
