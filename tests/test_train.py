@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -421,3 +422,20 @@ def test_a_failing_write_leaves_the_old_checkpoint_and_no_litter(digits_run, tmp
     with pytest.raises(ZeroDivisionError):
         checkpoint.save(path, contents)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_checkpoints_are_due_by_epochs_or_by_time():
+    by_epochs, by_time = train.Cadence(2), train.Cadence("0.05 s")
+    assert [by_epochs.ends_with(epoch) for epoch in (1, 2, 3, 4)] == [False, True, False, True]
+    assert not by_epochs.time_is_up() and not by_time.ends_with(1) and not by_time.time_is_up()
+    time.sleep(0.06)
+    assert by_time.time_is_up() and not by_time.time_is_up()
+
+
+def test_a_time_based_checkpoint_is_written_in_mid_epoch(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(train.Cadence, "time_is_up", lambda self: True)
+    honest = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda path, c: saved.append(c["progress"]["batch"]) or honest(path, c))
+    trained(tmp_path, "epochs=1", "checkpoint_every=10min")
+    assert set(range(1, 13)) <= set(saved)
