@@ -413,6 +413,31 @@ def test_what_is_no_checkpoint_is_refused_in_one_line_that_names_it(damage, digi
     assert "\n" not in str(caught.value)
 
 
+def test_random_damage_is_noticed_or_harmless(digits_run, tmp_path):
+    path = tmp_path / "x.pt"
+    good = (digits_run / "checkpoints" / "last.pt").read_bytes()
+    whole = checkpoint.load(digits_run / "checkpoints" / "last.pt")
+    rng, refused = np.random.default_rng(0), 0
+    for number in range(100):
+        damaged, at = bytearray(good), int(rng.integers(len(good)))
+        if number % 4 == 0:
+            damaged[at] ^= 1 << int(rng.integers(8))
+        elif number % 4 == 1:
+            damaged[at : at + 64] = rng.bytes(64)
+        elif number % 4 == 2:
+            damaged = damaged[:at]
+        else:
+            damaged[at:at] = b"x"
+        path.write_bytes(damaged)
+        try:
+            found = checkpoint.load(path)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert all(torch.equal(found["model"][key], value) for key, value in whole["model"].items())
+    assert refused > 80
+
+
 def test_a_failing_write_leaves_the_old_checkpoint_and_no_litter(digits_run, tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     contents = checkpoint.load(digits_run / "checkpoints" / "last.pt")

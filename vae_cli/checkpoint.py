@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: if it cannot be read, is not one of ours, or comes from a newer version.
     """
     try:
+        _check_sums(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -83,6 +85,14 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: of format {contents['version']}, and this vae_cli reads format {VERSION}; update vae_cli"
         )
     return contents
+
+
+def _check_sums(path: Path) -> None:
+    """Compare every record with the checksum that was written beside it, which torch itself does not."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
 
 
 def weights(contents: dict[str, Any]) -> dict[str, Tensor]:
