@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vae_cli import checkpoint, cli, config, train
-from vae_cli.errors import CheckpointError, ConfigError
+from vae_cli.errors import CheckpointError, ConfigError, DataError
 from vae_cli.training import Training
 
 SMALL = ["epochs=4", "latent_dim=3", "device=cpu", "encoder.hidden=[16]", "decoder.hidden=[16]", "sample_every=2"]
@@ -122,6 +122,33 @@ def test_more_epochs_go_on_with_a_rebuilt_schedule_and_say_so(undisturbed, tmp_p
     epochs = [(line["epoch"], line["split"]) for line in numbers(tmp_path / "run") if line["split"] != "test"]
     assert epochs == [(e, s) for e in range(1, 7) for s in ("train", "validation")]
     assert sum(line["split"] == "test" for line in numbers(tmp_path / "run")) == 1
+
+
+def test_a_prolonged_run_that_was_killed_goes_on_too(undisturbed, tmp_path, monkeypatch):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    honest = Training.descend
+
+    def dying(self, bound):
+        if self.position.step == 65:
+            raise Killed
+        honest(self, bound)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Training, "descend", dying)
+        go_on(tmp_path / "run", "epochs=6")
+    assert go_on(tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 6
+
+
+def test_data_that_are_no_longer_the_same_are_refused(tmp_path, monkeypatch):
+    import numpy as np
+
+    path = tmp_path / "x.npz"
+    np.savez(path, train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
+    killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", f"dataset.path={path}", "batch_size=2")
+    np.savez(path, train=np.ones((50, 8, 8), np.uint8))
+    with pytest.raises(DataError, match="the data set now is"):
+        go_on(tmp_path / "run")
 
 
 def test_a_metrics_line_that_was_cut_short_is_dropped(undisturbed, tmp_path, monkeypatch):

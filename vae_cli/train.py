@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vae_cli import build, checkpoint, config
 from vae_cli.checks import check_values, parse_interval
 from vae_cli.data import Data, Split
-from vae_cli.errors import CheckpointError, ConfigError, UserError
+from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
 from vae_cli.evaluate import evaluate
 from vae_cli.interruption import Interrupted, Interruption
 from vae_cli.outputs import Progress, RunDirectory, log
@@ -86,11 +87,13 @@ def _newest(directory: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _is_finished(directory: Path, contents: dict[str, Any], changes: Config) -> bool:
+    done = contents["progress"]["epoch"]
     try:
-        status = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["status"]
+        summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+        completed = summary["status"] == "completed" and summary["epochs"] == done
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return status == "completed" and changes.get("epochs", 0) <= contents["progress"]["epoch"]
+    return completed and changes.get("epochs", 0) <= done
 
 
 def _recorded(output: RunDirectory, train: Callable[[], None]) -> int:
@@ -136,6 +139,8 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
         elsewhere = stored["data_dir"] is None or not Path(stored["data_dir"]).expanduser().is_dir()
         here = {"data_dir": settings["data_dir"]} if elsewhere else {}
         data = build.dataset(stored | here, trusted).splits()
+        if asdict(data.facts) != contents["data"]:
+            raise DataError(f"{path}: trained on {contents['data']}, but the data set now is {asdict(data.facts)}")
         training = Training(stored | changes | here, data, device, trusted)
         training.restore(contents)
     at = training.position
