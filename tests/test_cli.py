@@ -56,6 +56,16 @@ def fails(capsys, command, *argv):
         ("latent_dm=3", "unknown key latent_dm: did you mean latent_dim?"),
         ("+unknown=1", "unknown key unknown: --help lists the keys"),
         ("dataset=minst", "dataset=minst: did you mean mnist? dataset is one of arrays, digits, fashion_mnist, mnist"),
+        ("--latent_dim=3", "unknown flag --latent_dim=3: settings have no dashes, write latent_dim=3"),
+        ("hydra.run.dir=", "hydra.run.dir= is empty; name a folder, or leave it out"),
+        (
+            "-m latent_dim=2,3 hydra.run.dir=x",
+            "hydra.run.dir is the folder of one run; name that of a sweep with sweep=DIR",
+        ),
+        (
+            "encoder._target_=my.Encoder encoder.width=3",
+            "unknown key encoder.width: one that only your own class has is written +encoder.width=3",
+        ),
         ("latent_dim=0", "latent_dim=0: latent_dim accepts an integer of at least 1"),
         ("latent_dim=2.5", "latent_dim=2.5: latent_dim accepts an integer of at least 1"),
         ("latent_dim=", "latent_dim='': latent_dim accepts an integer of at least 1"),
@@ -115,7 +125,9 @@ def test_a_wrong_job_of_a_sweep_leaves_the_others_alone(capsys):
     assert status(cli.train, "-m", "latent_dim=2,0,3", "sweep=s") == 1
     assert [settings["latent_dim"] for settings, _, _ in SEEN] == [2, 3]
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "vae-train: error: latent_dim=0: latent_dim accepts an integer of at least 1\n")
+    assert out.splitlines() == [f"job {job} (latent_dim={size})" for job, size in enumerate((2, 0, 3))]
+    wrong = "latent_dim=0: latent_dim accepts an integer of at least 1"
+    assert err == f"vae-train: error: job 1 (latent_dim=0): {wrong}\n"
 
 
 def test_a_failing_job_of_a_sweep_leaves_the_others_alone(capsys, monkeypatch):
@@ -128,7 +140,7 @@ def test_a_failing_job_of_a_sweep_leaves_the_others_alone(capsys, monkeypatch):
     assert SEEN == [2, 3]
     assert capsys.readouterr().err.splitlines() == [
         "vae-train: error: unexpected RuntimeError: no luck (VAE_TRACEBACK=1 shows where)",
-        "vae-train: error: no data",
+        "vae-train: error: job 1 (latent_dim=3): no data",
     ]
 
 
@@ -175,7 +187,10 @@ def test_an_interruption_ends_everything(line, capsys, monkeypatch):
 def test_a_run_directory_that_is_a_file_is_named(capsys, tmp_path):
     (tmp_path / "x").write_text("")
     assert status(cli.train, "hydra.run.dir=x") == 1
-    assert capsys.readouterr().err == "vae-train: error: x: File exists\n"
+    assert (
+        capsys.readouterr().err
+        == "vae-train: error: hydra.run.dir=x cannot be made (File exists); name another folder\n"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):

@@ -619,6 +619,12 @@ def test_a_lone_array_is_the_training_set_under_any_name(tmp_path):
     assert len(source.train) == 6 and source.test is None and source.validation is None
 
 
+def test_a_lone_array_that_calls_itself_something_else_is_refused(tmp_path):
+    for name in ("test", "valid", "train_labels"):
+        with pytest.raises(DataError, match="has no array train"):
+            Arrays(save(tmp_path / "x.npz", **{name: grays(6, 5, 5)})).load()
+
+
 def test_the_content_decides_what_a_file_is(tmp_path):
     np.save(tmp_path / "x.npy", grays(6, 5, 5))
     (tmp_path / "x.npy").rename(tmp_path / "x.npz")

@@ -65,9 +65,12 @@ def test_a_grid_is_one_png_of_all_images(run, tmp_path):
 
 def test_png_fills_a_folder_with_images_of_their_own_size(run, tmp_path):
     folder = drawn(run, tmp_path, "n=11", "format=png", name="new/pictures")
-    assert sorted(p.name for p in folder.iterdir()) == [f"{i:02d}.png" for i in range(11)]
+    assert sorted(p.name for p in folder.iterdir()) == [f"{i:06d}.png" for i in range(11)]
+    drawn(run, tmp_path, "n=11", "format=png", name="new/pictures")
+    with pytest.raises(ConfigError, match="holds other images"):
+        drawn(run, tmp_path, "n=10", "format=png", name="new/pictures")
     expected = np.round(images(run, tmp_path, "n=11")[10, 0] * 255)
-    np.testing.assert_array_equal(np.asarray(Image.open(folder / "10.png")), expected)
+    np.testing.assert_array_equal(np.asarray(Image.open(folder / "000010.png")), expected)
 
 
 def test_a_sample_is_the_decoder_at_the_priors_draw(run):
@@ -96,7 +99,7 @@ def test_settings_that_do_not_fit_are_refused(overrides, message, run):
 
 def test_an_output_that_cannot_be_written_is_named(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="file/out.npz cannot be written"):
+    with pytest.raises(UserError, match=r"file/out.npz cannot be written"):
         drawn(run, tmp_path, "format=npz", name="file/out.npz")
 
 

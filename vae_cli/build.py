@@ -100,6 +100,9 @@ def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{group}._target_={target} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a module of the user's own does on import
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{group}._target_={target}: importing {module} fails with {why}") from error
 
 
 def _let_find(package: str) -> None:

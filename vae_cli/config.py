@@ -26,10 +26,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import overrides
+from vae_cli import overrides, schema
 from vae_cli.checks import check, check_keys, parse_interval, show, unknown
 from vae_cli.command_line import escape, for_hydra
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, UserError
 from vae_cli.schema import conf_dir, options
 
 __all__ = [
@@ -207,6 +207,11 @@ def _refuse_flag(message: str) -> NoReturn:
     wrong = re.search(r"unrecognized arguments: (\S+)", message)
     if not wrong:
         raise ConfigError(f"{message.removeprefix('argument ')}; --help lists the flags")
+    setting = re.fullmatch(r"--?([a-z][\w.]*)(=.*)?", wrong[1])
+    if setting and setting[1].partition(".")[0] in (*schema.needed("train"), *schema.needed("sample")):
+        raise ConfigError(
+            f"unknown flag {wrong[1]}: settings have no dashes, write {setting[1]}{setting[2] or '=VALUE'}"
+        )
     known = [name for action in get_args_parser()._actions for name in action.option_strings]
     near = get_close_matches(wrong[1], known, n=1)
     hint = f"did you mean {near[0]}?" if near else "--help lists the flags"
@@ -308,6 +313,8 @@ def _checked(session: _Session) -> DictConfig:
         overrides.check_choice(override, hydra, command)
     for job in overrides.sample_jobs(parsed, hydra) if line.multirun else []:
         check_keys(overrides.outline(_compose(session, job)), command)
+    if line.multirun and any(override.key_or_group == "hydra.run.dir" for override in parsed):
+        raise ConfigError("hydra.run.dir is the folder of one run; name that of a sweep with sweep=DIR")
     config = _compose(session, overrides.follow_swept_groups(parsed))
     overrides.check_deleted(parsed, config, command)
     check_keys(overrides.outline(config), command)
@@ -348,7 +355,7 @@ def _one_line(error: Exception, session: _Session) -> str:
 
 def _stage(config: DictConfig, multirun: bool) -> None:
     """Gives `${hydra:...}` what a job would find there, and checks that the directory's name resolves."""
-    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    key = _directory_key(multirun)
     if multirun:
         config.hydra.job.num, config.hydra.job.id = 0, "0"
     HydraConfig.instance().set_config(config)
@@ -356,7 +363,9 @@ def _stage(config: DictConfig, multirun: bool) -> None:
         directory = OmegaConf.select(config, key)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}: {overrides.first_line(error)}") from error
-    if not directory or "${" in directory:
+    if not directory:
+        raise ConfigError(f"{key}= is empty; name a folder, or leave it out")
+    if "${" in directory:
         raise ConfigError(f"{key}={show(directory)}: {key} accepts a folder without ${{ in its name")
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(Path(directory).absolute())
@@ -375,12 +384,28 @@ def _resume(config: dict[str, Any], line: CommandLine, job: Job) -> int:
 def _start(session: _Session, task: Callable[[DictConfig], int]) -> int:
     hydra, line = session.hydra, session.line
     texts = overrides.follow_swept_groups(overrides.parse(line.overrides))
-    with _explaining(session, texts, (HydraException, OmegaConfBaseException)):
+    with _explaining(session, texts, (HydraException, OmegaConfBaseException)), _making_folders(line.multirun):
         if line.multirun:
             returned = hydra.multirun(session.name, task, [*texts, "hydra.mode=MULTIRUN"])
         else:
             returned = hydra.run(session.name, task, [*texts, "hydra.mode=RUN"])
     return max(_statuses(returned), default=0)
+
+
+def _directory_key(multirun: bool) -> str:
+    return "hydra.sweep.dir" if multirun else "hydra.run.dir"
+
+
+@contextmanager
+def _making_folders(multirun: bool) -> Iterator[None]:
+    """Names the key of a folder that Hydra cannot make; a job's own errors never come this far."""
+    try:
+        yield
+    except OSError as error:
+        key = "sweep" if multirun else _directory_key(multirun)
+        raise ConfigError(
+            f"{key}={error.filename} cannot be made ({error.strerror or error}); name another folder"
+        ) from error
 
 
 def _task(config: DictConfig, job: Job, guard: Guard, command: str) -> int:
@@ -393,9 +418,17 @@ def _task(config: DictConfig, job: Job, guard: Guard, command: str) -> int:
 
 def _run(config: DictConfig, job: Job, command: str) -> int:
     hydra = HydraConfig.get()
-    plain = to_plain(config)
-    check(plain, command)
-    return job(plain, Path(hydra.runtime.output_dir), overrides.given(list(hydra.overrides.task)))
+    plain, texts = to_plain(config), list(hydra.overrides.task)
+    if hydra.mode != RunMode.MULTIRUN:
+        check(plain, command)
+        return job(plain, Path(hydra.runtime.output_dir), overrides.given(texts))
+    name = f"job {hydra.job.num} ({' '.join(texts)})"
+    print(name, flush=True)
+    try:
+        check(plain, command)
+        return job(plain, Path(hydra.runtime.output_dir), overrides.given(texts))
+    except UserError as error:
+        raise type(error)(f"{name}: {error}") from error
 
 
 def _statuses(returned: Any) -> Iterator[int]:

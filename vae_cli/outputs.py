@@ -24,8 +24,11 @@ class _Console(logging.Handler):
     """Lines on standard output that do not tear a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(record.getMessage(), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(record.getMessage(), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read along has gone; the training and its log go on
+            log.removeHandler(self)
 
 
 class RunDirectory:
@@ -152,8 +155,16 @@ class Progress:
 
     def __init__(self, total: int, done: int) -> None:
         hidden = not sys.stderr.isatty() or bool(os.environ.get("CI"))
+        unknown_width = not hidden and os.get_terminal_size(sys.stderr.fileno()).columns == 0
         self._bar = tqdm(
-            total=total, initial=done, disable=hidden, bar_format=self.FORMAT, dynamic_ncols=True, leave=False
+            desc="training",
+            total=total,
+            initial=done,
+            disable=hidden,
+            bar_format=self.FORMAT,
+            ncols=100 if unknown_width else None,
+            dynamic_ncols=not unknown_width,
+            leave=False,
         )
         self._hidden, self._shown = hidden, time.monotonic()
 

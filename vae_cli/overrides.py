@@ -144,7 +144,14 @@ def culprit(texts: list[str], hydra: Hydra, command: str, primary: str) -> str |
         base = hydra.compose_config(primary, choices, RunMode.RUN)
     except Exception:
         return None
-    return next(filter(None, (_wrong_key(override, base, command) for override in overrides)), None)
+    own = {o.key_or_group.partition(".")[0] for o in overrides if o.key_or_group.endswith("._target_")}
+    for override in overrides:
+        key, wrong = override.key_or_group, _wrong_key(override, base, command)
+        if wrong and key.partition(".")[0] in own:
+            return f"unknown key {key}: one that only your own class has is written +{override.input_line}"
+        if wrong:
+            return wrong
+    return None
 
 
 def _wrong_key(override: Override, base: DictConfig, command: str) -> str | None:

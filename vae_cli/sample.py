@@ -38,6 +38,8 @@ def run(settings: dict[str, Any]) -> None:
     output = _output(settings["output"], kind)
     if kind == "grid" and count > LARGEST_GRID:
         raise ConfigError(f"n={count}: a grid holds at most {LARGEST_GRID:,} images; use format=png or format=npz")
+    if kind == "png":
+        _check_folder(output, count)
     path = checkpoint.find(settings["checkpoint"])
     model, facts = load(path, settings["device"], settings["allow"])
     images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"])
@@ -45,7 +47,7 @@ def run(settings: dict[str, Any]) -> None:
     try:
         {"grid": _write_grid, "png": _write_pngs, "npz": _write_npz}[kind](bar, output, count, facts)
     except OSError as error:
-        raise UserError(f"output={output} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"output={output} cannot be written ({error.strerror or error}); name another") from error
     print(f"{count:,} image(s) from {path} in {output}")
 
 
@@ -58,6 +60,13 @@ def _output(given: str | None, kind: str) -> Path:
     if kind == "png" and output.suffix.lower() in (".png", ".npz"):
         raise ConfigError(f"output={given}: format=png fills a folder; name one, or use format=grid or format=npz")
     return output
+
+
+def _check_folder(output: Path, count: int) -> None:
+    """Refuse to mix new images with others that they do not replace."""
+    other = next((p for p in sorted(output.glob("*.png")) if not (p.stem.isdigit() and int(p.stem) < count)), None)
+    if other is not None:
+        raise ConfigError(f"output={output} holds other images ({other.name}); name another folder, or empty it")
 
 
 def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, DataFacts]:
@@ -118,10 +127,10 @@ def _write_grid(images: Iterable[Tensor], output: Path, count: int, facts: DataF
 
 
 def _write_pngs(images: Iterable[Tensor], output: Path, count: int, facts: DataFacts) -> None:
-    digits, number = len(str(count - 1)), 0
+    number = 0
     for chunk in images:
         for pixels in figures.to_bytes(chunk):
-            figures.save_png(pixels, output / f"{number:0{digits}d}.png")
+            figures.save_png(pixels, output / f"{number:06d}.png")
             number += 1
 
 

@@ -25,6 +25,11 @@ _EXAMPLES = {
     ),
 }
 
+_PLACES = {
+    "hydra.run.dir": "the run directory; default outputs/<dataset>/<date_time>",
+    "sweep": "with -m: the sweep's directory; default outputs/sweeps/<date_time>",
+}
+
 _FLAGS = {
     "-h, --help": "this page",
     "--version": "the version",
@@ -85,10 +90,11 @@ def help_text(command: str) -> str:
     if chosen:
         rows = [(f"{group}={name}", _others(group, name)) for group, name in chosen.items()]
         parts.append(_section("groups, each with its default and the other options", _columns(rows)))
-    parts.append(_section("keys, each with its default", _columns(_rows("", keys(command)))))
+    places = [(f"{key}=DIR", text) for key, text in _PLACES.items()] if command == "train" else []
+    parts.append(_section("keys, each with its default", _columns(_rows("", keys(command)) + places)))
     inside = [row for group, name in chosen.items() for row in _option_rows(group, name)]
     if inside:
-        parts.append(_section("keys inside the default options", _columns(inside)))
+        parts.append(_section("keys inside the groups; in brackets the options that alone have them", _columns(inside)))
     parts.append(_section("flags, anywhere on the line", _columns(_flags(command))))
     return "\n\n".join(parts)
 
@@ -101,8 +107,19 @@ def _others(group: str, default: str) -> str:
     return ", ".join(name for name in options(group) if name != default)
 
 
-def _option_rows(group: str, option: str) -> list[tuple[str, str]]:
-    return [] if option == "null" else _rows(f"{group}.", keys(f"{group}/{option}"))
+def _option_rows(group: str, default: str) -> list[tuple[str, str]]:
+    """The keys of a group's default option, then what other options have besides."""
+    if default == "null":
+        return []
+    rows, listed = _rows(f"{group}.", keys(f"{group}/{default}")), {key.name for key in keys(f"{group}/{default}")}
+    others: dict[str, tuple[Key, list[str]]] = {}
+    for option in options(group):
+        for key in keys(f"{group}/{option}"):
+            if key.name not in listed:
+                others.setdefault(key.name, (key, []))[1].append(option)
+    for key, having in others.values():
+        rows.append((f"{group}.{key.name}={key.default}", f"({', '.join(having)}) {key.comment}"))
+    return rows
 
 
 def _rows(prefix: str, found: list[Key]) -> list[tuple[str, str]]:

@@ -169,7 +169,9 @@ class Dataset(ABC):
             return source
         count = max(1, round(len(source.train) * self.test_fraction))
         if count >= len(source.train):
-            raise DataError(f"{self.name}: {len(source.train)} image(s) are too few to hold some out for the test")
+            raise DataError(
+                f"{self.name}: {len(source.train)} image(s) are too few to hold some out for the test; give more"
+            )
         train, test = _divide(source.train, count, "test")
         return replace(source, train=train, test=test)
 

@@ -96,7 +96,8 @@ def _unreadable(what: str, error: Exception) -> DataError:
 
 def _roles(path: Path, names: list[str]) -> dict[str, str]:
     """The name of the array in each role that has one."""
-    if len(names) == 1:
+    known_names = {name for known in ROLES.values() for name in known}
+    if len(names) == 1 and names[0] not in known_names - set(ROLES["train"]):
         return {"train": names[0]}
     found = {role: [name for name in names if name in known] for role, known in ROLES.items()}
     for twice in found.values():
