@@ -464,3 +464,27 @@ def test_a_time_based_checkpoint_is_written_in_mid_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "save", lambda path, c: saved.append(c["progress"]["batch"]) or honest(path, c))
     trained(tmp_path, "epochs=1", "checkpoint_every=10min")
     assert set(range(1, 13)) <= set(saved)
+
+
+def test_a_validation_that_is_not_finite_fails_the_run(tmp_path, monkeypatch):
+    honest, calls = train.evaluate, []
+
+    def breaking(*arguments, **more):
+        calls.append(1)
+        return honest(*arguments, **more) | ({"bound": math.nan} if len(calls) == 2 else {})
+
+    monkeypatch.setattr(train, "evaluate", breaking)
+    assert "the validation's bound is nan after epoch 2" in diverging(tmp_path, "epochs=5")
+    assert checkpoint.load(tmp_path / "checkpoints" / "last.pt")["progress"]["epoch"] == 1
+
+
+def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "vae_cli", "train", *SMALL, *NARROW, "epochs=3", "hydra.run.dir=run"]
+    training = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE)
+    training.stdout.readline()
+    training.stdout.close()
+    training.wait()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
