@@ -488,3 +488,16 @@ def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path):
     training.stdout.close()
     training.wait()
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
+
+
+def test_the_evaluation_of_many_draws_is_the_mean_over_images_whatever_the_chunks():
+    """Against one pass over the whole split, with 300 images (more than a block) and 60 draws (chunks of 4)."""
+    split_ = Split((torch.rand(300, 1, 4, 4) < 0.5).to(torch.uint8), None, 1.0)
+    plain = settings("mc_samples=60", "likelihood=bernoulli")
+    facts = build.DataFacts("synthetic", (1, 4, 4), "binary", 0, 300)
+    model = build.model(plain, facts)
+    objective = build.objective(plain, model, facts, 1)
+    drawn = noise.by_image(300, 60, 3, 5, "evaluation")
+    with torch.no_grad():
+        expected = objective(model, (split_.images.float(), None), drawn, 0).elbo.mean()
+    assert abs(evaluate(model, objective, split_, seed=5)["elbo"] - expected) < 1e-4

@@ -28,10 +28,12 @@ def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: in
     model.eval()
     totals = Totals(device)
     chunk = max(1, noise.BLOCK // objective.mc_samples)
-    for start in range(0, len(split), chunk):
-        index = slice(start, start + chunk)
-        x, y = pixels(split, index, device), labels(split, index, device)
-        drawn = noise.by_image(len(x), objective.mc_samples, model.noise_dim, seed, "evaluation", start=start)
-        totals.add(objective(model, (x, y), drawn.to(x), step))
+    for first in range(0, len(split), noise.BLOCK):
+        count = min(noise.BLOCK, len(split) - first)
+        drawn = noise.by_image(count, objective.mc_samples, model.noise_dim, seed, "evaluation", start=first)
+        for start, part in zip(range(first, first + count, chunk), drawn.split(chunk, dim=1)):
+            index = slice(start, start + part.shape[1])
+            batch = pixels(split, index, device), labels(split, index, device)
+            totals.add(objective(model, batch, part.to(device), step))
     model.train(was_training)
     return totals.means()

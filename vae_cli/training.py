@@ -108,13 +108,12 @@ class Training:
         finite = (bound.loss.detach() + norm).isfinite()
         if self.settings["clip_grad_norm"] is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.settings["clip_grad_norm"], norm)
-        if (
-            self.device.type != "cpu"
-        ):  # asking it would stall it: the step is taken along zeros, with what momentum is left
+        on_cpu = self.device.type == "cpu"
+        if not on_cpu:
+            # Asking the device would stall it: the step is taken along zeros, with what momentum is left.
             for gradient in gradients:
                 gradient.masked_fill_(~finite, 0)
-            self.optimizer.step()
-        elif finite:
+        if not on_cpu or finite:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.position.step += 1
