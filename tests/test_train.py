@@ -342,9 +342,10 @@ def test_binarization_of_floats_and_odd_numbers_of_pixels():
     assert means[0] == 0 and means[2] == 1 and abs(means[1] - 0.3) < 5 * 0.46 / 100
 
 
-def test_moments_are_numpys():
+def test_moments_are_numpys(monkeypatch):
     images = torch.randint(0, 256, (50, 2, 3, 3), dtype=torch.uint8)
-    mean, std = moments(Split(images, None, 255.0), chunk=7)
+    monkeypatch.setattr("vae_cli.data.images.CHUNK", 7 * images[0].numel())
+    mean, std = moments(Split(images, None, 255.0))
     np.testing.assert_allclose(mean, images.numpy().mean(0) / 255, rtol=1e-5)
     np.testing.assert_allclose(std, images.numpy().std(0) / 255, rtol=1e-5)
 

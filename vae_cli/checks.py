@@ -35,7 +35,7 @@ def show(value: Any) -> str:
 
 
 def _integer(least: int, most: float = math.inf) -> Rule:
-    bound = f"of at least {least}" if most == math.inf else "from 0 to 2**63 - 1"
+    bound = f"of at least {least}" if most == math.inf else f"from {least} to {'2**63 - 1' if most > 2**62 else most}"
     return Rule(f"an integer {bound}", lambda v: _is_integer(v) and least <= v <= most)
 
 
@@ -126,6 +126,11 @@ GROUP_RULES: dict[str, dict[str, Rule]] = {
         "path": _or(None, _PATH),
         "binarize": _choice("none", "threshold", "static", "dynamic"),
         "validation": _or(None, _integer(0)),
+        "image_size": _integer(1, 4096),
+        "channels": Rule("1 or 3", lambda v: _is_integer(v) and v in (1, 3)),
+        "on_error": _choice("error", "skip"),
+        "subset": _choice("balanced", "byclass", "bymerge", "letters", "digits", "mnist"),
+        "cache": _or(None, Rule("a folder", _PATH.test)),
     },
     "encoder": _WIDTHS,
     "decoder": _WIDTHS,

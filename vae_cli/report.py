@@ -27,6 +27,8 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
     log.info("run         %s", output.path)
     log.info("data        %s, %d×%d×%d, %s", facts.name, channels, height, width, build.SUPPORTS[facts.support])
     log.info("images      %s, %s test", ", ".join(counts), f"{len(data.test):,}")
+    for note in data.notes:
+        log.info("note        %s", note)
     log.info(
         "model       %s",
         ", ".join(f"{g}={_class_name(settings, g)}" for g in ("encoder", "decoder", "posterior")),

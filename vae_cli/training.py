@@ -191,7 +191,7 @@ def on_device(split: Split, device: torch.device) -> Split:
     """The split in the device's memory if it takes less than half of what is free there, else where it is."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        if split.images.numel() * split.images.element_size() > free / 2:
+        if len(split) * split.image_bytes > free / 2:
             return split
     return split.to(device)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vae_cli.data import numpy_file
-from vae_cli.data.base import Dataset, Images, Source, Support
+from vae_cli.data.base import Dataset, Source, Support
+from vae_cli.data.images import CHUNK, Images
+from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.numpy_file import Named
 from vae_cli.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
 CHANNELS = (1, 3)
-CHUNK = 1 << 22  # bytes looked at in one go, so that a mapped file never lies in memory as a whole
 
 
 class Arrays(Dataset):
@@ -22,8 +24,9 @@ class Arrays(Dataset):
 
     Shapes are (N, H, W), (N, C, H, W) or (N, H, W, C) with one or three channels, the same in every split.
     The support follows from the values: `binary` if all are 0 or 1, else `levels256` for uint8 and `unit` for
-    floats in [0, 1]. Labels are integers from 0 in `train_labels` (or `labels`), `valid_labels` and
-    `test_labels`. An `.npz` file of one array under any name, and an `.npy` file, are the training set.
+    floats in [0, 1]. An `.npy` file is mapped and may be larger than the memory. Labels are integers from 0 in
+    `train_labels` (or `labels`), `valid_labels` and `test_labels`. An `.npz` file of one array under any name, and
+    an `.npy` file, are the training set.
 
     Args:
         path: the file.
@@ -106,13 +109,20 @@ def _support(arrays: list[Named]) -> Support:
 
 def _extent(values: np.ndarray) -> Extent:
     low, high, binary = np.inf, -np.inf, True
-    rows = max(1, CHUNK // max(1, values[0].nbytes))
-    for start in range(0, len(values), rows):
-        chunk = values[start : start + rows]
+    for chunk in _chunks(values):
         # Unlike min() and max(), these two keep a NaN once they have met it.
         low, high = np.minimum(low, chunk.min()), np.maximum(high, chunk.max())
         binary = binary and bool(((chunk == 0) | (chunk == 1)).all())
+        if values.dtype == np.uint8 and not binary:
+            return Extent(0, 255, binary)  # bytes they are, whatever follows
     return Extent(float(low), float(high), binary)
+
+
+def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows some megabytes at a time, so that a mapped file never lies in memory as a whole."""
+    rows = max(1, CHUNK // max(1, values[0].nbytes))
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
 
 
 def _check_values(array: Named, extent: Extent) -> None:
@@ -139,10 +149,15 @@ def _rescale(low: float, high: float) -> str:
 
 
 def _stored(values: np.ndarray, support: Support) -> np.ndarray:
-    """As uint8 or, for `unit`, float32; a copy only where the type changes."""
-    if support == "unit":
-        return values.astype(np.float32, copy=False)
-    return values.view(np.uint8) if values.dtype == np.bool_ else values.astype(np.uint8, copy=False)
+    """As uint8 or, for `unit`, float32; a copy only where the type changes, of a mapped file on the disk."""
+    dtype = np.dtype(np.float32 if support == "unit" else np.uint8)
+    if values.dtype == np.bool_:
+        return values.view(np.uint8)
+    if values.dtype == dtype:
+        return values
+    if is_mapped(values):
+        return scratch(_chunks(values), dtype, values.shape)
+    return values.astype(dtype)
 
 
 def _labels(labels: Named | None, images: Named) -> np.ndarray | None:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from vae_cli import noise
-from vae_cli.errors import ConfigError, DataError
+from vae_cli.data.images import Images, Split
+from vae_cli.data.mapped import scratch
+from vae_cli.errors import ConfigError
 
 Support = Literal["binary", "levels256", "unit"]
 SUPPORTS = ("binary", "levels256", "unit")
@@ -22,57 +24,17 @@ FIXED_SEED = 20131220
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images as they lie in memory, or in a file mapped into it.
-
-    Args:
-        values: (N, C, H, W), uint8 or float32. Values are 0 or 1 for support `binary`, bytes for `levels256`,
-            numbers in [0, 1] for `unit`.
-        labels: (N,) int64, or None.
-    """
-
-    values: np.ndarray
-    labels: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def take(self, index: np.ndarray) -> Images:
-        return Images(self.values[index], None if self.labels is None else self.labels[index])
-
-
-@dataclass(frozen=True)
 class Source:
-    """What a data set holds before anything is held out or binarized; `validation` and `test` may be missing."""
+    """What a data set holds before anything is held out or binarized; `validation` and `test` may be missing.
+
+    `notes` are lines about it that its user should read.
+    """
 
     train: Images
     validation: Images | None
     test: Images | None
     support: Support
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split as the training and the evaluation see it.
-
-    Args:
-        images: (N, C, H, W), uint8 or float32.
-        labels: (N,) int64, or None.
-        scale: what an image's values are divided by to lie in [0, 1].
-        dynamic: every use draws binary pixels anew, with the values as probabilities.
-    """
-
-    images: Tensor
-    labels: Tensor | None
-    scale: float
-    dynamic: bool = False
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device) -> Split:
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, images=self.images.to(device), labels=labels)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,12 +65,13 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Data:
-    """Three splits (no validation where nothing selects a model) and the facts about them."""
+    """Three splits (no validation where nothing selects a model), the facts about them, and what to say of them."""
 
     train: Split
     validation: Split | None
     test: Split
     facts: DataFacts
+    notes: tuple[str, ...] = ()
 
 
 class Dataset(ABC):
@@ -141,7 +104,7 @@ class Dataset(ABC):
         """The three splits, ready to use.
 
         Raises:
-            DataError: if the images are missing or broken, or too few to be split.
+            DataError: if the images are missing or broken.
             ConfigError: if more images are to be held out than there are.
         """
         source = self._with_test(self.load())
@@ -162,16 +125,16 @@ class Dataset(ABC):
             validation=None if validation is None else self._split(validation, source.support, "validation"),
             test=self._split(source.test, source.support, "test"),
             facts=facts,
+            notes=source.notes,
         )
 
     def _with_test(self, source: Source) -> Source:
         if source.test is not None:
             return source
+        if len(source.train) == 1:
+            note = "there is one image alone: it is the test set too, whose numbers say nothing about others"
+            return replace(source, test=source.train, notes=(*source.notes, note))
         count = max(1, round(len(source.train) * self.test_fraction))
-        if count >= len(source.train):
-            raise DataError(
-                f"{self.name}: {len(source.train)} image(s) are too few to hold some out for the test; give more"
-            )
         train, test = _divide(source.train, count, "test")
         return replace(source, train=train, test=test)
 
@@ -191,7 +154,7 @@ class Dataset(ABC):
 
     def _own_validation(self, train: Images, own: Images) -> tuple[Images, Images | None]:
         if self.validation == 0:
-            return _join(train, own), None
+            return train.join(own), None
         if self.validation not in (None, len(own)):
             raise ConfigError(
                 f"dataset.validation={self.validation}: the data have a validation split of their own with "
@@ -200,17 +163,22 @@ class Dataset(ABC):
         return train, own
 
     def _split(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
-        values = torch.from_numpy(np.ascontiguousarray(images.values))
-        labels = None if images.labels is None else torch.from_numpy(np.ascontiguousarray(images.labels))
-        scale = 255.0 if support == "levels256" else 1.0
+        split = Split.of(images, 255.0 if support == "levels256" else 1.0)
         if self.binarize == "none" or support == "binary":
-            return Split(values, labels, scale)
+            return split
         if dynamic:
-            return Split(values, labels, scale, dynamic=True)
-        if self.binarize == "threshold":
-            return Split((values >= scale / 2).to(torch.uint8), labels, 1.0)
+            return replace(split, dynamic=True)
         generator = noise.generator(FIXED_SEED, "binarize", name)
-        return Split(noise.binarize(values, scale, generator).to(torch.uint8), labels, 1.0)
+
+        def binary(values: Tensor) -> np.ndarray:
+            if self.binarize == "threshold":
+                return (values >= split.scale / 2).byte().numpy()
+            return noise.binarize(values, split.scale, generator).byte().numpy()
+
+        chunks = map(binary, split.chunks())
+        shape = (len(split), *split.shape)
+        values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
+        return Split.of(Images(values, images.labels), 1.0)
 
 
 def _divide(images: Images, count: int, purpose: str) -> tuple[Images, Images]:
@@ -218,10 +186,3 @@ def _divide(images: Images, count: int, purpose: str) -> tuple[Images, Images]:
     generator = noise.generator(FIXED_SEED, "hold out", purpose)
     order = torch.randperm(len(images), generator=generator).numpy()
     return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))
-
-
-def _join(first: Images, second: Images) -> Images:
-    labels = None
-    if first.labels is not None and second.labels is not None:
-        labels = np.concatenate([first.labels, second.labels])
-    return Images(np.concatenate([first.values, second.values]), labels)

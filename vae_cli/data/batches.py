@@ -1,16 +1,22 @@
-"""From a split to batches: index selections on the device that holds it, no image touched by Python."""
+"""From a split to batches: index selections on the device that holds it, or read ahead from the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from vae_cli import noise
-from vae_cli.data.base import Split
+from vae_cli.data.images import CHUNK, Split
 
 Batch = tuple[Tensor, Tensor | None]
+
+AHEAD = 4  # batches read before they are asked for
+SEEN = 256 * CHUNK  # bytes of a split that `moments` looks at
 
 
 def pixels(
@@ -18,7 +24,11 @@ def pixels(
 ) -> Tensor:
     """Images as float32 (B, C, H, W) in [0, 1] on a device; drawn binary with its `generator` where the split is
     dynamic."""
-    values = _select(split.images, index).to(device, non_blocking=True)
+    return _pixels(split.select(index), split, device, generator)
+
+
+def _pixels(values: Tensor, split: Split, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    values = values.to(device, non_blocking=True)
     if split.dynamic:
         assert generator is not None, "a dynamic split is drawn anew at every use"
         return noise.binarize(values, split.scale, generator)
@@ -28,19 +38,18 @@ def pixels(
 
 def labels(split: Split, index: Tensor | slice, device: torch.device) -> Tensor | None:
     """Labels (B,) on a device, or None without any."""
-    return None if split.labels is None else _select(split.labels, index).to(device, non_blocking=True)
-
-
-def _select(values: Tensor, index: Tensor | slice) -> Tensor:
-    # Ten times as fast as values[index], which asks what kind of index it is for every image.
-    return values[index] if isinstance(index, slice) else values.index_select(0, index)
+    if split.labels is None:
+        return None
+    found = split.labels[index] if isinstance(index, slice) else split.labels.index_select(0, index)
+    return found.to(device, non_blocking=True)
 
 
 class Batches:
     """The batches of every epoch; each epoch visits each image once, in an order of its own.
 
     Args:
-        split: the training images.
+        split: the training images. Where they lie in a file, or not on the batches' device, the next few batches
+            are read in the background.
         batch_size: B; the last batch of an epoch may be smaller.
         seed: order and dynamic binarization are functions of (seed, epoch, batch).
         device: where the batches are wanted, if not where the split lies.
@@ -58,25 +67,50 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch]]:
         """The batches of one epoch from number `start` on, each with its number."""
         order = torch.randperm(len(self.split), generator=noise.generator(self.seed, "order", epoch))
-        order = order.to(self.split.images.device)
-        for number in range(start, len(self)):
-            index = order[number * self.batch_size : (number + 1) * self.batch_size]
+        parts = order.to(self.split.images.device).split(self.batch_size)[start:]
+        for number, (index, values) in enumerate(self._selected(parts), start):
             generator = None
             if self.split.dynamic:
                 generator = noise.generator(self.seed, "binarize", epoch, number, device=self.device)
-            x = pixels(self.split, index, self.device, generator)
+            x = _pixels(values, self.split, self.device, generator)
             yield number, (x, labels(self.split, index, self.device))
 
+    def _selected(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        if not self.split.mapped and self.split.images.device == self.device:
+            return ((index, self.split.select(index)) for index in parts)
+        return _ahead(self._read, parts)
 
-def moments(split: Split, chunk: int = 2000) -> tuple[Tensor, Tensor]:
+    def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        values = self.split.select(index)
+        return index, values.pin_memory() if self.device.type == "cuda" else values
+
+
+def _ahead(read: Callable[[Tensor], tuple[Tensor, Tensor]], parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """`read` of every part in order, done in the background by threads that keep a few parts ahead."""
+    waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
+    pool = ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1), thread_name_prefix="batches")
+    try:
+        for part in parts:
+            waiting.append(pool.submit(read, part))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def moments(split: Split) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the images at each value, both (C, H, W) float32; a dynamic split's are those
-    of its probabilities."""
-    total = torch.zeros(split.images.shape[1:], dtype=torch.float64)
+    of its probabilities. Of more than a gigabyte they are estimated from as much, spread evenly."""
+    total = torch.zeros(split.shape, dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for images in split.images.cpu().split(chunk):
-        values = images.float()
+    count = 0
+    for images in split.chunks(every=1 + len(split) * split.image_bytes // SEEN):
+        values = images.cpu().float()
         total += values.sum(0)
         squares += values.square().sum(0)
-    mean = total / len(split)
-    variance = (squares / len(split) - mean.square()).clamp(min=0)
+        count += len(values)
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp(min=0)
     return (mean / split.scale).float(), (variance.sqrt() / split.scale).float()

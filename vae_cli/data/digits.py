@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vae_cli.data.base import Dataset, Images, Source
+from vae_cli.data.base import Dataset, Source
+from vae_cli.data.images import Images
 
 LEVELS = 16  # the brightest of the set's 17 gray levels
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from vae_cli.data.reason import reason
 from vae_cli.errors import DataError
+
+STALE = 2 * 24 * 3600  # seconds
 
 
 class FetchError(Exception):
@@ -34,7 +38,7 @@ class Route:
 
 
 def fetch(name: str, data_dir: Path, folder: str, missing: Sequence[str], routes: Sequence[Route], mend: str) -> None:
-    """Put the missing files into `data_dir / folder / raw`, by the first route that works.
+    """Put the missing files into `data_dir / folder`, by the first route that works.
 
     Downloads go into a temporary directory inside `data_dir` and are renamed into place one by one, so that a
     stopped download leaves nothing that looks like data and several processes may fetch at once.
@@ -43,14 +47,14 @@ def fetch(name: str, data_dir: Path, folder: str, missing: Sequence[str], routes
         name: the data set's, as printed.
         data_dir: the user's directory for data; made if need be.
         folder: the data set's place in it.
-        missing: the files to put there; others are left as they are.
+        missing: the files to put there, in the place of broken ones; others are left as they are.
         routes: tried in order.
         mend: what the user can do when no route works; ends the error message.
 
     Raises:
         DataError: if `data_dir` cannot be written, or every route failed; the message tells how each did.
     """
-    target = data_dir / folder / "raw"
+    target = data_dir / folder
     tried = []
     for route in routes:
         with _staging(data_dir) as staging:
@@ -71,6 +75,7 @@ def _staging(data_dir: Path) -> Iterator[Path]:
     staging = None
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
+        _clear_away(data_dir)
         staging = Path(tempfile.mkdtemp(prefix=".fetching-", dir=data_dir))
         yield staging
     except OSError as error:
@@ -81,6 +86,14 @@ def _staging(data_dir: Path) -> Iterator[Path]:
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _clear_away(data_dir: Path) -> None:
+    """Remove what downloads that were killed have left, once nobody can be at work on it any more."""
+    for path in data_dir.glob(".fetching-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _install(files: dict[str, Path], target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -15,6 +16,7 @@ from vae_cli.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
+MOST = 1 << 30  # bytes that a gzipped file may unpack to
 
 
 def read(path: Path, ndim: int, mend: str) -> np.ndarray:
@@ -28,17 +30,23 @@ def read(path: Path, ndim: int, mend: str) -> np.ndarray:
     Raises:
         DataError: if the file cannot be read, is cut short, or holds anything else.
     """
-    data = _content(path, mend)
+    return decode(_content(path, mend), str(path), ndim, mend)
+
+
+def decode(data: bytes, name: str, ndim: int, mend: str) -> np.ndarray:
+    """As `read`, of a file's content under a name for messages."""
+    if data.startswith(GZIP_MAGIC):
+        data = _unpacked(data, name, mend)
     header = 4 + 4 * ndim
     if data[:4] != _magic(ndim):
-        raise DataError(f"{path} is no IDX file of bytes in {ndim} dimension(s) (it starts with {_hex(data)}); {mend}")
+        raise DataError(f"{name} is no IDX file of bytes in {ndim} dimension(s) (it starts with {_hex(data)}); {mend}")
     if len(data) < header:
-        raise DataError(f"{path} is cut short within its header; {mend}")
+        raise DataError(f"{name} is cut short within its header; {mend}")
     shape = struct.unpack(f">{ndim}I", data[4:header])
     expected = header + math.prod(shape)
     if len(data) != expected:
         size = "x".join(map(str, shape))
-        raise DataError(f"{path} has {len(data)} bytes where {size} values need {expected}; {mend}")
+        raise DataError(f"{name} has {len(data)} bytes where {size} values need {expected}; {mend}")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
 
 
@@ -58,12 +66,15 @@ def _hex(data: bytes) -> str:
 
 def _content(path: Path, mend: str) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({reason(error)}); {mend}") from error
-    if not data.startswith(GZIP_MAGIC):
-        return data
+
+
+def _unpacked(data: bytes, name: str, mend: str) -> bytes:
+    """A gzipped file's content, or its first gigabyte: no IDX file here has more."""
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            return file.read(MOST)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is a broken gzip file ({reason(error)}); {mend}") from error
+        raise DataError(f"{name} is a broken gzip file ({reason(error)}); {mend}") from error

@@ -1,4 +1,4 @@
-"""The download that torchvision's own data sets make, one mirror at a time."""
+"""The downloads that torchvision's own data sets make, one file or mirror at a time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import errno
 import io
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from vae_cli.data.fetch import FetchError, Route
@@ -44,6 +45,40 @@ def _download(dataset: str, staging: Path) -> dict[str, Path]:
             names = [file.removesuffix(".gz") for file, _ in original.resources]
             return {name: staging / dataset / "raw" / name for name in names}
     raise FetchError(", ".join(failures) or "it names none")
+
+
+def archives(dataset: str, address: Callable[[Any, str], str], sums: Mapping[str, str]) -> Route:
+    """The route to single files of a torchvision class, each held against its MD5.
+
+    Args:
+        dataset: the class's name.
+        address: of a file, asked of the class: for HTTP, or `gdrive:` and an identity.
+        sums: MD5 of each file.
+    """
+    return Route("where torchvision says", lambda staging: _download_archives(dataset, address, sums, staging))
+
+
+def _download_archives(
+    dataset: str, address: Callable[[Any, str], str], sums: Mapping[str, str], staging: Path
+) -> dict[str, Path]:
+    try:
+        import torchvision.datasets
+    except (ImportError, OSError, RuntimeError) as error:
+        raise FetchError(f"torchvision cannot be imported: {reason(error)}") from error
+    for file, md5 in sums.items():
+        at = address(getattr(torchvision.datasets, dataset), file)
+        try:
+            with _socket_timeout(TIMEOUT), contextlib.redirect_stdout(io.StringIO()):
+                if at.startswith("gdrive:"):
+                    identity = at.removeprefix("gdrive:")
+                    torchvision.datasets.utils.download_file_from_google_drive(identity, str(staging), file, md5)
+                else:
+                    torchvision.datasets.utils.download_url(at, str(staging), file, md5)
+        except Exception as error:  # gdown has kinds of its own
+            if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
+                raise
+            raise FetchError(f"{urlsplit(at).netloc or 'Google Drive'}: {_kernel(error)}") from error
+    return {file: staging / file for file in sums}
 
 
 def _from_mirror(original: type, mirror: str, staging: Path) -> None:

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four IDX files each, found or fetched."""
+"""MNIST, Fashion-MNIST and KMNIST: four IDX files each, found or fetched."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from vae_cli.data import idx
-from vae_cli.data.base import Dataset, Images, Source
+from vae_cli.data.base import Dataset, Source
 from vae_cli.data.cache import cache_dir
 from vae_cli.data.fetch import Route, fetch
+from vae_cli.data.images import Images
 from vae_cli.data.mirrors import mirrors
 from vae_cli.data.mnist_wheel import mnist_wheel
 from vae_cli.data.reason import reason
@@ -77,7 +78,7 @@ class MNIST(Dataset):
             f"put {files} there by hand (.gz will do){self.by_hand}, name a directory that has them with "
             "data_dir=, or choose dataset=digits, which needs no network"
         )
-        fetch(self.name, self.data_dir, self.folder, missing, self._routes(), mend)
+        fetch(self.name, self.data_dir, f"{self.folder}/raw", missing, self._routes(), mend)
 
 
 class FashionMNIST(MNIST):
@@ -113,6 +114,30 @@ class FashionMNIST(MNIST):
         if len(_found(self.raw)) < len(FILES) and len(debian) == len(FILES):
             return _source(debian, "reinstall Debian's package dataset-fashion-mnist")
         return super().load()
+
+    def _routes(self) -> list[Route]:
+        return [mirrors(self.folder)]
+
+
+class KMNIST(MNIST):
+    """70,000 cursive Japanese characters of 28x28 bytes with labels, in MNIST's format and split.
+
+    Read from `data_dir/KMNIST/raw/`, else downloaded from torchvision's mirror.
+
+    Args:
+        data_dir: where the files are, or go; None is the user's cache directory.
+        binarize: see `Dataset`.
+        validation: images held out of the training set.
+
+    References:
+        T. Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018, arXiv:1812.01718.
+    """
+
+    name = "kmnist"
+    folder = "KMNIST"
+
+    def __init__(self, data_dir: str | None = None, binarize: str = "none", validation: int | None = 5000) -> None:
+        super().__init__(data_dir, binarize, validation)
 
     def _routes(self) -> list[Route]:
         return [mirrors(self.folder)]

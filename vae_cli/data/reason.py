@@ -13,3 +13,8 @@ def reason(error: BaseException | str) -> str:
     text = (getattr(error, "strerror", None) or str(error)) if isinstance(error, OSError) else str(error)
     words = " ".join(str(text).split()) or type(error).__name__
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
+
+
+def printable(name: object) -> str:
+    """A file's name on one line that every terminal can show, odd characters escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))

@@ -1,0 +1,201 @@
+"""Decoded pictures on the disk: made once, in parallel, and mapped by every later run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from vae_cli.data.mapped import unwritable
+from vae_cli.data.pictures import quiet
+from vae_cli.data.reason import printable, reason
+from vae_cli.errors import DataError
+
+VERSION = 1  # of what `pictures` makes of a file; a cache made by another is made anew
+TASK = 8  # pictures that a thread takes at a time
+
+Shape = tuple[int, int, int]
+Outcome = np.ndarray | str  # a picture's bytes, or why there are none
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Picture files, wherever they lie.
+
+    Args:
+        names: what each is called in messages, in the order they are kept.
+        open: the file of a name.
+        prepare: its bytes, of `shape`; raises whatever it likes for one that cannot be read.
+        shape: (C, H, W).
+        fingerprint: changes whenever a file or the way it is prepared does.
+    """
+
+    names: Sequence[str]
+    open: Callable[[str], BinaryIO]
+    prepare: Callable[[BinaryIO], np.ndarray]
+    shape: Shape
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Decoded pictures: `values` (N, C, H, W), mapped; which of the names they are; the others, and why not."""
+
+    values: np.ndarray
+    kept: np.ndarray
+    skipped: list[tuple[str, str]]
+
+
+def fingerprint(*parts: object) -> str:
+    """A short name for a state of affairs."""
+    text = "\0".join(map(str, (VERSION, *parts)))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def decoded(pictures: Pictures, place: Path, skip: bool, title: str) -> Decoded:
+    """The pictures out of `place`, where they are put first if they are not there as they are now.
+
+    Args:
+        pictures: what to decode.
+        place: a directory for these pictures and what they once were.
+        skip: leave out what cannot be read.
+        title: what is decoded, as printed.
+
+    Raises:
+        DataError: if a picture cannot be read and is not to be skipped, none can, or `place` cannot be written.
+    """
+    found = _mapped(pictures, place)
+    if found is None:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with _alone(place):
+                found = _mapped(pictures, place)  # by another run, while this one waited
+                if found is None:
+                    _make(pictures, place, skip, title)
+                    found = _mapped(pictures, place)
+        except OSError as error:
+            raise unwritable(place, error) from error
+        assert found is not None, "what was made is there"
+    if found.skipped and not skip:
+        raise _unreadable(title, *found.skipped[0])
+    return found
+
+
+def _unreadable(title: str, name: str, why: str) -> DataError:
+    return DataError(
+        f"{title}: {printable(name)} cannot be read as an image ({why}); mend or remove it, or leave out all such "
+        "files with dataset.on_error=skip"
+    )
+
+
+def _mapped(pictures: Pictures, place: Path) -> Decoded | None:
+    values, index = _files(place, pictures.fingerprint)
+    try:
+        described = json.loads(index.read_text(encoding="utf-8"))
+        kept = np.ones(len(pictures.names), bool)
+        kept[[number for number, _ in described["skipped"]]] = False
+        shape = (int(kept.sum()), *pictures.shape)
+        if values.stat().st_size != np.prod(shape, dtype=np.int64):
+            return None
+        mapped = np.memmap(values, np.uint8, "r", shape=shape)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    skipped = [(pictures.names[number], why) for number, why in described["skipped"]]
+    return Decoded(mapped, np.flatnonzero(kept), skipped)
+
+
+def _files(place: Path, name: str) -> tuple[Path, Path]:
+    return place / f"{name}.bytes", place / f"{name}.json"
+
+
+def _make(pictures: Pictures, place: Path, skip: bool, title: str) -> None:
+    """Decode into a file beside the others; the index, written last, makes it count; older states go."""
+    values, index = _files(place, pictures.fingerprint)
+    temporary = place / f".{os.getpid()}.tmp"
+    count, skipped = len(pictures.names), []
+    print(f"{title}: decoding {count:,} images into {place}, once", file=sys.stderr, flush=True)
+    try:
+        with temporary.open("wb") as file, quiet():
+            outcomes = tqdm(_outcomes(pictures), total=count, desc="decoding", unit=" images", disable=None)
+            for number, outcome in enumerate(outcomes):
+                if not isinstance(outcome, str):
+                    file.write(outcome.data)
+                elif skip:
+                    skipped.append((number, outcome))
+                else:
+                    raise _unreadable(title, pictures.names[number], outcome)
+            if len(skipped) == count:
+                raise DataError(f"{title}: none of its {count:,} images can be read; {skipped[0][1]}")
+            file.flush()
+            os.fsync(file.fileno())
+        _remove_others(place, temporary)
+        temporary.replace(values)
+        temporary.write_text(json.dumps({"skipped": skipped}), encoding="utf-8")
+        temporary.replace(index)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_others(place: Path, kept: Path) -> None:
+    for path in place.iterdir():
+        if path != kept and path.suffix in (".bytes", ".json", ".tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _outcomes(pictures: Pictures) -> Iterator[Outcome]:
+    """Every picture's bytes, or why there are none, in order; threads work on the next few."""
+
+    def work(names: Sequence[str]) -> list[Outcome]:
+        return [_outcome(pictures, name) for name in names]
+
+    workers = _cores()
+    waiting: deque[Future[list[Outcome]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
+    try:
+        for start in range(0, len(pictures.names), TASK):
+            waiting.append(pool.submit(work, pictures.names[start : start + TASK]))
+            if len(waiting) > 4 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _outcome(pictures: Pictures, name: str) -> Outcome:
+    try:
+        with pictures.open(name) as file:
+            values = pictures.prepare(file)
+    except Exception as error:  # a picture may break in any way, and there is one thing to say
+        return reason(error).replace(f"{name!r}", "it")
+    assert values.shape == pictures.shape and values.dtype == np.uint8
+    return values
+
+
+def _cores() -> int:
+    available = getattr(os, "sched_getaffinity", None)
+    return len(available(0)) if available else os.cpu_count() or 1
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One process at a time, where the system can see to it; two would do the same work twice."""
+    with (place / ".lock").open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            pass
+        yield

@@ -1,0 +1,260 @@
+"""A user's own images: any directory tree of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vae_cli.data.base import Dataset, Source
+from vae_cli.data.cache import cache_dir
+from vae_cli.data.decoded import Decoded, Pictures, decoded, fingerprint
+from vae_cli.data.images import Images
+from vae_cli.data.pictures import SUFFIXES, square
+from vae_cli.data.reason import printable, reason
+from vae_cli.errors import ConfigError, DataError
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+NOT_PICTURES = {"__MACOSX", "@eaDir"}  # folders that systems and storage boxes leave behind
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Image files below a directory by their relative paths, with size and time; and how many of other kinds."""
+
+    files: dict[str, tuple[int, int]]
+    others: Counter[str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image by its path below the directory, the split it belongs to, and its class folder if it has one."""
+
+    path: str
+    split: str
+    folder: str | None
+
+
+class Folder(Dataset):
+    """Images in a directory and its subdirectories, at any depth: png, jpg, webp, bmp, and gif's first frame.
+
+    Each is turned upright by its EXIF, put over white where transparent, cropped to its largest centered square
+    and resized. The first subdirectory on an image's path names its class, if every image lies in one. With
+    subdirectories `train` and `val` (`valid`, `validation`) or `test`, those are the splits and the classes lie
+    within them. Hidden files and files of other kinds are left alone; symbolic links are followed.
+
+    Decoded images are kept in a cache and mapped from there, so that a set may be larger than the memory; the
+    cache is made anew when a file is added, removed or changed.
+
+    Args:
+        path: the directory.
+        image_size: pixels a side.
+        channels: 3, or 1 for gray.
+        on_error: `error` refuses a set with an image that cannot be read, `skip` leaves out and counts them.
+        binarize: see `Dataset`.
+        validation: see `Dataset`.
+        cache: where decoded images are kept; None is the user's cache directory.
+
+    Raises:
+        ConfigError: if there is no `path`, or a setting is out of range.
+    """
+
+    name = "folder"
+
+    def __init__(
+        self,
+        path: str | None = None,
+        image_size: int = 64,
+        channels: int = 3,
+        on_error: str = "error",
+        binarize: str = "none",
+        validation: int | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(binarize, validation)
+        if not path:
+            raise ConfigError("dataset.path is not set: name a directory of images")
+        if channels not in (1, 3) or on_error not in ("error", "skip"):
+            raise ConfigError(f"channels={channels} on_error={on_error}: channels is 1 or 3, on_error error or skip")
+        self.path = Path(str(path)).expanduser()
+        self.shape = (channels, image_size, image_size)
+        self.skip = on_error == "skip"
+        self.cache = Path(cache).expanduser() if cache else cache_dir() / "decoded"
+
+    def load(self) -> Source:
+        """The images as bytes (C, image_size, image_size), with labels if there are class folders.
+
+        Raises:
+            DataError: if there is no such directory or no image in it, an image cannot be read and is not to be
+                skipped, or the cache cannot be written.
+        """
+        tree = _tree(self.path)
+        entries = _entries(list(tree.files))
+        if not any(entry.split == "train" for entry in entries):
+            raise DataError(f"dataset.path={printable(self.path)} has no images to train on ({_found(tree, entries)})")
+        names = [entry.path for entry in entries]
+        listing = [f"{name}/{size}/{time}" for name in names for size, time in [tree.files[name]]]
+        channels, size, _ = self.shape
+        prepare = partial(square, size=size, channels=channels)
+        state = fingerprint(*self.shape, *listing)
+        pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
+        place = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
+        found = decoded(pictures, place, self.skip, f"dataset.path={printable(self.path)}")
+        classes = _classes(entries)
+        notes = [*_left_out(tree, found, entries), *_about(classes, entries)]
+        parts = _parts(found, entries, classes)
+        if "train" not in parts:
+            raise DataError(f"dataset.path={printable(self.path)}: no image in its train folder can be read")
+        return Source(parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes))
+
+
+def _tree(root: Path) -> Tree:
+    try:
+        if not root.is_dir():
+            what = "is a file; name the directory it lies in" if root.exists() else "does not exist; name a directory"
+            raise DataError(f"dataset.path={printable(root)} {what} of images")
+        os.scandir(root).close()
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"dataset.path={printable(root)} cannot be read ({reason(error)})") from error
+    files, others = {}, Counter[str]()
+    for path, status in _walk(root):
+        if status is None or Path(path).suffix.lower() in SUFFIXES:
+            files[path] = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
+        else:
+            others[Path(path).suffix.lower() or "no suffix"] += 1
+    return Tree({path: files[path] for path in sorted(files, key=os.fsencode)}, others)
+
+
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Every file that is not hidden, by its path below the root; what cannot be looked at comes without a status."""
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            directory = (root / folder).stat()
+            here = (directory.st_dev, directory.st_ino)
+            if here in above:  # a link to a directory that it lies in
+                continue
+            entries = list(os.scandir(root / folder))
+        except OSError:
+            yield folder, None
+            continue
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in NOT_PICTURES:
+                continue
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            status = _status(entry)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                waiting.append((path, above | {here}))
+            elif status is None and Path(path).suffix.lower() in SUFFIXES:
+                yield path, None
+            elif status is not None and stat.S_ISREG(status.st_mode):
+                yield path, status
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:  # a link that leads nowhere, or in a circle
+        return None
+
+
+def _entries(paths: Sequence[str]) -> list[Entry]:
+    """The images that belong to a split, each with its split and its class."""
+    roles = _roles(paths)
+    if not roles:
+        return [Entry(path, "train", _top(path)) for path in paths]
+    inside = [(path, *path.split("/", 1)) for path in paths if "/" in path]
+    return [Entry(path, roles[top], _top(rest)) for path, top, rest in inside if top in roles]
+
+
+def _top(path: str) -> str | None:
+    top, slash, _ = path.partition("/")
+    return top if slash else None
+
+
+def _roles(paths: Sequence[str]) -> dict[str, str]:
+    """The split that each split folder is, if there are any.
+
+    `train` is one beside `val` or `test`, or as the only folder; among other folders it is a class.
+    """
+    tops = {top for path in paths if (top := _top(path)) is not None}
+    roles = {top: SPLITS[top.lower()] for top in sorted(tops) if top.lower() in SPLITS}
+    found = list(roles.values())
+    for role in found:
+        if found.count(role) > 1:
+            twice = [top for top in roles if roles[top] == role]
+            raise DataError(f"dataset.path has the folders {' and '.join(twice)}, which mean the same; keep one")
+    return roles if "train" in found and (len(found) > 1 or len(tops) == 1) else {}
+
+
+def _classes(entries: Sequence[Entry]) -> list[str]:
+    """The names of the classes in order; none unless every image lies in a class folder."""
+    names = {entry.folder for entry in entries}
+    return [] if None in names else sorted((name for name in names if name), key=os.fsencode)
+
+
+def _parts(found: Decoded, entries: Sequence[Entry], classes: Sequence[str]) -> dict[str, Images]:
+    """The images of each split that has any."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    kept = [entries[number] for number in found.kept]
+    parts = {}
+    for split in {entry.split for entry in kept}:
+        rows = np.array([row for row, entry in enumerate(kept) if entry.split == split], np.int64)
+        labels = np.array([numbers[kept[row].folder or ""] for row in rows], np.int64) if classes else None
+        parts[split] = Images(found.values, labels, rows)
+    return parts
+
+
+def _left_out(tree: Tree, found: Decoded, entries: Sequence[Entry]) -> list[str]:
+    notes = []
+    if found.skipped:
+        shown = [f"{printable(name)} ({why})" for name, why in found.skipped[:SHOWN]]
+        more = len(found.skipped) - len(shown)
+        total = len(found.skipped) + len(found.kept)
+        named = ", ".join(shown) + (f" and {more:,} more" if more else "")
+        notes.append(f"skipped {len(found.skipped):,} of {total:,} images that cannot be read: {named}")
+    if beside := len(tree.files) - len(entries):
+        notes.append(f"left out {beside:,} image(s) outside of the train, val and test folders")
+    if tree.others:
+        notes.append(f"left out {tree.others.total():,} file(s) that are no images: {_kinds(tree)}")
+    return notes
+
+
+def _about(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+    if classes:
+        named = ", ".join(map(printable, classes[:SHOWN])) + (", …" if len(classes) > SHOWN else "")
+        return [f"{len(classes):,} class(es) by folder: {named}"]
+    outside = sum(entry.folder is None for entry in entries)
+    if outside < len(entries):
+        return [f"no labels: {outside:,} image(s) lie in no class folder"]
+    return []
+
+
+def _found(tree: Tree, entries: Sequence[Entry]) -> str:
+    if entries:
+        return "its train folder has none"
+    wanted = "png, jpg, webp, bmp or gif files are looked for, at any depth"
+    return f"{wanted}; it holds {_kinds(tree) or 'none but hidden files'}" if tree.others else f"{wanted}; it is empty"
+
+
+def _kinds(tree: Tree) -> str:
+    kinds = [f"{count:,} {printable(suffix)}" for suffix, count in tree.others.most_common(SHOWN)]
+    return ", ".join([*kinds, "…"] if len(tree.others) > SHOWN else kinds)

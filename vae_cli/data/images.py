@@ -1,0 +1,123 @@
+"""Images with labels: as numpy arrays when a set is loaded, as tensors when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_cli.data.mapped import as_tensor, is_mapped
+
+CHUNK = 1 << 22  # bytes of images that are looked at together
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as they lie in memory, or in a file mapped into it.
+
+    Args:
+        values: (M, C, H, W), uint8 or float. Values are 0 or 1 for support `binary`, bytes for `levels256`,
+            numbers in [0, 1] for `unit`.
+        labels: (N,) int64, or None.
+        rows: (N,) int64, which of the values these images are, in order; None for all of them.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None = None
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values if self.rows is None else self.rows)
+
+    def take(self, index: np.ndarray) -> Images:
+        """Some of the images; of a mapped file only their numbers, none of their pixels."""
+        labels = None if self.labels is None else self.labels[index]
+        rows = index if self.rows is None else self.rows[index]
+        return Images(self.values, labels, rows) if is_mapped(self.values) else Images(self.values[rows], labels)
+
+    def join(self, other: Images) -> Images:
+        """These images, then the others."""
+        labels = None
+        if self.labels is not None and other.labels is not None:
+            labels = np.concatenate([self.labels, other.labels])
+        if self.values is other.values and self.rows is not None and other.rows is not None:
+            return Images(self.values, labels, np.concatenate([self.rows, other.rows]))
+        return Images(np.concatenate([self.values, other.values]), labels)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split as the training and the evaluation see it.
+
+    Args:
+        images: (M, C, H, W), uint8 or float.
+        labels: (N,) int64, or None.
+        scale: what an image's values are divided by to lie in [0, 1].
+        dynamic: every use draws binary pixels anew, with the values as probabilities.
+        rows: (N,) int64, which of the images are this split's; None for all of them.
+        mapped: the images lie in a file.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    scale: float
+    dynamic: bool = False
+    rows: Tensor | None = None
+    mapped: bool = False
+
+    @staticmethod
+    def of(images: Images, scale: float, dynamic: bool = False) -> Split:
+        """The split of a set's images, without a copy unless torch needs one."""
+        mapped = is_mapped(images.values)
+        values = images.values if mapped else np.ascontiguousarray(images.values)
+        labels = None if images.labels is None else torch.from_numpy(np.ascontiguousarray(images.labels))
+        rows = None if images.rows is None else torch.from_numpy(images.rows)
+        return Split(as_tensor(values), labels, scale, dynamic, rows, mapped)
+
+    def __len__(self) -> int:
+        return len(self.images if self.rows is None else self.rows)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(C, H, W)."""
+        return self.images.shape[1:]
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image."""
+        return self.shape.numel() * self.images.element_size()
+
+    def select(self, index: Tensor | slice) -> Tensor:
+        """The images (B, C, H, W) at an index, as they are stored and where they lie."""
+        if self.rows is not None:
+            index = self.rows[index]
+        if isinstance(index, slice):
+            return self.images[index]
+        if self.mapped:
+            # numpy reads them in the thread that asks; torch would wake a team of threads for it.
+            return torch.from_numpy(self.images.numpy()[index.numpy()])
+        # Ten times as fast as images[index], which asks what kind of index it is for every image.
+        return self.images.index_select(0, index)
+
+    def chunks(self, every: int = 1) -> Iterator[Tensor]:
+        """All images in order, some megabytes at a time; or one such chunk out of every few."""
+        size = max(1, CHUNK // self.image_bytes)
+        for start in range(0, len(self), size * every):
+            yield self.select(slice(start, start + size))
+
+    def to(self, device: torch.device) -> Split:
+        """The split in a device's memory; what is mapped is the CPU's as it is."""
+        labels = None if self.labels is None else self.labels.to(device)
+        if not self.mapped:
+            return replace(self, images=self.images.to(device), labels=labels)
+        if device.type == "cpu":
+            return self
+        images = torch.empty((len(self), *self.shape), dtype=self.images.dtype, device=device)
+        start = 0
+        for chunk in self.chunks():
+            images[start : start + len(chunk)] = chunk.to(device)
+            start += len(chunk)
+        return replace(self, images=images, labels=labels, rows=None, mapped=False)
