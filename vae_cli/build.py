@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vae_cli import memory
 from vae_cli.config import option
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
@@ -54,6 +55,9 @@ FUSED: dict[str, tuple[type, ...]] = {
     "cpu": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad),
     "cuda": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD),
 }
+
+PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood")
+TRAINED_COPIES = 4  # a weight, its gradient and what Adam keeps of it
 
 LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
 SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "floats in [0, 1]"}
@@ -130,7 +134,7 @@ def construct(
     except ConfigError as error:
         prefix = "" if f"{group}." in str(error) else f"{group}."
         raise ConfigError(f"{prefix}{error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise ConfigError(f"{group}={cls.__name__} does not take these settings: {error}") from error
 
 
@@ -204,12 +208,64 @@ def dataset(config: Config, trusted: Collection[str] | None = None) -> Dataset:
     return construct("dataset", config["dataset"], {"data_dir": config["data_dir"]}, trusted)
 
 
-def model(config: Config, facts: DataFacts, trusted: Collection[str] | None = None) -> VAE:
+def model(
+    config: Config,
+    facts: DataFacts,
+    trusted: Collection[str] | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> VAE:
     """The model a config describes for data with these facts, on the CPU, with weights drawn from torch's stream.
 
+    Args:
+        config: the plain config.
+        facts: about the data.
+        trusted: see `resolve`.
+        weights: those it is to be given, which must have its shapes.
+
     Raises:
-        ConfigError: if the parts do not fit each other or the data.
+        ConfigError: if the parts do not fit each other, the data or the memory.
+        ValueError: if the model has no place for the weights.
     """
+    _check_size(config, facts, trusted, weights)
+    return _assemble(config, facts, trusted)
+
+
+def _check_size(
+    config: Config,
+    facts: DataFacts,
+    trusted: Collection[str] | None,
+    weights: Mapping[str, torch.Tensor] | None,
+) -> None:
+    """Find out how large the model is before any memory is taken for it.
+
+    A user's own network may not be able to do without memory and is left alone.
+    """
+    if not all(str(node["_target_"]).startswith("vae_cli.") for node in (config[group] for group in PARTS)):
+        return
+    with torch.device("meta"):
+        sketch = _assemble(config, facts, trusted)
+    if weights is not None:
+        _check_shapes(sketch, weights)
+        return
+    count = sum(parameter.numel() for parameter in sketch.parameters())
+    needed, free = 4 * TRAINED_COPIES * count, memory.available()
+    if needed > free:
+        raise ConfigError(
+            f"latent_dim={config['latent_dim']} with these networks makes {count:,} parameters: training takes "
+            f"{memory.shown(needed)}, of which {memory.shown(free)} are free; choose a smaller latent_dim or network"
+        )
+
+
+def _check_shapes(sketch: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    wanted = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            described = [f"of shape {shapes[name]}" if name in shapes else "missing" for shapes in (found, wanted)]
+            raise ValueError(f"{name[:80]} is {described[0]} in its weights and {described[1]} in its config's model")
+
+
+def _assemble(config: Config, facts: DataFacts, trusted: Collection[str] | None) -> VAE:
     latent_dim = config["latent_dim"]
     shape, classes = facts.shape, facts.classes
 

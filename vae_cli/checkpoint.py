@@ -2,38 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vae_cli.errors import CheckpointError
+from vae_cli.inspection import KEYS, VERSION, Unfit, check_archive, check_contents
 
-VERSION = 1
-KEYS = ("model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data", "version")
+__all__ = ["VERSION", "find", "load", "random_state", "restore_random_state", "save", "weights"]
 
 
 def save(path: Path, contents: dict[str, Any]) -> None:
     """Write a checkpoint beside `path`, flush it to the disk and rename it.
 
     Whoever is killed meanwhile leaves the old file or the new one.
+
+    Raises:
+        OSError: if it cannot be written; the old file is as it was.
     """
     assert set(contents) == set(KEYS), "a checkpoint has exactly the documented keys"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(contents, file)
+            _write(contents, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_directory(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
-    _flush_directory(path.parent)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write(contents: dict[str, Any], file: BinaryIO) -> None:
+    """As torch.save, which hides what the system said behind an error of its own."""
+    told: list[OSError] = []
+
+    class Sink(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            try:
+                return file.write(data)
+            except OSError as error:
+                told.append(error)
+                raise
+
+    try:
+        torch.save(contents, Sink())  # type: ignore[arg-type]
+    except RuntimeError as error:
+        raise (told[0] if told else error) from None
 
 
 def _flush_directory(path: Path) -> None:
@@ -65,34 +94,26 @@ def find(path: str | Path) -> Path:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; nothing in the file can run code.
+    """Read a checkpoint onto the CPU; nothing in the file can run code, or take more memory than the file.
 
     Raises:
-        CheckpointError: if it cannot be read, is not one of ours, or comes from a newer version.
+        CheckpointError: if it cannot be read, is not one of ours, is damaged, holds weights that are not finite, or
+            comes from a newer version.
     """
     try:
-        _check_sums(path)
+        check_archive(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Unfit as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of vae-train") from error
-    if not isinstance(contents, dict) or not set(KEYS) <= contents.keys():
-        missing = sorted(set(KEYS) - contents.keys()) if isinstance(contents, dict) else list(KEYS)
-        raise CheckpointError(f"{path}: not a checkpoint of vae-train: {', '.join(missing)} missing")
-    if contents["version"] != VERSION:
-        raise CheckpointError(
-            f"{path}: of format {contents['version']}, and this vae_cli reads format {VERSION}; update vae_cli"
-        )
+    try:
+        check_contents(contents, path.stat().st_size)
+    except Unfit as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return contents
-
-
-def _check_sums(path: Path) -> None:
-    """Compare every record with the checksum that was written beside it, which torch itself does not."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
 
 
 def weights(contents: dict[str, Any]) -> dict[str, Tensor]:

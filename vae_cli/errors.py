@@ -19,3 +19,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, broken, or not one of ours."""
+
+
+class OutputError(UserError):
+    """A file of a run that cannot be written."""

@@ -39,8 +39,11 @@ def save(picture: Image.Image, path: Path) -> None:
     """Write a PNG whole or not at all, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG")
-    temporary.replace(path)
+    try:
+        picture.save(temporary, format="PNG")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def save_png(pixels: UInt8[np.ndarray, "h w c"], path: Path) -> None:

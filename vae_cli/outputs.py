@@ -8,7 +8,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,24 @@ class _Console(logging.Handler):
             log.removeHandler(self)
 
 
+class _LogFile(logging.FileHandler):
+    """Lines in train.log; a disk without room costs the log its lines, not the training its life."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        log.removeHandler(self)
+        log.warning("train.log could not be written, the training goes on: %s", sys.exc_info()[1])
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the system name the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 class RunDirectory:
     """One run's directory: log, metrics, pictures, curves and summary; checkpoints go where `checkpoint` says.
 
@@ -38,7 +57,8 @@ class RunDirectory:
         path: the directory, made if need be.
         resumed_at: the step at which an earlier training in it is taken up.
 
-    Pictures and curves that cannot be written are reported in the log and never end a training.
+    Pictures, curves and the log that cannot be written are reported and never end a training; a line of metrics, a
+    checkpoint or the summary that cannot raises an OSError with the file's name.
     """
 
     def __init__(self, path: Path, resumed_at: int | None = None) -> None:
@@ -51,7 +71,7 @@ class RunDirectory:
         self._known: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
 
     def __enter__(self) -> RunDirectory:
-        to_file = logging.FileHandler(self.path / "train.log", encoding="utf-8")
+        to_file = _LogFile(self.path / "train.log", encoding="utf-8")
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         to_console = _Console(logging.INFO)
         self._handlers = [to_file, to_console]
@@ -66,7 +86,8 @@ class RunDirectory:
             self._try(self._board.close, "TensorBoard")
         for handler in self._handlers:
             log.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # what the disk had no room for
+                handler.close()
 
     def checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.pt"
@@ -74,13 +95,19 @@ class RunDirectory:
     def write(self, name: str, text: str) -> None:
         """Replace a small text file as a whole."""
         temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        with _naming(self.path / name):
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(self.path / name)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
 
     def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl and a point to each of TensorBoard's curves."""
         record = {"epoch": epoch, "step": step, "split": split, **_jsonable(values)}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with _naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self._on_board(lambda board: [board.add_scalar(f"{split}/{k}", v, step) for k, v in values.items()])
 

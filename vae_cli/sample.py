@@ -86,14 +86,13 @@ def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, D
     try:
         facts = DataFacts(**contents["data"])
         check_values(contents["config"])
-        model = build.model(contents["config"], facts, () if allow is None else (allow,))
-        model.load_state_dict(checkpoint.weights(contents))
+        weights = checkpoint.weights(contents)
+        model = build.model(contents["config"], facts, () if allow is None else (allow,), weights)
+        model.load_state_dict(weights)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:
         raise CheckpointError(f"{path}: its parts do not fit together: {str(error).partition(chr(10))[0]}") from error
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
-        raise CheckpointError(f"{path}: it holds weights that are not finite; use another checkpoint")
     return model.to(device).eval(), facts
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from vae_cli import build, checkpoint, config
 from vae_cli.checks import check_values, parse_interval
 from vae_cli.data import Data, Split
-from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
+from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError, UserError
 from vae_cli.evaluate import evaluate
 from vae_cli.interruption import Interrupted, Interruption
 from vae_cli.outputs import Progress, RunDirectory, log
@@ -102,16 +102,39 @@ def _recorded(output: RunDirectory, train: Callable[[], None]) -> int:
         train()
     except Interrupted as stop:
         log.info("interrupted by %s; vae-train resume=%s goes on", stop, output.path)
-        output.summary("interrupted")
+        _sum_up(output, "interrupted")
         return stop.exit_status
     except (KeyboardInterrupt, SystemExit):
-        output.summary("interrupted")
+        _sum_up(output, "interrupted")
         raise
+    except OSError as error:
+        _fail(output, unwritten := _unwritten(error, output))
+        raise unwritten from error
     except Exception as error:
-        log.debug("traceback", exc_info=True)
-        output.summary("failed", error=_one_line(error))
+        _fail(output, error)
         raise
     return 0
+
+
+def _fail(output: RunDirectory, error: Exception) -> None:
+    log.debug("traceback", exc_info=True)
+    _sum_up(output, "failed", _one_line(error))
+
+
+def _sum_up(output: RunDirectory, status: str, error: str | None = None) -> None:
+    """Write the summary of a run that did not end well, perhaps for the very reason that nothing can be written."""
+    try:
+        output.summary(status, error)
+    except OSError as second:
+        log.warning("summary.json could not be written: %s", second.strerror or second)
+
+
+def _unwritten(error: OSError, output: RunDirectory) -> OutputError:
+    """The sentence about a file of the run that cannot be written, and how to go on."""
+    what = f"{error.filename or output.path} cannot be written ({error.strerror or error})"
+    if any(output.path.glob("checkpoints/*.pt")):
+        return OutputError(f"{what}; once it can be, vae-train resume={output.path} goes on from the last checkpoint")
+    return OutputError(f"{what}; see to that, or choose another directory with hydra.run.dir=")
 
 
 def _one_line(error: Exception) -> str:
@@ -141,7 +164,7 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
         data = build.dataset(stored | here, trusted).splits()
         if asdict(data.facts) != contents["data"]:
             raise DataError(f"{path}: trained on {contents['data']}, but the data set now is {asdict(data.facts)}")
-        training = Training(stored | changes | here, data, device, trusted)
+        training = Training(stored | changes | here, data, device, trusted, contents["model"])
         training.restore(contents)
     at = training.position
     announce(training, data, output, [])

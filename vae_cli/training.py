@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,12 +69,17 @@ class Training:
     """All that changes while a model is trained, and the plain data it is saved as."""
 
     def __init__(
-        self, settings: Config, data: Data, device: torch.device, trusted: Collection[str] | None = None
+        self,
+        settings: Config,
+        data: Data,
+        device: torch.device,
+        trusted: Collection[str] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.settings, self.facts, self.device = settings, data.facts, device
         self.batches = Batches(on_device(data.train, device), settings["batch_size"], settings["seed"], device)
         _seed_everything(noise.key(settings["seed"], "weights"))
-        self.model = build.model(settings, data.facts, trusted)
+        self.model = build.model(settings, data.facts, trusted, weights)
         if settings["init_output_bias"]:
             _start_at_mean(self.model, data.train)
         self.model.to(device)

@@ -1,0 +1,163 @@
+"""What a checkpoint file must be before anything in it is believed, or takes more memory than the file."""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VERSION = 1
+KEYS = ("model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data", "version")
+MOST_SETTINGS = 10_000
+_PLAIN = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|\w*float\w*)"
+    r"|torch\.storage (Untyped|Typed)Storage"
+)
+
+
+class Unfit(Exception):
+    """What is wrong with a file, without its name."""
+
+
+def check_archive(path: Path) -> None:
+    """Look at the file before torch does: its records are stored as they are and have their checksums, which torch
+    does not compare, and its pickle asks for tensors and nothing else."""
+    size = path.stat().st_size
+    if size == 0:
+        raise Unfit("empty, not a checkpoint of vae-train")
+    if not zipfile.is_zipfile(path):
+        raise Unfit("damaged or cut short, or not a checkpoint of vae-train")
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+        if not stored or sum(record.file_size for record in records) > size:
+            raise Unfit("not a checkpoint of vae-train: its records are compressed")
+        pickles = [record.filename for record in records if record.filename.endswith("/data.pkl")]
+        if len(pickles) != 1 or len({record.filename for record in records}) != len(records):
+            raise Unfit("a zip archive, but not a checkpoint of vae-train")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise Unfit(f"damaged: {damaged} does not have its checksum")
+        _check_pickle(archive.read(pickles[0]))
+
+
+def _check_pickle(data: bytes) -> None:
+    for code, argument, _ in pickletools.genops(data):
+        if code.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
+            raise Unfit("not a checkpoint of vae-train: it holds objects that are no plain data; none was made")
+        if code.name == "GLOBAL" and not _PLAIN.fullmatch(str(argument)):
+            asked = str(argument).replace(" ", ".")
+            raise Unfit(f"not a checkpoint of vae-train: it asks for {asked}, which is no plain data; nothing was run")
+
+
+def check_contents(contents: Any, size: int) -> None:
+    if not isinstance(contents, dict) or not set(KEYS) <= contents.keys():
+        missing = [key for key in KEYS if not isinstance(contents, dict) or key not in contents]
+        raise Unfit(f"not a checkpoint of vae-train: {', '.join(missing)} missing")
+    version = contents["version"]
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        mend = "; update vae_cli" if newer else ""
+        raise Unfit(f"of format {str(version)[:40]}, and this vae_cli reads format {VERSION}{mend}")
+    for key, is_right in _FORM.items():
+        try:
+            right = is_right(contents[key])
+        except (KeyError, TypeError, AttributeError, ValueError):
+            right = False
+        if not right:
+            raise Unfit(f"damaged: its {key} is not what vae-train writes")
+    found = _tensors(contents)
+    for tensor in found:
+        if tensor.layout != torch.strided or tensor.nbytes > min(size, tensor.untyped_storage().nbytes()):
+            raise Unfit("damaged: a tensor in it is larger than the file")
+    for name, tensor in (contents["model"] | (contents["ema"] or {})).items():
+        if not bool(tensor.isfinite().all()):
+            raise Unfit(f"its weights {name[:80]} are not finite; use another checkpoint")
+
+
+def _tensors(contents: dict[str, Any]) -> list[Tensor]:
+    """Every tensor in a checkpoint's parts, each container looked into once."""
+    found: list[Tensor] = []
+    seen: set[int] = set()
+    waiting: list[Any] = [contents]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return found
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _is_progress(value: Any) -> bool:
+    counts = all(_is_count(value[key]) for key in ("epoch", "batch", "step", "skipped", "streak"))
+    totals = value["totals"]
+    sums = isinstance(totals["sums"], Tensor) and totals["sums"].shape == (len(totals["names"]),)
+    names = all(isinstance(name, str) for name in totals["names"])
+    return counts and _is_number(value["seconds"]) and sums and names and _is_count(totals["images"])
+
+
+def _is_best(value: Any) -> bool:
+    if value is None:
+        return True
+    numbers = all(isinstance(name, str) and _is_number(v) for name, v in value["validation"].items())
+    return _is_count(value["epoch"]) and _is_count(value["step"]) and numbers and "bound" in value["validation"]
+
+
+def _is_scheduler(value: Any) -> bool:
+    rates = isinstance(value["rates"], list) and all(map(_is_number, value["rates"]))
+    return rates and _is_count(value["total_steps"])
+
+
+def _is_optimizer(value: Any) -> bool:
+    groups = value["param_groups"]
+    return isinstance(value["state"], dict) and isinstance(groups, list) and all(isinstance(g, dict) for g in groups)
+
+
+def _is_tree(value: Any) -> bool:
+    """Whether a value is a dict of plain values, a config's size; the same list a thousand times over is not."""
+    left, waiting = MOST_SETTINGS, [value]
+    while waiting and left:
+        left -= 1
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if not all(isinstance(key, str) for key in item):
+                return False
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+        elif not (item is None or isinstance(item, (str, int, float, bool))):
+            return False
+    return isinstance(value, dict) and not waiting
+
+
+_FORM: dict[str, Callable[[Any], bool]] = {
+    "model": lambda value: _is_state(value) and bool(value),
+    "ema": lambda value: value is None or _is_state(value),
+    "optimizer": _is_optimizer,
+    "scheduler": _is_scheduler,
+    "progress": _is_progress,
+    "random": lambda value: isinstance(value, dict),
+    "best": _is_best,
+    "config": _is_tree,
+    "data": lambda value: isinstance(value, dict),
+}
