@@ -58,7 +58,8 @@ def square(file: BinaryIO, size: int, channels: int, crop: int | None = None) ->
     upright = flat if method is None else flat.transpose(method)
     side = min(upright.size) if crop is None else min(crop, *upright.size)
     left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    small = upright.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    middle = upright.crop((left, top, left + side, top + side))
+    small = middle.resize((size, size), Image.Resampling.BICUBIC)
     values = np.asarray(small).reshape(size, size, channels)
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
