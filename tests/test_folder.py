@@ -575,7 +575,7 @@ def test_a_set_larger_than_the_memory_it_may_take_trains(tmp_path):
         "resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))\n"
         "train(sys.argv[1:])"
     )
-    options = ["dataset=arrays", f"dataset.path={path}", "epochs=1", "batch_size=1000", "encoder.hidden=[8]"]
+    options = ["dataset=arrays", f"dataset.path={path}", "epochs=1", "batch_size=250", "encoder.hidden=[8]"]
     options += ["decoder.hidden=[8]", "likelihood=normal", f"hydra.run.dir={tmp_path / 'run'}", "latent_dim=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, env=environment)
