@@ -21,6 +21,7 @@ from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError
 from vae_cli.model import VAE
 from vae_cli.objectives import Objective
+from vae_cli.reason import reason
 from vae_cli.schedules import Schedule
 
 Config = dict[str, Any]
@@ -103,9 +104,9 @@ def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
         _let_find(package)
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{group}._target_={target} cannot be imported: {error}") from error
+        raise ConfigError(f"{group}._target_={target} cannot be imported: {reason(error)}") from error
     except Exception as error:  # whatever a module of the user's own does on import
-        why = f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {reason(error)}"
         raise ConfigError(f"{group}._target_={target}: importing {module} fails with {why}") from error
 
 
@@ -135,7 +136,7 @@ def construct(
         prefix = "" if f"{group}." in str(error) else f"{group}."
         raise ConfigError(f"{prefix}{error}") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
-        raise ConfigError(f"{group}={cls.__name__} does not take these settings: {error}") from error
+        raise ConfigError(f"{group}={cls.__name__} does not take these settings: {reason(error)}") from error
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:
@@ -304,7 +305,9 @@ def _check_output(group: str, network: nn.Module, shape: tuple[int, ...], wanted
     try:
         found = tuple(network(torch.zeros(1, *shape)).shape[1:])
     except Exception as error:
-        raise ConfigError(f"{group}: {type(network).__name__} fails on an input of shape {shape}: {error}") from error
+        raise ConfigError(
+            f"{group}: {type(network).__name__} fails on an input of shape {shape}: {reason(error)}"
+        ) from error
     network.train(was_training)
     if found != wanted:
         raise ConfigError(f"{group}: {type(network).__name__} gives shape {found} where {wanted} is needed")

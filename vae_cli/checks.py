@@ -11,6 +11,7 @@ from vae_cli import schema
 from vae_cli.errors import ConfigError
 
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+LONGEST_LIST = 1000
 _INTERVAL = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -54,7 +55,7 @@ def _or(word: str | None, rule: Rule) -> Rule:
 
 
 def _list(what: str, test: Callable[[Any], bool], least: int = 0) -> Rule:
-    return Rule(what, lambda v: isinstance(v, list) and len(v) >= least and all(map(test, v)))
+    return Rule(what, lambda v: isinstance(v, list) and least <= len(v) <= LONGEST_LIST and all(map(test, v)))
 
 
 def _is_integer(value: Any) -> bool:

@@ -8,6 +8,9 @@ class UserError(ValueError):
     print it without a traceback and exit with status 1.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
 
 class ConfigError(UserError):
     """A setting that is unknown, of the wrong type, out of range, or at odds with another."""

@@ -61,14 +61,14 @@ def check_contents(contents: Any, size: int) -> None:
         missing = [key for key in KEYS if not isinstance(contents, dict) or key not in contents]
         raise Unfit(f"not a checkpoint of vae-train: {', '.join(missing)} missing")
     version = contents["version"]
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         newer = isinstance(version, int) and version > VERSION
         mend = "; update vae_cli" if newer else ""
         raise Unfit(f"of format {str(version)[:40]}, and this vae_cli reads format {VERSION}{mend}")
     for key, is_right in _FORM.items():
         try:
             right = is_right(contents[key])
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except Exception:  # of whatever kind, from looking for what is not there
             right = False
         if not right:
             raise Unfit(f"damaged: its {key} is not what vae-train writes")
@@ -76,9 +76,13 @@ def check_contents(contents: Any, size: int) -> None:
     for tensor in found:
         if tensor.layout != torch.strided or tensor.nbytes > min(size, tensor.untyped_storage().nbytes()):
             raise Unfit("damaged: a tensor in it is larger than the file")
-    for name, tensor in (contents["model"] | (contents["ema"] or {})).items():
-        if not bool(tensor.isfinite().all()):
-            raise Unfit(f"its weights {name[:80]} are not finite; use another checkpoint")
+    for name, average in (contents["ema"] or {}).items():
+        if name not in contents["model"] or average.shape != contents["model"][name].shape:
+            raise Unfit(f"damaged: its average {name[:80]} is of shape {tuple(average.shape)}, unlike its weights")
+    for part in ("model", "ema"):
+        for name, tensor in (contents[part] or {}).items():
+            if not bool(tensor.isfinite().all()):
+                raise Unfit(f"its weights {name[:80]} are not finite; use another checkpoint")
 
 
 def _tensors(contents: dict[str, Any]) -> list[Tensor]:

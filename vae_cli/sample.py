@@ -19,6 +19,7 @@ from vae_cli.checks import check_values
 from vae_cli.data import DataFacts
 from vae_cli.errors import CheckpointError, ConfigError, UserError
 from vae_cli.model import VAE
+from vae_cli.reason import reason
 
 LARGEST_GRID = 10_000
 CHUNK = 64  # images generated together; always all of them, since a product's rounding depends on its size
@@ -86,13 +87,12 @@ def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, D
     try:
         facts = DataFacts(**contents["data"])
         check_values(contents["config"])
-        weights = checkpoint.weights(contents)
-        model = build.model(contents["config"], facts, () if allow is None else (allow,), weights)
-        model.load_state_dict(weights)
+        model = build.model(contents["config"], facts, () if allow is None else (allow,), contents["model"])
+        model.load_state_dict(checkpoint.weights(contents))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:
-        raise CheckpointError(f"{path}: its parts do not fit together: {str(error).partition(chr(10))[0]}") from error
+        raise CheckpointError(f"{path}: its parts do not fit together: {reason(error)}") from error
     return model.to(device).eval(), facts
 
 

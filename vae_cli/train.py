@@ -18,6 +18,7 @@ from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError,
 from vae_cli.evaluate import evaluate
 from vae_cli.interruption import Interrupted, Interruption
 from vae_cli.outputs import Progress, RunDirectory, log
+from vae_cli.reason import reason
 from vae_cli.report import announce, draw, epoch_line, numbers_line, progress
 from vae_cli.totals import Totals
 from vae_cli.training import Config, Training, TrainingError, on_device
@@ -138,8 +139,7 @@ def _unwritten(error: OSError, output: RunDirectory) -> OutputError:
 
 
 def _one_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}"
 
 
 def _start(settings: Config, given: frozenset[str], output: RunDirectory) -> None:

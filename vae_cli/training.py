@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -13,16 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_cli import build, checkpoint, noise
+from vae_cli import build, checkpoint, memory, noise
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import Batches, moments
 from vae_cli.ema import EMA
-from vae_cli.errors import UserError
+from vae_cli.errors import ConfigError, UserError
 from vae_cli.model import VAE
 from vae_cli.objectives import Bound
 from vae_cli.outputs import log
 from vae_cli.totals import Totals
 
+VALUES_PER_OUTPUT = 3  # the decoder's output, its log-density and the gradient are in memory together
 PATIENCE = 20  # steps in a row that may fail before the run does
 
 _ABOUT_THE_DEVICE = {"fused", "foreach", "capturable"}  # flags of an optimizer that a checkpoint must not bring along
@@ -82,6 +84,7 @@ class Training:
         self.model = build.model(settings, data.facts, trusted, weights)
         if settings["init_output_bias"]:
             _start_at_mean(self.model, data.train)
+        _check_memory(self.model, settings, self.batches.batch_size, device)
         self.model.to(device)
         if settings["compile"]:
             self.model.encoder.compile()
@@ -183,6 +186,18 @@ class Training:
         """The model with the weights to be judged by: the averaged ones where an average is kept."""
         with nullcontext() if self.ema is None else self.ema.applied():
             yield self.model
+
+
+def _check_memory(model: VAE, settings: Config, batch_size: int, device: torch.device) -> None:
+    """Refuse draws whose decoded images alone, with their densities and gradients, have no room."""
+    values = settings["mc_samples"] * batch_size * max(model.noise_dim, math.prod(model.likelihood.output_shape))
+    needed = 4 * VALUES_PER_OUTPUT * values
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
+    if needed > free:
+        raise ConfigError(
+            f"mc_samples={settings['mc_samples']} with batches of {batch_size} images takes at least "
+            f"{memory.shown(needed)} a step, of which {memory.shown(free)} are free; choose fewer"
+        )
 
 
 def _seed_everything(seed: int) -> None:

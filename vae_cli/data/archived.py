@@ -14,8 +14,8 @@ from vae_cli.data.cache import cache_dir
 from vae_cli.data.fetch import fetch
 from vae_cli.data.images import CHUNK
 from vae_cli.data.mirrors import archives
-from vae_cli.data.reason import reason
 from vae_cli.errors import DataError
+from vae_cli.reason import reason
 
 
 class Archived(Dataset):

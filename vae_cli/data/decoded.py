@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from vae_cli.data.mapped import unwritable
 from vae_cli.data.pictures import quiet
-from vae_cli.data.reason import printable, reason
 from vae_cli.errors import DataError
+from vae_cli.reason import printable, reason
 
 VERSION = 1  # of what `pictures` makes of a file; a cache made by another is made anew
 TASK = 8  # pictures that a thread takes at a time

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_cli.data.reason import reason
 from vae_cli.errors import DataError
+from vae_cli.reason import reason
 
 STALE = 2 * 24 * 3600  # seconds
 

@@ -17,8 +17,8 @@ from vae_cli.data.cache import cache_dir
 from vae_cli.data.decoded import Decoded, Pictures, decoded, fingerprint
 from vae_cli.data.images import Images
 from vae_cli.data.pictures import SUFFIXES, square
-from vae_cli.data.reason import printable, reason
 from vae_cli.errors import ConfigError, DataError
+from vae_cli.reason import printable, reason
 
 SPLITS = {
     "train": "train",

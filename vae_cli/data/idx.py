@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_cli.data.reason import reason
 from vae_cli.errors import DataError
+from vae_cli.reason import reason
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vae_cli.data.cache import cache_dir
-from vae_cli.data.reason import reason
 from vae_cli.errors import DataError
+from vae_cli.reason import reason
 
 
 def is_mapped(values: np.ndarray) -> bool:

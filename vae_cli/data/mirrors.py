@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vae_cli.data.fetch import FetchError, Route
-from vae_cli.data.reason import reason
+from vae_cli.reason import reason
 
 TIMEOUT = 30.0  # seconds without an answer or a byte
 URL_ERROR = re.compile(r"^(?:<urlopen error )?(?:\[Errno -?\d+\] )?(.*?)>?$")

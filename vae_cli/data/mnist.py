@@ -13,8 +13,8 @@ from vae_cli.data.fetch import Route, fetch
 from vae_cli.data.images import Images
 from vae_cli.data.mirrors import mirrors
 from vae_cli.data.mnist_wheel import mnist_wheel
-from vae_cli.data.reason import reason
 from vae_cli.errors import DataError
+from vae_cli.reason import reason
 
 FILES = (
     "train-images-idx3-ubyte",

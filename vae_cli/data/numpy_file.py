@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from vae_cli.data.reason import reason
+from vae_cli import memory
 from vae_cli.errors import DataError
+from vae_cli.reason import reason
 
 # Every role that an array can play, and the names by which it is known in an .npz file.
 ROLES = {
@@ -73,7 +74,19 @@ def _load_npz(path: Path) -> dict[str, Named]:
         raise _unreadable(str(path), error) from error
     with archive:
         names = _roles(path, archive.files)
+        _check_size(path, archive)
         return {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}
+
+
+def _check_size(path: Path, archive: NpzFile) -> None:
+    """Believe what the archive says of its size before anything is unpacked; zipfile unpacks no more than that."""
+    assert archive.zip is not None
+    size, free = sum(member.file_size for member in archive.zip.infolist()), memory.available()
+    if size > free:
+        raise DataError(
+            f"{path} unpacks to {memory.shown(size)}, of which {memory.shown(free)} fit into memory; "
+            "save it as .npy, which is mapped"
+        )
 
 
 def _member(described: str, archive: NpzFile, name: str) -> Named:

@@ -8,10 +8,10 @@ LONGEST = 300
 def reason(error: BaseException | str) -> str:
     """An error's message without line breaks and not overly long; its type where it has no message.
 
-    An operating system's error loses its number and path, which the caller names.
+    An operating system's error loses its number and path, which the caller names, and torch's its C++ stack.
     """
     text = (getattr(error, "strerror", None) or str(error)) if isinstance(error, OSError) else str(error)
-    words = " ".join(str(text).split()) or type(error).__name__
+    words = " ".join(str(text).partition("\nException raised from")[0].split()) or type(error).__name__
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 

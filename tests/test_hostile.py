@@ -1,0 +1,633 @@
+"""Files from strangers: damaged, foreign or hostile checkpoints and data are read, refused, and run nothing."""
+
+import copy
+import io
+import json
+import os
+import pickle
+import resource
+import struct
+import time
+import zipfile
+import zlib
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from vae_cli import checkpoint, config, sample, train
+from vae_cli.data import Arrays
+from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
+
+LARGEST = 4e9  # bytes that looking at a file may take
+LONGEST = 20  # seconds
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run with an average of the weights, stopped in the middle."""
+    directory = tmp_path_factory.mktemp("run") / "run"
+    overrides = ["epochs=1", "latent_dim=2", "encoder.hidden=[6]", "decoder.hidden=[6]", "ema_decay=0.9"]
+    train.run(config.compose("train", [*overrides, "scheduler=cosine"]), directory)
+    (directory / "summary.json").unlink()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def good(run):
+    return (run / "checkpoints" / "last.pt").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def contents(run):
+    return checkpoint.load(run / "checkpoints" / "last.pt")
+
+
+def answer(path, act):
+    """What a file is answered with in one line, or None if it opens; never with anything but a UserError."""
+    began = time.monotonic()
+    try:
+        act(path)
+    except UserError as error:
+        message = str(error)
+        assert "\n" not in message and str(path) in message, message
+        return message
+    finally:
+        assert time.monotonic() - began < LONGEST
+    return None
+
+
+def kind(message):
+    """An answer without what differs from case to case."""
+    if message is None:
+        return "opens with the very same weights"
+    text = message.partition(": ")[2]
+    for start in ("damaged", "empty", "not a checkpoint of vae-train", "a zip archive", "its weights", "of format"):
+        if text.startswith(start):
+            return text.split(":")[0] if start == "damaged" else start
+    return "its parts do not fit together" if "do not fit together" in text else text
+
+
+# Random damage to the bytes
+
+
+def flipped(data, rng):
+    for at in rng.integers(0, len(data), int(rng.integers(1, 5))):
+        data[at] ^= 1 << int(rng.integers(8))
+    return data
+
+
+def overwritten(data, rng):
+    at, length = int(rng.integers(len(data))), int(rng.integers(1, 2000))
+    data[at : at + length] = rng.bytes(min(length, len(data) - at))
+    return data
+
+
+def zeroed(data, rng):
+    at, length = int(rng.integers(len(data))), int(rng.integers(1, 5000))
+    data[at : at + length] = bytes(min(length, len(data) - at))
+    return data
+
+
+def inserted(data, rng):
+    at = int(rng.integers(len(data)))
+    data[at:at] = rng.bytes(int(rng.integers(1, 100)))
+    return data
+
+
+def removed(data, rng):
+    at = int(rng.integers(len(data)))
+    del data[at : at + int(rng.integers(1, 100))]
+    return data
+
+
+def swapped(data, rng):
+    a, b = sorted(int(at) for at in rng.integers(0, len(data) - 600, 2))
+    data[a : a + 500], data[b : b + 500] = data[b : b + 500], data[a : a + 500]
+    return data
+
+
+def truncated(data, rng):
+    return data[: int(rng.integers(len(data)))]
+
+
+def lengthened(data, rng):
+    return data + rng.bytes(int(rng.integers(1, 5000)))
+
+
+def doubled(data, rng):
+    return data + data[int(rng.integers(len(data))) :]
+
+
+def in_the_directory(data, rng):
+    """Damage where the archive lists its records."""
+    start = data.rindex(b"PK\x01\x02", 0, len(data)) - int(rng.integers(0, 2000))
+    for at in rng.integers(start, len(data), 3):
+        data[at] = int(rng.integers(256))
+    return data
+
+
+def in_the_pickle(data, rng):
+    """Damage to the pickle with its checksum put right."""
+    source, target = zipfile.ZipFile(io.BytesIO(bytes(data))), io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for record in source.infolist():
+            content = bytearray(source.read(record))
+            if record.filename.endswith("data.pkl"):
+                for at in rng.integers(0, len(content), int(rng.integers(1, 4))):
+                    content[at] = int(rng.integers(256))
+            archive.writestr(record.filename, bytes(content))
+    return bytearray(target.getvalue())
+
+
+BYTES = [
+    flipped,
+    overwritten,
+    zeroed,
+    inserted,
+    removed,
+    swapped,
+    truncated,
+    lengthened,
+    doubled,
+    in_the_directory,
+    in_the_pickle,
+]
+
+
+@pytest.mark.parametrize("damage", BYTES)
+def test_fifty_random_damages_of_each_kind_are_refused_in_one_line_or_harmless(
+    damage, good, contents, tmp_path, capsys
+):
+    rng, answers, path = np.random.default_rng(BYTES.index(damage)), Counter(), tmp_path / "x.pt"
+    weights = checkpoint.weights(contents)
+
+    def open_(path):
+        model, _ = sample.load(path, "cpu")
+        same = all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+        # Whoever puts the checksums right after changing the pickle has written a checkpoint of their own.
+        assert same or damage is in_the_pickle
+
+    for _ in range(50):
+        path.write_bytes(damage(bytearray(good), rng))
+        answers[kind(answer(path, open_))] += 1
+    assert sum(answers.values()) == 50
+    if damage in (truncated, zeroed, removed, swapped):
+        assert answers["opens with the very same weights"] < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST
+    with capsys.disabled():
+        if os.environ.get("VAE_TABLE"):
+            print(f"\n{damage.__name__:>18}", *(f"{count} {said}" for said, count in answers.most_common()), sep=" | ")
+
+
+def test_truncation_at_any_byte_is_refused(good, tmp_path):
+    path = tmp_path / "x.pt"
+    for length in range(0, len(good), len(good) // 150):
+        path.write_bytes(good[:length])
+        assert answer(path, checkpoint.load) is not None
+
+
+# Other contents, written as torch writes them
+
+
+def leaves(value, path=()):
+    """Every place in a checkpoint, containers included."""
+    yield path
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            yield from leaves(inside, (*path, key))
+    elif isinstance(value, list):
+        for number, inside in enumerate(value):
+            yield from leaves(inside, (*path, number))
+
+
+def replaced(contents, path, value):
+    changed = copy.deepcopy(contents)
+    node = changed
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return changed
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    10**12,
+    10**40,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 5000,
+    "a\nb",
+    [],
+    {},
+    [[]],
+    {"a": 1},
+]
+ODD += [torch.zeros(0), torch.full((3,), float("nan")), torch.zeros(2, 2, dtype=torch.int64), (1, 2), b"bytes"]
+
+
+def test_every_part_replaced_by_something_odd_is_refused_in_one_line_or_harmless(contents, run, tmp_path):
+    """Sampling from it, and going on with it in a copy of the run."""
+    rng, path = np.random.default_rng(0), tmp_path / "run" / "checkpoints" / "last.pt"
+    path.parent.mkdir(parents=True)
+    places = [place for place in leaves(contents) if place]
+    opened = Counter()
+    for number in range(400):
+        place = places[int(rng.integers(len(places)))]
+        changed = replaced(contents, place, ODD[int(rng.integers(len(ODD)))])
+        torch.save(changed, path)
+        message = answer(path, lambda path: sample.load(path, "cpu"))
+        if message is None:
+            opened[place[0]] += 1
+            assert place[0] not in ("model", "ema") or place == ("ema",)
+        if number % 8 == 0:
+            resumed(path.parent.parent)
+    assert opened.total() < 300
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST
+
+
+def resumed(directory):
+    """Try to go on; whatever is wrong must be said in one line."""
+    settings = config.compose("train", [f"resume={directory}", "epochs=1"])
+    try:
+        train.resume(settings, directory, frozenset(["resume", "epochs"]))
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "key", ["model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data"]
+)
+def test_a_missing_key_is_named(key, contents, tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({name: value for name, value in contents.items() if name != key}, path)
+    assert f"not a checkpoint of vae-train: {key} missing" in answer(path, checkpoint.load)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [(2, "update vae_cli"), (0, "of format 0"), ("x", "of format x"), (None, "of format None")]
+)
+def test_another_version_is_named(version, said, contents, tmp_path):
+    torch.save(contents | {"version": version}, tmp_path / "x.pt")
+    assert said in answer(tmp_path / "x.pt", checkpoint.load)
+
+
+def test_weights_that_are_not_finite_or_of_another_shape_are_named(contents, tmp_path):
+    path = tmp_path / "x.pt"
+    name = "decoder.layers.0.weight"
+    for part in ("model", "ema"):
+        torch.save(replaced(contents, (part, name), contents[part][name] * float("nan")), path)
+        assert f"its weights {name} are not finite" in answer(path, checkpoint.load)
+        torch.save(replaced(contents, (part, name), torch.zeros(3, 7)), path)
+        assert f"{name} is of shape (" in answer(path, lambda path: sample.load(path, "cpu"))
+    extra = contents["model"] | {"decoder.more": torch.zeros(2)}
+    torch.save(contents | {"model": extra}, path)
+    assert "decoder.more" in answer(path, lambda path: sample.load(path, "cpu"))
+
+
+FOREIGN = {
+    "state dict": lambda path: torch.save({"layer.weight": torch.zeros(2)}, path),
+    "lightning": lambda path: torch.save({"state_dict": {}, "epoch": 1, "pytorch-lightning_version": "2"}, path),
+    "tensor": lambda path: torch.save(torch.zeros(3), path),
+    "list": lambda path: torch.save([1, 2], path),
+    "legacy": lambda path: torch.save({"model": torch.zeros(2)}, path, _use_new_zipfile_serialization=False),
+    "module": lambda path: torch.save(torch.nn.Linear(2, 2), path),
+    "torchscript": lambda path: torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path),
+    "npz": lambda path: np.savez(path.open("wb"), train=np.zeros(3)),
+    "docx": lambda path: zipfile.ZipFile(path, "w").writestr("word/document.xml", "<x/>"),
+    "pickle": lambda path: path.write_bytes(pickle.dumps({"model": 1})),
+    "png": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)),
+    "text": lambda path: path.write_text("hello"),
+    "empty": lambda path: path.touch(),
+    "directory": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", FOREIGN)
+def test_another_tools_file_is_refused_by_name(name, tmp_path):
+    FOREIGN[name](tmp_path / "x.pt")
+    assert answer(tmp_path / "x.pt", lambda path: checkpoint.load(checkpoint.find(path))) is not None
+
+
+# Hostile checkpoints
+
+
+class Evil:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def rewritten(good, change):
+    """The checkpoint with another pickle and the right checksums."""
+    source, target = zipfile.ZipFile(io.BytesIO(good)), io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for record in source.infolist():
+            content = source.read(record)
+            archive.writestr(record.filename, change(content) if record.filename.endswith("data.pkl") else content)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
+@pytest.mark.parametrize("function", [os.system, os.mkdir, eval, exec, torch.load, getattr, bytearray, __import__])
+def test_a_pickle_that_asks_for_code_runs_nothing(function, protocol, good, tmp_path):
+    target = tmp_path / "ran"
+    arguments = {os.system: (f"touch {target}",), os.mkdir: (str(target),), bytearray: (10**12,)}
+    called = arguments.get(function, (f"open({str(target)!r}, 'w')",))
+    payload = pickle.dumps({"model": Evil(function, *called)}, protocol=protocol)
+    path = tmp_path / "x.pt"
+    for content in (rewritten(good, lambda _: payload), payload):
+        path.write_bytes(content)
+        assert answer(path, checkpoint.load) is not None
+        assert not target.exists()
+
+
+def test_the_message_names_what_a_pickle_asked_for(good, tmp_path):
+    payload = pickle.dumps({"model": Evil(os.system, "true")}, protocol=2)
+    (tmp_path / "x.pt").write_bytes(rewritten(good, lambda _: payload))
+    assert "asks for posix.system" in answer(tmp_path / "x.pt", checkpoint.load)
+
+
+def test_a_compressed_record_is_not_unpacked(good, tmp_path):
+    source, path = zipfile.ZipFile(io.BytesIO(good)), tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for record in source.infolist():
+            zeros = bytes(2**28) if record.filename.endswith("data/0") else source.read(record)
+            archive.writestr(record.filename, zeros)
+    assert path.stat().st_size < 1e6 and "compressed" in answer(path, checkpoint.load)
+
+
+def numel(change):
+    """A pickle whose tensors say they have other sizes than their records."""
+
+    def act(content):
+        found = content.replace(b"K\x06K@\x86", change)
+        assert found != content
+        return found
+
+    return act
+
+
+@pytest.mark.parametrize("size", [b"\x8a\x05\x00\x00\x00\x00\x7fK@\x86", b"J\xff\xff\xff\x7fK@\x86"])
+def test_a_tensor_larger_than_its_file_is_refused(size, good, tmp_path):
+    path = tmp_path / "x.pt"
+    path.write_bytes(rewritten(good, numel(size)))
+    assert answer(path, checkpoint.load) is not None
+
+
+def test_an_expanded_tensor_is_refused(contents, tmp_path):
+    path = tmp_path / "x.pt"
+    huge = torch.zeros(1).expand(10**11)
+    torch.save(replaced(contents, ("model", "decoder.layers.0.weight"), huge), path)
+    assert "larger than the file" in answer(path, checkpoint.load)
+
+
+def laughs(depth):
+    value = [1]
+    for _ in range(depth):
+        value = [value] * 10
+    return value
+
+
+ABSURD = [
+    (("latent_dim",), 10**12),
+    (("latent_dim",), 10**7),
+    (("latent_dim",), 10**30),
+    (("encoder", "hidden"), [10**12]),
+    (("encoder", "hidden"), [10**7, 10**7]),
+    (("decoder", "hidden"), [1] * 9000),
+    (("encoder", "hidden"), laughs(30)),
+    (("encoder", "activation"), "x" * 10**6),
+    (("mc_samples",), 10**12),
+    (("batch_size",), 10**12),
+    (("epochs",), 10**30),
+    (("clip_grad_norm",), "__import__('os')"),
+    (("precision",), "load"),
+    (("precision",), "save"),
+    (("device",), "cuda:99999999999999999999"),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), ABSURD)
+def test_absurd_settings_take_no_memory_and_are_refused_or_of_no_account(place, value, contents, tmp_path):
+    directory = tmp_path / "run"
+    path = directory / "checkpoints" / "last.pt"
+    path.parent.mkdir(parents=True)
+    torch.save(replaced(contents, ("config", *place), value), path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = answer(path, lambda path: sample.load(path, "cpu"))
+    assert message is not None or place[0] in ("mc_samples", "batch_size", "epochs", "device")
+    if place[0] != "epochs":
+        resumed(directory)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 5e8
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 10**6, 10**6), (1, 10**12, 1), (10**9, 8, 8), (1, 8), (0, 8, 8), (1, 8, 8.5), "abc"]
+)
+def test_absurd_shapes_of_the_data_take_no_memory(shape, contents, tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save(replaced(contents, ("data", "shape"), shape), path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert answer(path, lambda path: sample.load(path, "cpu")) is not None
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 5e8
+
+
+TARGETS = [
+    "os.system",
+    "builtins.eval",
+    "shutil.rmtree",
+    "subprocess.Popen",
+    "torch.load",
+    "torch.hub.load",
+    "pathlib.Path.write_text",
+    "vae_cli.cli.train",
+    "vae_cli.checkpoint.load",
+    "vae_cli.checkpoint.torch.load",
+    "vae_cli.config.Hydra",
+    "vae_cli.outputs.RunDirectory",
+    "vae_cli.outputs.logging.FileHandler",
+    "vae_cli.data.Arrays",
+    "vae_cli.networks.layers.nn.Linear",
+    "torch.optim.Adam",
+    "torch.optim.lr_scheduler.LambdaLR",
+    "torch.nn.Linear",
+    "torch.optim.optimizer.functools.partial",
+    "antigravity.x",
+    "vae_cli",
+    "",
+    None,
+    5,
+    ["vae_cli.networks.MLPEncoder"],
+]
+
+
+@pytest.mark.parametrize("group", ["encoder", "decoder", "posterior", "prior", "likelihood"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_config_reaches_for_nothing_but_components(group, target, contents, tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save(replaced(contents, ("config", group, "_target_"), target), path)
+    assert answer(path, lambda path: sample.load(path, "cpu")) is not None
+
+
+@pytest.mark.parametrize("group", ["dataset", "objective", "optimizer", "scheduler"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_resuming_reaches_for_nothing_but_components(group, target, contents, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    path.parent.mkdir(parents=True)
+    torch.save(replaced(contents, ("config", group, "_target_"), target), path)
+    settings = config.compose("train", [f"resume={tmp_path / 'run'}", "epochs=2"])
+    if (group, target) == ("optimizer", "torch.optim.Adam"):
+        return
+    with pytest.raises(UserError):
+        train.resume(settings, tmp_path / "run", frozenset(["resume", "epochs"]))
+
+
+# Hostile data
+
+
+def npy(descr, shape, data=b"", magic=b"\x93NUMPY\x01\x00"):
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return magic + struct.pack("<H", len(header)) + header + data
+
+
+def refused(path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises((DataError, ConfigError)) as caught:
+        Arrays(str(path)).splits()
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 5e8
+    return message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy("|u1", "(1000000000000, 8, 8)"),
+        npy("|u1", "(10, 8, 8)", bytes(639)),
+        npy("|u1", "(-1, 8, 8)", bytes(640)),
+        npy("|u1", "(0, 8, 8)"),
+        npy("|u1", "(2, 8, 8, 8, 8)", bytes(9000)),
+        npy("|O", "(1,)", pickle.dumps([Evil(os.mkdir, "ran")])),
+        npy("[('a', '<f4')]", "(4, 8, 8)", bytes(2000)),
+        npy("<c8", "(4, 8, 8)", bytes(5000)),
+        npy("<M8[s]", "(4, 8, 8)", bytes(5000)),
+        npy("<U5", "(4, 8, 8)", bytes(9000)),
+        npy("|u1", "(2, 8, 8) + __import__('os').mkdir('ran')", bytes(200)),
+        npy("|u1", "(" * 500 + "2" + ")" * 500, bytes(200)),
+        b"\x93NUMPY\x01\x00\xff\xff{",
+        b"\x93NUMPY",
+        b"\x93NUMPY\x09\x09" + bytes(100),
+    ],
+)
+def test_a_hostile_npy_file_is_refused_and_runs_nothing(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.npy").write_bytes(content)
+    refused(tmp_path / "x.npy")
+    assert not (tmp_path / "ran").exists()
+
+
+def npz(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("_DOT_", "."), content)
+
+
+def test_an_npz_that_unpacks_to_more_than_the_memory_is_refused_unopened(tmp_path, monkeypatch):
+    from vae_cli import memory
+
+    npz(tmp_path / "x.npz", train_DOT_npy=npy("|u1", "(1000, 512, 512)", bytes(1000 * 512 * 512)))
+    assert (tmp_path / "x.npz").stat().st_size < 1e6
+    monkeypatch.setattr(memory, "available", lambda: 1e8)
+    assert "unpacks to 262 MB" in refused(tmp_path / "x.npz")
+
+
+def test_an_npz_with_objects_or_paths_that_climb_writes_and_runs_nothing(tmp_path, monkeypatch):
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    npz(inside / "x.npz", train_DOT_npy=npy("|O", "(1,)", pickle.dumps([Evil(os.mkdir, "ran")])))
+    assert "Python objects" in refused(inside / "x.npz")
+    image = npy("|u1", "(30, 8, 8)", bytes(range(256)) * 8)
+    with zipfile.ZipFile(inside / "y.npz", "w") as archive:
+        for name in ("train.npy", "../../climbed.npy", "/tmp/climbed_absolute.npy"):
+            archive.writestr(name, image)
+    assert len(Arrays(str(inside / "y.npz")).splits().train) > 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "x.npz", "y.npz"]
+
+
+def test_damaged_npz_files_are_refused_or_read(tmp_path):
+    path, rng = tmp_path / "x.npz", np.random.default_rng(0)
+    np.savez_compressed(path, train=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), labels=np.zeros(40, int))
+    whole = path.read_bytes()
+    for number in range(150):
+        damage = BYTES[number % 10]
+        path.write_bytes(damage(bytearray(whole), rng))
+        try:
+            Arrays(str(path)).splits()
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+
+
+VALUES = {
+    "nan": (np.full((20, 4, 4), np.nan, np.float32), "NaN"),
+    "one nan": (np.where(np.arange(320).reshape(20, 4, 4) == 77, np.nan, 0.5), "NaN"),
+    "inf": (np.full((20, 4, 4), np.inf), "NaN or infinite"),
+    "negative": (np.full((20, 4, 4), -0.1), "not in [0, 1]"),
+    "bytes as floats": (np.full((20, 4, 4), 255.0), "divide by 255"),
+    "int64": (np.full((20, 4, 4), 300), "int64"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("name", VALUES)
+def test_values_that_are_no_pixels_are_named(name, suffix, tmp_path):
+    values, said = VALUES[name]
+    path = tmp_path / f"x.{suffix}"
+    np.save(path, values) if suffix == "npy" else np.savez(path, train=values)
+    assert said in refused(path)
+
+
+def test_a_zip_of_images_is_no_npz(tmp_path):
+    npz(tmp_path / "x.npz", a_DOT_png=zlib.compress(bytes(100)))
+    assert "is not in numpy's format" in refused(tmp_path / "x.npz")
+
+
+def test_resuming_at_what_is_no_run_directory_is_refused(run, tmp_path):
+    from vae_cli.cli import train as command
+
+    (tmp_path / "file").touch()
+    (tmp_path / "foreign" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "foreign" / "checkpoints" / "last.pt").write_text("hello")
+    for target in ("nothing", "file", "foreign", "."):
+        with pytest.raises(SystemExit) as stop:
+            command([f"resume={tmp_path / target}"])
+        assert stop.value.code == 1
+    with pytest.raises(SystemExit) as stop:
+        command([f"resume={run}", "latent_dim=5"])
+    assert stop.value.code == 1
+
+
+def test_a_summary_from_a_stranger_does_not_matter(run, tmp_path):
+    import shutil
+
+    for text in ("[]", "{}", "null", '{"status": "completed", "epochs": "x"}', "\0", json.dumps({"status": 5})):
+        shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True)
+        (tmp_path / "run" / "summary.json").write_text(text)
+        resumed(tmp_path / "run")
+    assert answer(tmp_path / "run" / "checkpoints" / "last.pt", checkpoint.load) is None
+    with pytest.raises(CheckpointError):
+        checkpoint.find(tmp_path / "nothing")
