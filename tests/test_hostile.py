@@ -309,7 +309,7 @@ FOREIGN = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", FOREIGN)
 def test_another_tools_file_is_refused_by_name(name, tmp_path):
     FOREIGN[name](tmp_path / "x.pt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import random
@@ -103,11 +104,12 @@ def load(path: Path) -> dict[str, Any]:
     try:
         check_archive(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Unfit as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
+        # An archive whose parts do not lie where it says makes zipfile seek to nowhere: an invalid argument.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of vae-train") from error
     try:
         check_contents(contents, path.stat().st_size)
