@@ -79,7 +79,7 @@ def _either(names: Iterable[str]) -> str:
 _COUNT = _integer(1)
 _BOOL = Rule("true or false", lambda v: isinstance(v, bool))
 _TEXT = Rule("a name", lambda v: isinstance(v, str) and bool(v.strip()))
-_PATH = Rule("a path", _TEXT.test)
+_PATH = Rule("a path", lambda v: _TEXT.test(v) and "\0" not in v)
 _AT_LEAST_0 = _number("a number of at least 0", lambda v: v >= 0)
 _WIDTH = _COUNT.test
 

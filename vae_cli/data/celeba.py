@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class CelebA(Archived):
     name = "celeba"
     original = "CelebA"
     folder = "celeba"
-    sums = {ARCHIVE: "00d2c5bc6d35e252742224ab0c1e8fcb", PARTITION: "d32c9cbf5e040fd4025c592c306e6668"}
+    sums = {PARTITION: "d32c9cbf5e040fd4025c592c306e6668", ARCHIVE: "00d2c5bc6d35e252742224ab0c1e8fcb"}
 
     def __init__(
         self,
@@ -77,13 +77,14 @@ class CelebA(Archived):
         try:
             with zipfile.ZipFile(self.path(ARCHIVE)) as archive:
 
-                def open_(name: str) -> BinaryIO:
+                def open_(name: str) -> io.BufferedIOBase:
                     return io.BytesIO(archive.read(f"img_align_celeba/{name}"))
 
                 shape = (3, self.image_size, self.image_size)
                 prepare = partial(square, size=self.image_size, channels=3, crop=CROP)
                 state = fingerprint(self.sums[ARCHIVE], CROP, *shape)
                 place = cache_dir() / "decoded" / f"{self.name}-{self.image_size}"
-                return decoded(Pictures(names, open_, prepare, shape, state), place, skip=False, title=self.name).values
+                pictures = Pictures(names, open_, prepare, shape, state)
+                return decoded(pictures, place, str(self.path(ARCHIVE)), "delete it to have it fetched again").values
         except (OSError, zipfile.BadZipFile) as error:
             raise self.broken(ARCHIVE, error) from error

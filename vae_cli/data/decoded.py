@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -12,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -42,8 +42,8 @@ class Pictures:
     """
 
     names: Sequence[str]
-    open: Callable[[str], BinaryIO]
-    prepare: Callable[[BinaryIO], np.ndarray]
+    open: Callable[[str], io.BufferedIOBase]
+    prepare: Callable[[io.BufferedIOBase], np.ndarray]
     shape: Shape
     fingerprint: str
 
@@ -63,14 +63,15 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
-def decoded(pictures: Pictures, place: Path, skip: bool, title: str) -> Decoded:
-    """The pictures out of `place`, where they are put first if they are not there as they are now.
+def decoded(pictures: Pictures, place: Path, title: str, mend: str, skip: bool = False) -> Decoded:
+    """The pictures out of `place`, where they are put first unless they are there as they are now.
 
     Args:
         pictures: what to decode.
         place: a directory for these pictures and what they once were.
-        skip: leave out what cannot be read.
         title: what is decoded, as printed.
+        mend: what to do about a picture that cannot be read; ends the error message.
+        skip: leave out what cannot be read.
 
     Raises:
         DataError: if a picture cannot be read and is not to be skipped, none can, or `place` cannot be written.
@@ -82,21 +83,18 @@ def decoded(pictures: Pictures, place: Path, skip: bool, title: str) -> Decoded:
             with _alone(place):
                 found = _mapped(pictures, place)  # by another run, while this one waited
                 if found is None:
-                    _make(pictures, place, skip, title)
+                    _make(pictures, place, title, mend, skip)
                     found = _mapped(pictures, place)
         except OSError as error:
             raise unwritable(place, error) from error
         assert found is not None, "what was made is there"
     if found.skipped and not skip:
-        raise _unreadable(title, *found.skipped[0])
+        raise _unreadable(title, mend, *found.skipped[0])
     return found
 
 
-def _unreadable(title: str, name: str, why: str) -> DataError:
-    return DataError(
-        f"{title}: {printable(name)} cannot be read as an image ({why}); mend or remove it, or leave out all such "
-        "files with dataset.on_error=skip"
-    )
+def _unreadable(title: str, mend: str, name: str, why: str) -> DataError:
+    return DataError(f"{title}: {printable(name)} cannot be read as an image ({why}); {mend}")
 
 
 def _mapped(pictures: Pictures, place: Path) -> Decoded | None:
@@ -119,7 +117,7 @@ def _files(place: Path, name: str) -> tuple[Path, Path]:
     return place / f"{name}.bytes", place / f"{name}.json"
 
 
-def _make(pictures: Pictures, place: Path, skip: bool, title: str) -> None:
+def _make(pictures: Pictures, place: Path, title: str, mend: str, skip: bool) -> None:
     """Decode into a file beside the others; the index, written last, makes it count; older states go."""
     values, index = _files(place, pictures.fingerprint)
     temporary = place / f".{os.getpid()}.tmp"
@@ -134,9 +132,9 @@ def _make(pictures: Pictures, place: Path, skip: bool, title: str) -> None:
                 elif skip:
                     skipped.append((number, outcome))
                 else:
-                    raise _unreadable(title, pictures.names[number], outcome)
+                    raise _unreadable(title, mend, pictures.names[number], outcome)
             if len(skipped) == count:
-                raise DataError(f"{title}: none of its {count:,} images can be read; {skipped[0][1]}")
+                raise DataError(f"{title}: none of its {count:,} images can be read{_first(skipped)}")
             file.flush()
             os.fsync(file.fileno())
         _remove_others(place, temporary)
@@ -145,6 +143,10 @@ def _make(pictures: Pictures, place: Path, skip: bool, title: str) -> None:
         temporary.replace(index)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _first(skipped: Sequence[tuple[int, str]]) -> str:
+    return f" ({skipped[0][1]})" if skipped else ""
 
 
 def _remove_others(place: Path, kept: Path) -> None:

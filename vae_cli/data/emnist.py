@@ -12,6 +12,7 @@ from vae_cli.data.archived import Archived
 from vae_cli.data.base import Source
 from vae_cli.data.images import Images
 from vae_cli.errors import ConfigError, DataError
+from vae_cli.reason import reason
 
 ARCHIVE = "gzip.zip"
 SUBSETS = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
@@ -72,9 +73,12 @@ class EMNIST(Archived):
 
     def _unpacked(self, part: str) -> tuple[np.ndarray, np.ndarray] | None:
         images, labels = map(self.path, self._names(part))
-        if not (images.exists() and labels.exists()):
-            return None
         mend = "delete it to have it fetched again"
+        try:
+            if not (images.exists() and labels.exists()):
+                return None
+        except OSError as error:
+            raise DataError(f"{images} cannot be read ({reason(error)}); set data_dir= to another") from error
         return idx.read(images, 3, mend), idx.read(labels, 1, mend)
 
     def _packed(self, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +93,11 @@ class EMNIST(Archived):
         return found[0], found[1]
 
     def _images(self, values: np.ndarray, labels: np.ndarray) -> Images:
-        if len(values) != len(labels) or not len(values):
-            raise DataError(f"{self.path('.')}: {len(values)} images have {len(labels)} labels; delete them")
         first = 1 if self.subset == "letters" else 0
+        if values.shape[1:] != (28, 28) or len(values) != len(labels) or not len(values) or labels.min() < first:
+            size = "x".join(map(str, values.shape))
+            raise DataError(
+                f"{self.path('.')}: the files of emnist-{self.subset} hold {size} values and {len(labels)} labels from "
+                f"{labels.min(initial=255)}, not images of 28x28 each with a label from {first}; delete them"
+            )
         return Images(np.ascontiguousarray(values.transpose(0, 2, 1))[:, None], labels.astype(np.int64) - first)

@@ -31,6 +31,7 @@ SPLITS = {
 }
 NOT_PICTURES = {"__MACOSX", "@eaDir"}  # folders that systems and storage boxes leave behind
 SHOWN = 5
+MEND = "mend or remove it, or leave out all such files with dataset.on_error=skip"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Folder(Dataset):
         state = fingerprint(*self.shape, *listing)
         pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
         place = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
-        found = decoded(pictures, place, self.skip, f"dataset.path={printable(self.path)}")
+        found = decoded(pictures, place, f"dataset.path={printable(self.path)}", MEND, self.skip)
         classes = _classes(entries)
         notes = [*_left_out(tree, found, entries), *_about(classes, entries)]
         parts = _parts(found, entries, classes)

@@ -77,7 +77,8 @@ def _download_archives(
         except Exception as error:  # gdown has kinds of its own
             if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
                 raise
-            raise FetchError(f"{urlsplit(at).netloc or 'Google Drive'}: {_kernel(error)}") from error
+            why = URL_ERROR.sub(r"\1", reason(error))  # all of it: gdown puts the cause in the middle
+            raise FetchError(f"{urlsplit(at).netloc or 'Google Drive'}: {why}") from error
     return {file: staging / file for file in sums}
 
 

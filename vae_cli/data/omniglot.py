@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -73,18 +73,18 @@ class Omniglot(Archived):
             with zipfile.ZipFile(self.path(file)) as archive:
                 names = sorted(name for name in archive.namelist() if name.endswith(".png") and "__MACOSX" not in name)
 
-                def open_(name: str) -> BinaryIO:
+                def open_(name: str) -> io.BufferedIOBase:
                     return io.BytesIO(archive.read(name))
 
                 shape = (1, self.image_size, self.image_size)
                 pictures = Pictures(names, open_, self._inverted, shape, fingerprint(self.sums[file], *shape))
                 place = cache_dir() / "decoded" / f"{self.name}-{part}-{self.image_size}"
-                found = decoded(pictures, place, skip=False, title=self.name)
+                found = decoded(pictures, place, str(self.path(file)), "delete it to have it fetched again")
         except (OSError, zipfile.BadZipFile) as error:
             raise self.broken(file, error) from error
         characters = [str(Path(name).parent) for name in names]
         numbers = {character: number for number, character in enumerate(dict.fromkeys(characters), first_label)}
         return Images(found.values, np.array([numbers[character] for character in characters], np.int64))
 
-    def _inverted(self, file: BinaryIO) -> np.ndarray:
+    def _inverted(self, file: io.BufferedIOBase) -> np.ndarray:
         return 255 - square(file, self.image_size, channels=1)

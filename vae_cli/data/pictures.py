@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,7 +33,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def square(file: BinaryIO, size: int, channels: int, crop: int | None = None) -> UInt8[np.ndarray, "c size size"]:
+def square(
+    file: io.BufferedIOBase, size: int, channels: int, crop: int | None = None
+) -> UInt8[np.ndarray, "c size size"]:
     """The middle of a picture as bytes (channels, size, size).
 
     The first frame, upright by its EXIF, over white where it is transparent, 16-bit gray brought to 8 bits; its
@@ -45,7 +46,7 @@ def square(file: BinaryIO, size: int, channels: int, crop: int | None = None) ->
         Exception: whatever PIL raises for a broken file.
     """
     try:
-        image: Image.Image = Image.open(file, formats=FORMATS)
+        image: Image.Image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
     except Image.DecompressionBombError as error:
         raise _too_large() from error
     with image:
