@@ -46,7 +46,7 @@ def square(
         Exception: whatever PIL raises for a broken file.
     """
     try:
-        image: Image.Image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
+        image: Image.Image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large() from error
     with image:
