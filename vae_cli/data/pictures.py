@@ -33,9 +33,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def square(
-    file: io.BufferedIOBase, size: int, channels: int, crop: int | None = None
-) -> UInt8[np.ndarray, "c size size"]:
+def square(file: BufferedIOBase, size: int, channels: int, crop: int | None = None) -> UInt8[np.ndarray, "c size size"]:
     """The middle of a picture as bytes (channels, size, size).
 
     The first frame, upright by its EXIF, over white where it is transparent, 16-bit gray brought to 8 bits; its
