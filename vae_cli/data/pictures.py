@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 
 import numpy as np
 from jaxtyping import UInt8
