@@ -217,3 +217,43 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
         for name in ("best", "last"):
             a, b = (checkpoint.load(d / "checkpoints" / f"{name}.pt")["model"] for d in (directory, tmp_path / "calm"))
             assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_relative_path_to_the_data_holds_from_any_directory(tmp_path, monkeypatch):
+    import numpy as np
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    np.savez("x.npz", train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
+    killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", "dataset.path=x.npz", "batch_size=2")
+    monkeypatch.chdir(tmp_path / "there")
+    assert go_on(tmp_path / "run") == 0
+
+
+def test_a_checkpoint_from_a_gpu_is_sampled_and_goes_on_without_one(undisturbed, tmp_path, monkeypatch):
+    import zipfile
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    killed_at(20, tmp_path / "run", monkeypatch, "precision=bfloat16")
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    contents = checkpoint.load(path)
+    contents["random"]["cuda"] = contents["random"]["torch"].clone()
+    contents["config"]["device"] = "cuda"
+    torch.save(contents, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in records if name.endswith("data.pkl"))
+    on_gpu = records[name].replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+    assert on_gpu != records[name]
+    with zipfile.ZipFile(path, "w") as archive:
+        for record, content in (records | {name: on_gpu}).items():
+            archive.writestr(record, content)
+    (tmp_path / "run" / "checkpoints" / "best.pt").unlink()
+    with pytest.raises(ConfigError, match="device=cuda: torch finds no CUDA GPU here"):
+        go_on(tmp_path / "run")
+    assert go_on(tmp_path / "run", "device=cpu") == 0
+    with pytest.raises(SystemExit) as stop:
+        cli.sample([f"checkpoint={path}", f"output={tmp_path / 'x.png'}", "n=4"])
+    assert stop.value.code == 0

@@ -144,12 +144,23 @@ def _one_line(error: Exception) -> str:
 
 def _start(settings: Config, given: frozenset[str], output: RunDirectory) -> None:
     began = time.monotonic()
-    settings, dropped = build.settle(settings, given)
+    settings, dropped = build.settle(_anchored(settings), given)
     device = build.device(settings["device"])
     data = build.dataset(settings).splits()
     training = Training(build.with_likelihood(settings, data.facts), data, device)
     announce(training, data, output, dropped)
     _train(training, data, output, began)
+
+
+def _anchored(settings: Config) -> Config:
+    """The settings with absolute paths, so that a training can be resumed from any directory."""
+
+    def absolute(value: Any) -> Any:
+        return str(Path(value).expanduser().absolute()) if isinstance(value, str) else value
+
+    dataset = settings["dataset"]
+    paths = {key: absolute(dataset[key]) for key in ("path", "cache") if key in dataset}
+    return settings | {"dataset": dataset | paths, "data_dir": absolute(settings["data_dir"])}
 
 
 def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Config, output: RunDirectory) -> None:

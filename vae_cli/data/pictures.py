@@ -45,7 +45,7 @@ def square(file: BufferedIOBase, size: int, channels: int, crop: int | None = No
         Exception: whatever PIL raises for a broken file.
     """
     try:
-        image: Image.Image = Image.open(file, formats=FORMATS)
+        image: Image.Image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
     except Image.DecompressionBombError as error:
         raise _too_large() from error
     with image:
