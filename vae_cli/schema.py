@@ -15,7 +15,8 @@ _DESCRIPTION = {
 _EXAMPLES = {
     "train": (
         "vae-train dataset=mnist latent_dim=16",
-        "vae-train dataset=arrays dataset.path=images.npz encoder=conv decoder=conv hydra.run.dir=runs/mine",
+        "vae-train dataset=folder dataset.path=photos encoder=conv decoder=conv hydra.run.dir=runs/mine",
+        "vae-train resume=runs/mine",
         "vae-train -m latent_dim=2,8,16 optimizer=adam,sgd sweep=runs/sizes",
     ),
     "sample": (
