@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vae_cli import checkpoint, config, figures, outputs, train
-from vae_cli.errors import OutputError, UserError
+from vae_cli.errors import OutputError
 
 SMALL = ["epochs=4", "encoder.hidden=[8]", "decoder.hidden=[8]", "latent_dim=2", "sample_every=1"]
 
@@ -141,10 +141,13 @@ def test_a_directory_that_vanishes_ends_the_run_with_one_line(tmp_path, monkeypa
     assert "hydra.run.dir=" in str(caught.value)
 
 
-def test_a_log_or_a_summary_in_the_way_is_named(tmp_path):
+def test_a_log_that_cannot_be_opened_does_not_end_a_training_and_a_summary_does(tmp_path, capsys):
     (tmp_path / "run" / "train.log").mkdir(parents=True)
-    with pytest.raises((UserError, OSError), match=r"train\.log"):
-        train.run(settings(), tmp_path / "run")
+    train.run(settings(), tmp_path / "run")
+    assert "train.log could not be written" in capsys.readouterr().out
+    (tmp_path / "other" / "summary.json").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"summary\.json cannot be written"):
+        train.run(settings(), tmp_path / "other")
 
 
 def can_mount():

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import struct
 import time
 import zipfile
@@ -236,6 +237,7 @@ def test_every_part_replaced_by_something_odd_is_refused_in_one_line_or_harmless
     """Sampling from it, and going on with it in a copy of the run."""
     rng, path = np.random.default_rng(0), tmp_path / "run" / "checkpoints" / "last.pt"
     path.parent.mkdir(parents=True)
+    shutil.copy(run / "checkpoints" / "best.pt", path.parent)
     places = [place for place in leaves(contents) if place]
     opened = Counter()
     for number in range(400):
@@ -247,18 +249,21 @@ def test_every_part_replaced_by_something_odd_is_refused_in_one_line_or_harmless
             opened[place[0]] += 1
             assert place[0] not in ("model", "ema") or place == ("ema",)
         if number % 8 == 0:
-            resumed(path.parent.parent)
+            resumed(path.parent.parent, *(["epochs=2"] if number % 16 else []))
     assert opened.total() < 300
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST
 
 
-def resumed(directory):
+def resumed(directory, *more):
     """Try to go on; whatever is wrong must be said in one line."""
-    settings = config.compose("train", [f"resume={directory}", "epochs=1"])
+    settings = config.compose("train", [f"resume={directory}", *more])
+    given = ["resume", *(override.partition("=")[0] for override in more)]
     try:
-        train.resume(settings, directory, frozenset(["resume", "epochs"]))
+        train.resume(settings, directory, frozenset(given))
     except UserError as error:
         assert "\n" not in str(error)
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize(
@@ -343,7 +348,7 @@ def rewritten(good, change):
 @pytest.mark.parametrize("function", [os.system, os.mkdir, eval, exec, torch.load, getattr, bytearray, __import__])
 def test_a_pickle_that_asks_for_code_runs_nothing(function, protocol, good, tmp_path):
     target = tmp_path / "ran"
-    arguments = {os.system: (f"touch {target}",), os.mkdir: (str(target),), bytearray: (10**12,)}
+    arguments = {os.system: (f"touch {target}",), os.mkdir: (str(target),), bytearray: (3 * 10**9,)}
     called = arguments.get(function, (f"open({str(target)!r}, 'w')",))
     payload = pickle.dumps({"model": Evil(function, *called)}, protocol=protocol)
     path = tmp_path / "x.pt"
@@ -366,6 +371,65 @@ def test_a_compressed_record_is_not_unpacked(good, tmp_path):
             zeros = bytes(2**28) if record.filename.endswith("data/0") else source.read(record)
             archive.writestr(record.filename, zeros)
     assert path.stat().st_size < 1e6 and "compressed" in answer(path, checkpoint.load)
+
+
+def legacy(tensors):
+    """A file as torch wrote it before there were zip archives."""
+    file = io.BytesIO()
+    torch.save(tensors, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+def test_a_file_that_torch_and_zipfile_would_read_differently_is_refused(good, contents, tmp_path):
+    path = tmp_path / "x.pt"
+    path.write_bytes(legacy(contents) + good)
+    assert answer(path, checkpoint.load) is not None
+    source = zipfile.ZipFile(io.BytesIO(good))
+    bad = pickle.dumps({"model": Evil(bytearray, 3 * 10**9)}, protocol=2)
+    for twin in ("archive/DATA.PKL", "archive/Data.pkl", "archive/data.pkl/data.pkl", "archive/xdata.pkl"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for record in source.infolist():
+                archive.writestr(record.filename, source.read(record))
+            archive.writestr(twin, bad)
+        assert answer(path, checkpoint.load) is not None, twin
+
+
+def test_a_storage_without_a_record_is_refused(contents, tmp_path):
+    path = tmp_path / "x.pt"
+    payload = pickle.dumps({"model": Evil(torch.UntypedStorage, 10**9)}, protocol=2)
+    torch.save(contents, path)
+    path.write_bytes(rewritten(path.read_bytes(), lambda _: payload))
+    assert "no plain data" in answer(path, checkpoint.load)
+
+
+NESTED = [("version",), ("data", "shape"), ("data", "support"), ("data", "name"), ("best",), ("progress", "seconds")]
+NESTED += [("optimizer", "state"), ("optimizer", "param_groups"), ("random", "python"), ("config", "dataset", "path")]
+
+
+@pytest.mark.parametrize("place", NESTED)
+def test_lists_that_hold_each_other_are_refused_in_no_time(place, contents, run, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    shutil.copytree(run / "checkpoints", path.parent)
+    torch.save(replaced(contents, place, laughs(30)), path)
+    began = time.monotonic()
+    assert answer(path, lambda path: sample.load(path, "cpu")) is not None
+    (path.parent / "best.pt").unlink()
+    assert resumed(tmp_path / "run", "epochs=2") is not None
+    assert time.monotonic() - began < 8
+
+
+def test_a_state_of_random_numbers_that_would_crash_numpy_is_refused(contents, tmp_path):
+    name, keys, _, *rest = contents["random"]["numpy"]
+    for state in ((name, keys, 10**9, *rest), (name, keys[:5], 3, *rest), ("PCG64", keys, 3, *rest)):
+        torch.save(replaced(contents, ("random", "numpy"), state), tmp_path / "x.pt")
+        assert "its random is not" in answer(tmp_path / "x.pt", checkpoint.load)
+
+
+def test_weights_of_another_type_are_refused(contents, tmp_path):
+    name = "decoder.layers.0.weight"
+    whole = contents["model"][name].long()
+    torch.save(replaced(contents, ("model", name), whole), tmp_path / "x.pt")
+    assert "int64" in answer(tmp_path / "x.pt", lambda path: sample.load(path, "cpu"))
 
 
 def numel(change):
@@ -420,16 +484,18 @@ ABSURD = [
 
 
 @pytest.mark.parametrize(("place", "value"), ABSURD)
-def test_absurd_settings_take_no_memory_and_are_refused_or_of_no_account(place, value, contents, tmp_path):
+def test_absurd_settings_take_no_memory_and_are_refused_or_of_no_account(place, value, contents, run, tmp_path):
     directory = tmp_path / "run"
     path = directory / "checkpoints" / "last.pt"
-    path.parent.mkdir(parents=True)
+    shutil.copytree(run / "checkpoints", path.parent)
     torch.save(replaced(contents, ("config", *place), value), path)
+    shutil.copy(path, path.with_name("best.pt"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     message = answer(path, lambda path: sample.load(path, "cpu"))
     assert message is not None or place[0] in ("mc_samples", "batch_size", "epochs", "device")
     if place[0] != "epochs":
-        resumed(directory)
+        said = resumed(directory, "epochs=2")
+        assert said is not None or place[0] in ("batch_size", "clip_grad_norm")
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 5e8
 
 
@@ -592,6 +658,11 @@ VALUES = {
 }
 
 
+def test_a_boolean_array_that_holds_bytes_is_refused(tmp_path):
+    (tmp_path / "x.npy").write_bytes(npy("|b1", "(20, 8, 8)", bytes(range(256)) * 5))
+    assert "says bool" in refused(tmp_path / "x.npy")
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("name", VALUES)
 def test_values_that_are_no_pixels_are_named(name, suffix, tmp_path):
@@ -622,8 +693,6 @@ def test_resuming_at_what_is_no_run_directory_is_refused(run, tmp_path):
 
 
 def test_a_summary_from_a_stranger_does_not_matter(run, tmp_path):
-    import shutil
-
     for text in ("[]", "{}", "null", '{"status": "completed", "epochs": "x"}', "\0", json.dumps({"status": 5})):
         shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True)
         (tmp_path / "run" / "summary.json").write_text(text)

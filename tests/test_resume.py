@@ -147,8 +147,54 @@ def test_data_that_are_no_longer_the_same_are_refused(tmp_path, monkeypatch):
     np.savez(path, train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
     killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", f"dataset.path={path}", "batch_size=2")
     np.savez(path, train=np.ones((50, 8, 8), np.uint8))
-    with pytest.raises(DataError, match="the data set now is"):
+    with pytest.raises(DataError, match=r"size 21 then and 41 now"):
         go_on(tmp_path / "run")
+
+
+def test_other_images_of_the_same_number_are_refused_too(tmp_path, monkeypatch):
+    import numpy as np
+
+    path = tmp_path / "x.npz"
+    images = np.eye(40, dtype=np.uint8).reshape(-1, 8, 8)
+    np.savez(path, train=images)
+    killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", f"dataset.path={path}", "batch_size=2")
+    np.savez(path, train=np.roll(images, 1, axis=2))
+    with pytest.raises(DataError, match="other images or labels"):
+        go_on(tmp_path / "run")
+    np.savez(path, train=images)
+    assert go_on(tmp_path / "run") == 0
+
+
+def test_two_trainings_in_one_directory_at_once_are_refused(undisturbed, tmp_path, monkeypatch):
+    from vae_cli.errors import UserError
+    from vae_cli.outputs import RunDirectory
+
+    killed_at(20, tmp_path / "run", monkeypatch)
+    with RunDirectory(tmp_path / "run"), pytest.raises(UserError, match="is being trained by another process"):
+        go_on(tmp_path / "run")
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_damaged_checkpoint_is_left_aside_where_the_other_is_whole(name, undisturbed, tmp_path, monkeypatch, capsys):
+    killed_at(30, tmp_path / "run", monkeypatch)
+    (tmp_path / "run" / "checkpoints" / f"{name}.pt").write_bytes(b"damaged")
+    assert go_on(tmp_path / "run") == 0
+    assert f"{name}.pt: damaged" in capsys.readouterr().err
+    if name == "last":
+        assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_what_a_killed_save_left_is_removed_and_bytes_that_are_no_text_are_dropped(undisturbed, tmp_path, monkeypatch):
+    killed_at(20, tmp_path / "run", monkeypatch)
+    litter = tmp_path / "run" / "checkpoints" / ".last.pt.123.tmp"
+    litter.write_bytes(b"half")
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(b"gar\xffbage\n5\n[1]\n{}\n")
+    assert go_on(tmp_path / "run") == 0
+    assert not litter.exists()
+    assert_same_outcome(undisturbed, tmp_path / "run")
 
 
 def test_a_metrics_line_that_was_cut_short_is_dropped(undisturbed, tmp_path, monkeypatch):
@@ -159,7 +205,9 @@ def test_a_metrics_line_that_was_cut_short_is_dropped(undisturbed, tmp_path, mon
     assert_same_outcome(undisturbed, tmp_path / "run")
 
 
-@pytest.mark.parametrize("override", ["latent_dim=4", "batch_size=7", "seed=3", "optimizer.lr=1", "dataset=mnist"])
+@pytest.mark.parametrize(
+    "override", ["latent_dim=4", "batch_size=7", "seed=3", "optimizer.lr=1", "dataset=mnist", "hydra.run.dir=x"]
+)
 def test_what_would_change_the_training_may_not_be_given(override, undisturbed):
     with pytest.raises(ConfigError, match=f"{override.partition('=')[0]}: beside resume= only epochs, device"):
         go_on(undisturbed, override)
@@ -210,9 +258,10 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
             process = subprocess.Popen([*command, *target])
             if kills < 20:
                 time.sleep(4 + 4 * float(torch.rand((), generator=generator)))
+                kills += process.poll() is None
                 process.send_signal(number)
-                kills += 1
             process.wait()
+        assert kills == 20, "the training was too short for twenty kills"
         assert numbers(directory) == numbers(tmp_path / "calm")
         for name in ("best", "last"):
             a, b = (checkpoint.load(d / "checkpoints" / f"{name}.pt")["model"] for d in (directory, tmp_path / "calm"))

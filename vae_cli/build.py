@@ -258,12 +258,16 @@ def _check_size(
 
 
 def _check_shapes(sketch: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    wanted = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wanted, found = map(_forms, (sketch.state_dict(), weights))
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
-            described = [f"of shape {shapes[name]}" if name in shapes else "missing" for shapes in (found, wanted)]
+            described = [f"of {forms[name]}" if name in forms else "missing" for forms in (found, wanted)]
             raise ValueError(f"{name[:80]} is {described[0]} in its weights and {described[1]} in its config's model")
+
+
+def _forms(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    kinds = {name: str(value.dtype).removeprefix("torch.") for name, value in state.items()}
+    return {name: f"shape {tuple(value.shape)} in {kinds[name]}" for name, value in state.items()}
 
 
 def _assemble(config: Config, facts: DataFacts, trusted: Collection[str] | None) -> VAE:

@@ -38,7 +38,7 @@ def save(path: Path, contents: dict[str, Any]) -> None:
         temporary.replace(path)
         _flush_directory(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename, error.filename2 = str(path), None
         raise
     finally:
         with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
 import re
 
 _PATHS = (
-    *("checkpoint", "resume", "dataset.path", "data_dir", "input", "output"),
+    *("checkpoint", "resume", "dataset.path", "dataset.cache", "data_dir", "input", "output"),
     *("sweep", "hydra.run.dir", "hydra.sweep.dir"),
 )
 _SETTING = re.compile(rf"(\+{{0,2}})({'|'.join(map(re.escape, _PATHS))})=(.*)", re.DOTALL)

@@ -15,9 +15,9 @@ from torch import Tensor
 VERSION = 1
 KEYS = ("model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data", "version")
 MOST_SETTINGS = 10_000
+MOST_VALUES = 1_000_000
 _PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|\w*float\w*)"
-    r"|torch\.storage (Untyped|Typed)Storage"
 )
 
 
@@ -31,15 +31,18 @@ def check_archive(path: Path) -> None:
     size = path.stat().st_size
     if size == 0:
         raise Unfit("empty, not a checkpoint of vae-train")
-    if not zipfile.is_zipfile(path):
+    with path.open("rb") as file:  # torch goes by how a file starts, zipfile by how it ends
+        start = file.read(4)
+    if start != b"PK\x03\x04" or not zipfile.is_zipfile(path):
         raise Unfit("damaged or cut short, or not a checkpoint of vae-train")
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
         if not stored or sum(record.file_size for record in records) > size:
             raise Unfit("not a checkpoint of vae-train: its records are compressed")
-        pickles = [record.filename for record in records if record.filename.endswith("/data.pkl")]
-        if len(pickles) != 1 or len({record.filename for record in records}) != len(records):
+        names = {record.filename.lower() for record in records}  # torch does not tell A from a
+        pickles = [record.filename for record in records if record.filename.lower().endswith("data.pkl")]
+        if len(pickles) != 1 or len(names) != len(records):
             raise Unfit("a zip archive, but not a checkpoint of vae-train")
         damaged = archive.testzip()
         if damaged is not None:
@@ -57,6 +60,22 @@ def _check_pickle(data: bytes) -> None:
 
 
 def check_contents(contents: Any, size: int) -> None:
+    """Look at what torch made of the file, of so many bytes.
+
+    Raises:
+        Unfit: if it is not what vae-train writes.
+    """
+    try:
+        _check_contents(contents, size)
+    except Unfit:
+        raise
+    except Exception as error:  # plain data can be wrong in more ways than anybody lists
+        raise Unfit("damaged: its parts are not what vae-train writes") from error
+
+
+def _check_contents(contents: Any, size: int) -> None:
+    if not _is_bounded(contents):
+        raise Unfit("damaged: it holds more values than a checkpoint has")
     if not isinstance(contents, dict) or not set(KEYS) <= contents.keys():
         missing = [key for key in KEYS if not isinstance(contents, dict) or key not in contents]
         raise Unfit(f"not a checkpoint of vae-train: {', '.join(missing)} missing")
@@ -64,7 +83,8 @@ def check_contents(contents: Any, size: int) -> None:
     if type(version) is not int or version != VERSION:
         newer = isinstance(version, int) and version > VERSION
         mend = "; update vae_cli" if newer else ""
-        raise Unfit(f"of format {str(version)[:40]}, and this vae_cli reads format {VERSION}{mend}")
+        shown = str(version)[:40] if isinstance(version, (int, str, type(None))) else type(version).__name__
+        raise Unfit(f"of format {shown}, and this vae_cli reads format {VERSION}{mend}")
     for key, is_right in _FORM.items():
         try:
             right = is_right(contents[key])
@@ -72,9 +92,9 @@ def check_contents(contents: Any, size: int) -> None:
             right = False
         if not right:
             raise Unfit(f"damaged: its {key} is not what vae-train writes")
-    found = _tensors(contents)
-    for tensor in found:
-        if tensor.layout != torch.strided or tensor.nbytes > min(size, tensor.untyped_storage().nbytes()):
+    for tensor in _tensors(contents):
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or not tensor.nbytes <= tensor.untyped_storage().nbytes() <= size:
             raise Unfit("damaged: a tensor in it is larger than the file")
     for name, average in (contents["ema"] or {}).items():
         if name not in contents["model"] or average.shape != contents["model"][name].shape:
@@ -98,6 +118,20 @@ def _tensors(contents: dict[str, Any]) -> list[Tensor]:
             seen.add(id(value))
             waiting.extend(value.values() if isinstance(value, dict) else value)
     return found
+
+
+def _is_bounded(contents: Any) -> bool:
+    """Whether so many values at most are met on every path, those that are met again counted again."""
+    left, waiting = MOST_VALUES, [contents]
+    while waiting and left:
+        left -= 1
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            waiting.extend(value)
+    return not waiting
 
 
 def _is_count(value: Any) -> bool:
@@ -137,6 +171,21 @@ def _is_optimizer(value: Any) -> bool:
     return isinstance(value["state"], dict) and isinstance(groups, list) and all(isinstance(g, dict) for g in groups)
 
 
+def _is_random(value: Any) -> bool:
+    """Whether numpy and torch, which do not look, can be given a state."""
+    name, keys, position, _, _ = value["numpy"]
+    twister = name == "MT19937" and keys.shape == (624,) and _is_count(position) and position <= 624
+    return twister and isinstance(value["python"], tuple) and isinstance(value["torch"], Tensor)
+
+
+def _is_data(value: Any) -> bool:
+    shape = value["shape"]
+    sizes = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape))
+    names = all(isinstance(value[key], str) and len(value[key]) < 1000 for key in ("name", "support"))
+    digest = isinstance(value.get("digest", ""), str)
+    return digest and sizes and names and _is_count(value["classes"]) and _is_count(value["size"])
+
+
 def _is_tree(value: Any) -> bool:
     """Whether a value is a dict of plain values, a config's size; the same list a thousand times over is not."""
     left, waiting = MOST_SETTINGS, [value]
@@ -160,8 +209,8 @@ _FORM: dict[str, Callable[[Any], bool]] = {
     "optimizer": _is_optimizer,
     "scheduler": _is_scheduler,
     "progress": _is_progress,
-    "random": lambda value: isinstance(value, dict),
+    "random": _is_random,
     "best": _is_best,
     "config": _is_tree,
-    "data": lambda value: isinstance(value, dict),
+    "data": _is_data,
 }

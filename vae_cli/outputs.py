@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vae_cli import figures
+from vae_cli.errors import UserError
 
 log = logging.getLogger("vae_cli")
 
@@ -28,7 +29,7 @@ class _Console(logging.Handler):
         try:
             tqdm.write(record.getMessage(), file=sys.stdout)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read along has gone; the training and its log go on
+        except OSError:  # whoever read along has gone, or has no room; the training and its log go on
             log.removeHandler(self)
 
 
@@ -46,7 +47,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -65,21 +66,46 @@ class RunDirectory:
         self.path = path.absolute()
         self._resumed_at = resumed_at
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob("checkpoints/.*.tmp"):  # by whoever was killed while writing
+            left.unlink(missing_ok=True)
         self._board: Any = None
+        self._locked: int | None = None
         self._board_works = True
         self._handlers: list[logging.Handler] = []
         self._known: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
 
     def __enter__(self) -> RunDirectory:
-        to_file = _LogFile(self.path / "train.log", encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        to_console = _Console(logging.INFO)
-        self._handlers = [to_file, to_console]
+        self._lock()
         log.setLevel(logging.DEBUG)
         log.propagate = False
-        for handler in self._handlers:
-            log.addHandler(handler)
+        self._listen(_Console(logging.INFO))
+        self._try(self._open_log, "train.log")
         return self
+
+    def _lock(self) -> None:
+        """One training at a time, where the system can see to it.
+
+        Raises:
+            UserError: if another process is at work here.
+        """
+        try:
+            import fcntl
+
+            self._locked = os.open(self.path / "checkpoints", os.O_RDONLY)
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path} is being trained by another process; let it end first") from error
+        except (ImportError, OSError):
+            return
+
+    def _open_log(self) -> None:
+        to_file = _LogFile(self.path / "train.log", encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._listen(to_file)
+
+    def _listen(self, handler: logging.Handler) -> None:
+        self._handlers.append(handler)
+        log.addHandler(handler)
 
     def __exit__(self, *_: object) -> None:
         if self._board is not None:
@@ -88,6 +114,8 @@ class RunDirectory:
             log.removeHandler(handler)
             with suppress(OSError):  # what the disk had no room for
                 handler.close()
+        if self._locked is not None:
+            os.close(self._locked)
 
     def checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.pt"
@@ -109,19 +137,21 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         with _naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint must not outlive what belongs to it
         self._on_board(lambda board: [board.add_scalar(f"{split}/{k}", v, step) for k, v in values.items()])
 
     def cut_metrics(self, epoch: int, step: int) -> None:
         """Drop from metrics.jsonl what a resumed training will write again, and any line cut short."""
         path = self.path / "metrics.jsonl"
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
             try:
                 record = json.loads(line)
-            except ValueError:
+                if record["epoch"] <= epoch and record["step"] <= step and record["split"] != "test":
+                    kept.append(line)
+            except (ValueError, TypeError, KeyError):  # cut short, or nobody's
                 continue
-            if record["epoch"] <= epoch and record["step"] <= step and record["split"] != "test":
-                kept.append(line)
         self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept))
 
     def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ def resume(settings: Config, directory: Path, given: frozenset[str]) -> int:
         UserError: if there is nothing to go on with, or something else than `MAY_CHANGE` was typed.
     """
     typed = [key for key in given if not key.startswith("hydra") and key not in ("resume", "allow")]
-    for key in typed:
+    for key in [*typed, *(key for key in given if key == "hydra.run.dir")]:
         if key not in MAY_CHANGE:
             raise ConfigError(f"{key}: beside resume= only {', '.join(MAY_CHANGE)} may be given")
     path, contents = _newest(directory)
@@ -83,8 +84,21 @@ def _newest(directory: Path) -> tuple[Path, dict[str, Any]]:
     paths = [path for path in sorted((directory / "checkpoints").glob("*.pt")) if path.stem in ("best", "last")]
     if not paths:
         raise CheckpointError(f"resume={directory}: no checkpoint in it; name a run directory of vae-train")
-    found = [(path, checkpoint.load(path)) for path in paths]
-    return max(found, key=lambda pair: (pair[1]["progress"]["step"], pair[0].stem == "last"))
+    found, broken = [], []
+    for path in paths:
+        try:
+            found.append((path, checkpoint.load(path)))
+        except CheckpointError as error:
+            broken.append(error)
+    if not found:
+        raise broken[0]
+    path, contents = max(found, key=lambda pair: (pair[1]["progress"]["step"], pair[0].stem == "last"))
+    for damage in broken:
+        print(f"left aside: {damage}", file=sys.stderr, flush=True)
+    if contents["best"] is not None and not any(other.stem == "best" for other, _ in found):
+        print(f"{directory} has no whole best.pt: the best epoch is sought anew from here on", file=sys.stderr)
+        contents["best"] = None
+    return path, contents
 
 
 def _is_finished(directory: Path, contents: dict[str, Any], changes: Config) -> bool:
@@ -159,6 +173,8 @@ def _anchored(settings: Config) -> Config:
         return str(Path(value).expanduser().absolute()) if isinstance(value, str) else value
 
     dataset = settings["dataset"]
+    if not str(dataset["_target_"]).startswith("vae_cli."):
+        return settings | {"data_dir": absolute(settings["data_dir"])}
     paths = {key: absolute(dataset[key]) for key in ("path", "cache") if key in dataset}
     return settings | {"dataset": dataset | paths, "data_dir": absolute(settings["data_dir"])}
 
@@ -171,19 +187,30 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
         trusted = () if settings["allow"] is None else (settings["allow"],)
         device = build.device(changes.get("device", stored["device"]))
         elsewhere = stored["data_dir"] is None or not Path(stored["data_dir"]).expanduser().is_dir()
-        here = {"data_dir": settings["data_dir"]} if elsewhere else {}
+        here: Config = {"data_dir": settings["data_dir"]} if elsewhere else {}
+        if not Path(stored["dataset"].get("cache") or ".").is_dir():
+            here["dataset"] = stored["dataset"] | {"cache": None}  # another machine's, or a stranger's wish
         data = build.dataset(stored | here, trusted).splits()
         if asdict(data.facts) != contents["data"]:
-            raise DataError(f"{path}: trained on {contents['data']}, but the data set now is {asdict(data.facts)}")
+            raise DataError(_changed(path, contents["data"], asdict(data.facts)))
         training = Training(stored | changes | here, data, device, trusted, contents["model"])
         training.restore(contents)
     at = training.position
     announce(training, data, output, [])
     log.info("resumed     after epoch %d and %d batches, from %s", at.epoch, at.batch, path)
     if training.schedule.total_steps != contents["scheduler"]["total_steps"]:
-        log.info("schedule    rebuilt for %d epochs instead of %d", changes["epochs"], stored["epochs"])
+        log.info("schedule    rebuilt for %d epochs instead of %d", training.settings["epochs"], stored["epochs"])
     output.cut_metrics(at.epoch, at.step)
     _train(training, data, output, began)
+
+
+def _changed(path: Path, before: dict[str, Any], now: dict[str, Any]) -> str:
+    differing = [key for key in now if before.get(key) != now[key]]
+    what = ", ".join(f"{key} {before.get(key)} then and {now[key]} now" for key in differing if key != "digest")
+    return (
+        f"{path}: the data are not those that it was trained on ({what or 'other images or labels'}); "
+        "put those back, or start a new run"
+    )
 
 
 @contextmanager

@@ -156,6 +156,7 @@ class Training:
         progress = dict(contents["progress"])
         self.model.load_state_dict(contents["model"])
         built = [{key: group[key] for key in _ABOUT_THE_DEVICE & group.keys()} for group in self.optimizer.param_groups]
+        _check_optimizer(self.optimizer, contents["optimizer"])
         self.optimizer.load_state_dict(contents["optimizer"])
         for group, flags in zip(self.optimizer.param_groups, built):
             group.update(flags)
@@ -186,6 +187,25 @@ class Training:
         """The model with the weights to be judged by: the averaged ones where an average is kept."""
         with nullcontext() if self.ema is None else self.ema.applied():
             yield self.model
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Hold a stored state, which torch takes as it comes, against the optimizer it is for.
+
+    Raises:
+        ValueError: if it has other settings, or values that do not go with their parameters.
+    """
+    for built, stored in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        for key, value in built.items():
+            like = type(stored[key]) is type(value) or None in (stored[key], value)
+            if key != "params" and not (like or isinstance(value, float) and isinstance(stored[key], int)):
+                raise ValueError(f"the optimizer's {key} is {str(type(stored[key]).__name__)}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in state["state"].items():
+        for name, value in values.items():
+            fits = isinstance(value, Tensor) and value.shape in (parameters[number].shape, torch.Size())
+            if not (fits or value is None or isinstance(value, (int, float))):
+                raise ValueError(f"the optimizer's {name} of parameter {number} does not go with it")
 
 
 def _check_memory(model: VAE, settings: Config, batch_size: int, device: torch.device) -> None:

@@ -108,6 +108,8 @@ def _support(arrays: list[Named]) -> Support:
 
 
 def _extent(values: np.ndarray) -> Extent:
+    if values.dtype == np.bool_:
+        values = values.view(np.uint8)  # a file may hold other bytes under that name
     low, high, binary = np.inf, -np.inf, True
     for chunk in _chunks(values):
         # Unlike min() and max(), these two keep a NaN once they have met it.
@@ -130,6 +132,8 @@ def _check_values(array: Named, extent: Extent) -> None:
     name, low, high, dtype = array.name, extent.low, extent.high, array.values.dtype
     if dtype == np.uint8:
         return
+    if dtype == np.bool_:
+        raise DataError(f'{name} says bool and holds bytes up to {high:g}; save it .astype("uint8")')
     if dtype.kind != "f":
         bytes_ = low >= 0 and high <= 255
         mend = 'save it .astype("uint8")' if bytes_ else 'rescale it to 0 … 255 and save it .astype("uint8")'
@@ -152,7 +156,7 @@ def _stored(values: np.ndarray, support: Support) -> np.ndarray:
     """As uint8 or, for `unit`, float32; a copy only where the type changes, of a mapped file on the disk."""
     dtype = np.dtype(np.float32 if support == "unit" else np.uint8)
     if values.dtype == np.bool_:
-        return values.view(np.uint8)
+        return values.view(np.uint8)  # of which `_extent` saw that they are 0 and 1
     if values.dtype == dtype:
         return values
     if is_mapped(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -21,6 +22,7 @@ BINARIZE = ("none", "threshold", "static", "dynamic")
 
 # The held-out images and the binarized validation and test images are the same in every run, whatever its seed.
 FIXED_SEED = 20131220
+DIGESTED = 1 << 28  # bytes of images that the digest looks at
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class DataFacts:
         support: `binary`, `levels256` or `unit`, after binarization.
         classes: number of classes, 0 without labels.
         size: number of training images.
+        digest: of the training images, or of a part of them spread evenly if there are many; two sets with another
+            differ.
     """
 
     name: str
@@ -54,6 +58,7 @@ class DataFacts:
     support: Support
     classes: int
     size: int
+    digest: str = ""
 
     def __post_init__(self) -> None:
         numbers = [*self.shape, self.classes + 1, self.size]
@@ -119,6 +124,7 @@ class Dataset(ABC):
             support="binary" if binary else source.support,
             classes=int(max(values.max() for values in labels)) + 1 if labels else 0,
             size=len(train),
+            digest=_digest(train),
         )
         return Data(
             train=self._split(train, source.support, "train", dynamic),
@@ -179,6 +185,14 @@ class Dataset(ABC):
         shape = (len(split), *split.shape)
         values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
         return Split.of(Images(values, images.labels), 1.0)
+
+
+def _digest(images: Images) -> str:
+    split = Split.of(images, 1.0)
+    crc = 0 if images.labels is None else zlib.crc32(np.ascontiguousarray(images.labels).data)
+    for chunk in split.chunks(every=1 + len(split) * split.image_bytes // DIGESTED):
+        crc = zlib.crc32(np.ascontiguousarray(chunk.numpy()).data, crc)
+    return f"{crc:08x}"
 
 
 def _divide(images: Images, count: int, purpose: str) -> tuple[Images, Images]:

@@ -76,9 +76,10 @@ class Batches:
             yield number, (x, labels(self.split, index, self.device))
 
     def _selected(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        if not self.split.mapped and self.split.images.device == self.device:
-            return ((index, self.split.select(index)) for index in parts)
-        return _ahead(self._read, parts)
+        lies_elsewhere = self.split.images.device.type == "cpu" != self.device.type
+        if self.split.mapped or lies_elsewhere:
+            return _ahead(self._read, parts)
+        return ((index, self.split.select(index)) for index in parts)
 
     def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
         values = self.split.select(index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 from collections import deque
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from vae_cli.data.mapped import unwritable
@@ -24,8 +26,10 @@ from vae_cli.reason import printable, reason
 
 VERSION = 1  # of what `pictures` makes of a file; a cache made by another is made anew
 TASK = 8  # pictures that a thread takes at a time
+QUEUED = 1 << 28  # bytes of decoded pictures that wait for their turn
 
 Shape = tuple[int, int, int]
+FROM_SYSTEM = "system: "  # what may be otherwise at the next start, without a change of the file
 Outcome = np.ndarray | str  # a picture's bytes, or why there are none
 
 
@@ -56,6 +60,11 @@ class Decoded:
     kept: np.ndarray
     skipped: list[tuple[str, str]]
 
+    @property
+    def may_change(self) -> bool:
+        """Whether a file was skipped that the system would not open then, and may open now."""
+        return any(why.startswith(FROM_SYSTEM) for _, why in self.skipped)
+
 
 def fingerprint(*parts: object) -> str:
     """A short name for a state of affairs."""
@@ -77,12 +86,12 @@ def decoded(pictures: Pictures, place: Path, title: str, mend: str, skip: bool =
         DataError: if a picture cannot be read and is not to be skipped, none can, or `place` cannot be written.
     """
     found = _mapped(pictures, place)
-    if found is None:
+    if found is None or found.may_change:
         try:
             place.mkdir(parents=True, exist_ok=True)
             with _alone(place):
                 found = _mapped(pictures, place)  # by another run, while this one waited
-                if found is None:
+                if found is None or found.may_change:
                     _make(pictures, place, title, mend, skip)
                     found = _mapped(pictures, place)
         except OSError as error:
@@ -162,12 +171,13 @@ def _outcomes(pictures: Pictures) -> Iterator[Outcome]:
         return [_outcome(pictures, name) for name in names]
 
     workers = _cores()
+    ahead = min(4 * workers, QUEUED // (TASK * math.prod(pictures.shape)))
     waiting: deque[Future[list[Outcome]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
     try:
         for start in range(0, len(pictures.names), TASK):
             waiting.append(pool.submit(work, pictures.names[start : start + TASK]))
-            if len(waiting) > 4 * workers:
+            if len(waiting) > ahead:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -179,8 +189,11 @@ def _outcome(pictures: Pictures, name: str) -> Outcome:
     try:
         with pictures.open(name) as file:
             values = pictures.prepare(file)
+    except Image.UnidentifiedImageError:
+        return "not an image of a kind that is read"
     except Exception as error:  # a picture may break in any way, and there is one thing to say
-        return reason(error).replace(f"{name!r}", "it")
+        from_system = isinstance(error, OSError) and error.errno is not None
+        return f"{FROM_SYSTEM}{reason(error)}" if from_system else reason(error)
     assert values.shape == pictures.shape and values.dtype == np.uint8
     return values
 

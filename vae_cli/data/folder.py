@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from vae_cli.data.base import Dataset, Source
 from vae_cli.data.cache import cache_dir
@@ -36,9 +37,11 @@ MEND = "mend or remove it, or leave out all such files with dataset.on_error=ski
 
 @dataclass(frozen=True)
 class Tree:
-    """Image files below a directory by their relative paths, with size and time; and how many of other kinds."""
+    """Image files below a directory by their relative paths, with size and times; the directories directly below it;
+    and how many files of other kinds."""
 
-    files: dict[str, tuple[int, int]]
+    files: dict[str, tuple[int, ...]]
+    folders: set[str]
     others: Counter[str]
 
 
@@ -105,11 +108,15 @@ class Folder(Dataset):
                 skipped, or the cache cannot be written.
         """
         tree = _tree(self.path)
-        entries = _entries(list(tree.files))
-        if not any(entry.split == "train" for entry in entries):
-            raise DataError(f"dataset.path={printable(self.path)} has no images to train on ({_found(tree, entries)})")
+        if not tree.files:
+            raise DataError(f"dataset.path={printable(self.path)} has no images ({_found(tree)})")
+        roles = _roles(tree)
+        entries = _entries(list(tree.files), roles)
+        for folder, split in roles.items():
+            if not any(entry.split == split for entry in entries):
+                raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder; {_wanted()}")
         names = [entry.path for entry in entries]
-        listing = [f"{name}/{size}/{time}" for name in names for size, time in [tree.files[name]]]
+        listing = [f"{name}/{tree.files[name]}" for name in names]
         channels, size, _ = self.shape
         prepare = partial(square, size=size, channels=channels)
         state = fingerprint(*self.shape, *listing)
@@ -119,33 +126,40 @@ class Folder(Dataset):
         classes = _classes(entries)
         notes = [*_left_out(tree, found, entries), *_about(classes, entries)]
         parts = _parts(found, entries, classes)
-        if "train" not in parts:
-            raise DataError(f"dataset.path={printable(self.path)}: no image in its train folder can be read")
+        for folder, split in roles.items():
+            if split not in parts:
+                raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder can be read")
         return Source(parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes))
 
 
 def _tree(root: Path) -> Tree:
     try:
         if not root.is_dir():
-            what = "is a file; name the directory it lies in" if root.exists() else "does not exist; name a directory"
-            raise DataError(f"dataset.path={printable(root)} {what} of images")
+            what = "is a file" if root.exists() else "does not exist"
+            raise DataError(f"dataset.path={printable(root)} {what}; name a directory of images")
         os.scandir(root).close()
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"dataset.path={printable(root)} cannot be read ({reason(error)})") from error
-    files, others = {}, Counter[str]()
-    for path, status in _walk(root):
-        if status is None or Path(path).suffix.lower() in SUFFIXES:
-            files[path] = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
+    files: dict[str, tuple[int, ...]] = {}
+    folders, others = set[str](), Counter[str]()
+    found = tqdm(_walk(root), desc="looking for images", unit=" files", delay=2, leave=False, mininterval=1)
+    for path, status in found:
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            folders.add(path)
+        elif status is None or Path(path).suffix.lower() in SUFFIXES:
+            files[path] = () if status is None else (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         else:
             others[Path(path).suffix.lower() or "no suffix"] += 1
-    return Tree({path: files[path] for path in sorted(files, key=os.fsencode)}, others)
+    return Tree({path: files[path] for path in sorted(files, key=os.fsencode)}, folders, others)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Every file that is not hidden, by its path below the root; what cannot be looked at comes without a status."""
+    """Every file that is not hidden, by its path below the root, and every directory directly below it; what cannot be
+    looked at comes without a status. A directory is entered through one link at most, however many lead to it."""
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    linked: set[tuple[int, int]] = set()
     while waiting:
         folder, above = waiting.pop()
         try:
@@ -153,7 +167,7 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
             here = (directory.st_dev, directory.st_ino)
             if here in above:  # a link to a directory that it lies in
                 continue
-            entries = list(os.scandir(root / folder))
+            entries = sorted(os.scandir(root / folder), key=lambda entry: os.fsencode(entry.name))
         except OSError:
             yield folder, None
             continue
@@ -163,7 +177,13 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
             path = f"{folder}/{entry.name}" if folder else entry.name
             status = _status(entry)
             if status is not None and stat.S_ISDIR(status.st_mode):
-                waiting.append((path, above | {here}))
+                target = (status.st_dev, status.st_ino)
+                if not folder:
+                    yield path, status
+                if not (entry.is_symlink() and target in linked):
+                    waiting.append((path, above | {here}))
+                if entry.is_symlink():
+                    linked.add(target)
             elif status is None and Path(path).suffix.lower() in SUFFIXES:
                 yield path, None
             elif status is not None and stat.S_ISREG(status.st_mode):
@@ -177,9 +197,8 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
         return None
 
 
-def _entries(paths: Sequence[str]) -> list[Entry]:
+def _entries(paths: Sequence[str], roles: dict[str, str]) -> list[Entry]:
     """The images that belong to a split, each with its split and its class."""
-    roles = _roles(paths)
     if not roles:
         return [Entry(path, "train", _top(path)) for path in paths]
     inside = [(path, *path.split("/", 1)) for path in paths if "/" in path]
@@ -191,19 +210,19 @@ def _top(path: str) -> str | None:
     return top if slash else None
 
 
-def _roles(paths: Sequence[str]) -> dict[str, str]:
+def _roles(tree: Tree) -> dict[str, str]:
     """The split that each split folder is, if there are any.
 
-    `train` is one beside `val` or `test`, or as the only folder; among other folders it is a class.
+    `train` is one beside `val` or `test`, or as the only folder with images; among other folders it is a class.
     """
-    tops = {top for path in paths if (top := _top(path)) is not None}
-    roles = {top: SPLITS[top.lower()] for top in sorted(tops) if top.lower() in SPLITS}
+    roles = {folder: SPLITS[folder.lower()] for folder in sorted(tree.folders) if folder.lower() in SPLITS}
     found = list(roles.values())
     for role in found:
         if found.count(role) > 1:
-            twice = [top for top in roles if roles[top] == role]
+            twice = [folder for folder in roles if roles[folder] == role]
             raise DataError(f"dataset.path has the folders {' and '.join(twice)}, which mean the same; keep one")
-    return roles if "train" in found and (len(found) > 1 or len(tops) == 1) else {}
+    holding = {_top(path) for path in tree.files} - {None}
+    return roles if "train" in found and (len(found) > 1 or holding <= roles.keys()) else {}
 
 
 def _classes(entries: Sequence[Entry]) -> list[str]:
@@ -249,11 +268,12 @@ def _about(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
     return []
 
 
-def _found(tree: Tree, entries: Sequence[Entry]) -> str:
-    if entries:
-        return "its train folder has none"
-    wanted = "png, jpg, webp, bmp or gif files are looked for, at any depth"
-    return f"{wanted}; it holds {_kinds(tree) or 'none but hidden files'}" if tree.others else f"{wanted}; it is empty"
+def _found(tree: Tree) -> str:
+    return f"{_wanted()}; it holds {_kinds(tree)}" if tree.others else f"{_wanted()}; it is empty"
+
+
+def _wanted() -> str:
+    return "png, jpg, webp, bmp and gif files are looked for, at any depth"
 
 
 def _kinds(tree: Tree) -> str:

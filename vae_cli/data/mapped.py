@@ -54,5 +54,6 @@ def scratch(chunks: Iterable[np.ndarray], dtype: np.dtype | type, shape: tuple[i
 def unwritable(folder: Path, error: OSError) -> DataError:
     """The sentence about a cache directory that cannot be written."""
     return DataError(
-        f"{folder} cannot be written ({reason(error)}); make room, or name another cache with XDG_CACHE_HOME="
+        f"{folder} cannot be written ({reason(error)}); make room, or name another cache with dataset.cache= where the "
+        "data set has it, else with XDG_CACHE_HOME="
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BufferedIOBase
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"})
 MOST_PIXELS = 1 << 26  # a few kilobytes of PNG may decode to gigabytes
+LARGE_PIXELS = 1 << 24
+_one_large = threading.Lock()  # so that as many such pictures as there are cores do not fill the memory
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,7 +51,7 @@ def square(file: BufferedIOBase, size: int, channels: int, crop: int | None = No
         image: Image.Image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
     except Image.DecompressionBombError as error:
         raise _too_large() from error
-    with image:
+    with image, _one_large if image.width * image.height > LARGE_PIXELS else nullcontext():
         if image.width * image.height > MOST_PIXELS:
             raise _too_large(f"{image.width}x{image.height} pixels: ")
         method = UPRIGHT.get(_orientation(image))
