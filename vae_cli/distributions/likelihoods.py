@@ -120,11 +120,12 @@ class ScaledLikelihood(Likelihood):
         if scale not in self.choices and (isinstance(scale, str) or not 0 < scale < math.inf):
             raise ConfigError(f"likelihood.scale={scale}: give a number above 0, or {' or '.join(self.choices)}")
         self.scale = scale
-        self.log_scale: Tensor | None = None
+        self.log_scale: Tensor | None
         if scale == "learned":
             self.log_scale = nn.Parameter(torch.zeros(()))
-        elif scale != "per_pixel":
-            self.register_buffer("log_scale", torch.tensor(0.0 if isinstance(scale, str) else math.log(scale)))
+        else:
+            fixed = torch.tensor(0.0 if isinstance(scale, str) else math.log(scale))
+            self.register_buffer("log_scale", None if scale == "per_pixel" else fixed)
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
