@@ -120,6 +120,12 @@ _WIDTHS = {
     "activation": _TEXT,
 }
 
+_FLOW = {
+    "kind": _choice("coupling", "maf", "nsf"),
+    **dict.fromkeys(("transforms", "context", "bins"), _COUNT),
+    "hidden": _list("a list of integers of at least 1, such as [64, 64]", _WIDTH),
+}
+
 _BETAS = _list("a list of numbers from 0 to below 1", lambda v: _is_number(v) and 0 <= v < 1)
 
 GROUP_RULES: dict[str, dict[str, Rule]] = {
@@ -135,11 +141,22 @@ GROUP_RULES: dict[str, dict[str, Rule]] = {
     },
     "encoder": _WIDTHS,
     "decoder": _WIDTHS,
-    "likelihood": {"scale": _or("learned", _number("a number above 0", lambda v: v > 0))},
+    "posterior": _FLOW,
+    "prior": {**_FLOW, "components": _COUNT, "start": _choice("data", "random")},
+    "likelihood": {
+        "scale": Rule(
+            "learned, per_pixel, residual (normal alone) or a number above 0",
+            lambda v: v in ("learned", "per_pixel", "residual") or (_is_number(v) and v > 0),
+        ),
+        "components": _COUNT,
+    },
     "objective": {
         "kl": _choice("auto", "analytic", "monte_carlo"),
-        "beta": _AT_LEAST_0,
-        "warmup_epochs": _AT_LEAST_0,
+        **dict.fromkeys(("alpha", "beta", "gamma", "warmup_epochs", "free_bits", "weight"), _AT_LEAST_0),
+        "beta_schedule": _choice("constant", "linear", "cyclical"),
+        "capacity": _or(None, _AT_LEAST_0),
+        "groups": _COUNT,
+        "elbo_weight": _number("a number from 0 to 1", lambda v: 0 <= v <= 1),
     },
     "optimizer": {
         **dict.fromkeys(("lr", "eps", "weight_decay", "momentum", "alpha"), _AT_LEAST_0),

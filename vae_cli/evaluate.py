@@ -30,7 +30,7 @@ def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: in
     chunk = max(1, noise.BLOCK // objective.mc_samples)
     for first in range(0, len(split), noise.BLOCK):
         count = min(noise.BLOCK, len(split) - first)
-        drawn = noise.by_image(count, objective.mc_samples, model.noise_dim, seed, "evaluation", start=first)
+        drawn = noise.by_image(count, objective.mc_samples, objective.noise_dim(model), seed, "evaluation", start=first)
         for start, part in zip(range(first, first + count, chunk), drawn.split(chunk, dim=1)):
             index = slice(start, start + part.shape[1])
             batch = pixels(split, index, device), labels(split, index, device)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def ramp(step: int, steps: float) -> float:
     """From 0 at step 0 linearly to 1 at step `steps`, and 1 from there on."""
     return min(1.0, step / steps) if steps > 0 else 1.0
+
+
+def cycle(step: int, steps: float) -> float:
+    """From 0 to 1 over the first half of every `steps` steps, and 1 over the second."""
+    return min(1.0, 2 * (step % steps) / steps) if steps > 0 else 1.0
+
+
+# The factor on a weight at a step, with the length of the schedule in steps.
+WEIGHTS: dict[str, Callable[[int, float], float]] = {
+    "constant": lambda step, steps: 1.0,
+    "linear": ramp,
+    "cyclical": cycle,
+}
 
 
 class Schedule(ABC):

@@ -84,6 +84,7 @@ class Training:
         self.model = build.model(settings, data.facts, trusted, weights)
         if settings["init_output_bias"]:
             _start_at_mean(self.model, data.train)
+        _start_at_images(self.model, data.train)
         _check_memory(self.model, settings, self.batches.batch_size, device)
         self.model.to(device)
         if settings["compile"]:
@@ -104,7 +105,7 @@ class Training:
     def noise(self, images: int, epoch: int, number: int) -> Tensor:
         """Base noise (K, B, D) of one batch: a function of the seed and the batch's place alone."""
         stream = noise.generator(self.settings["seed"], "noise", epoch, number, device=self.device)
-        shape = (self.objective.mc_samples, images, self.model.noise_dim)
+        shape = (self.objective.mc_samples, images, self.objective.noise_dim(self.model))
         return torch.randn(shape, generator=stream, device=self.device)
 
     def descend(self, bound: Bound) -> None:
@@ -234,6 +235,13 @@ def on_device(split: Split, device: torch.device) -> Split:
         if len(split) * split.image_bytes > free / 2:
             return split
     return split.to(device)
+
+
+def _start_at_images(model: VAE, split: Split) -> None:
+    """Let a prior that is made of images start at training images, spread evenly over the set."""
+    if wanted := model.prior.starting_images:
+        chosen = torch.linspace(0, len(split) - 1, wanted).long()
+        model.prior.start_at(split.select(chosen).float() / split.scale)
 
 
 def _start_at_mean(model: VAE, split: Split) -> None:

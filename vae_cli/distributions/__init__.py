@@ -1,32 +1,57 @@
 """Posteriors q(z|x), priors p(z), likelihoods p(x|z) and the divergences between them."""
 
-from vae_cli.distributions.kl import analytic_kl
+from vae_cli.distributions.flows import FlowDistribution
+from vae_cli.distributions.kl import analytic_kl, kl_by_dimension
 from vae_cli.distributions.likelihoods import (
     BernoulliLikelihood,
+    CategoricalLikelihood,
     ContinuousBernoulliLikelihood,
     DiscretizedLogisticLikelihood,
+    DiscretizedLogisticMixtureLikelihood,
+    LaplaceLikelihood,
     Likelihood,
     NormalLikelihood,
 )
+from vae_cli.distributions.mixture import Mixture
 from vae_cli.distributions.normals import DiagonalNormal, FullNormal
-from vae_cli.distributions.pixels import ContinuousBernoulli, DiscretizedLogistic
-from vae_cli.distributions.posteriors import DiagonalNormalPosterior, FullNormalPosterior, Posterior
-from vae_cli.distributions.priors import Prior, StandardNormalPrior
+from vae_cli.distributions.pixels import ContinuousBernoulli, DiscretizedLogistic, DiscretizedLogisticMixture, Levels
+from vae_cli.distributions.posteriors import DiagonalNormalPosterior, FlowPosterior, FullNormalPosterior, Posterior
+from vae_cli.distributions.priors import (
+    FlowPrior,
+    LearnedNormalPrior,
+    MixtureOfNormalsPrior,
+    Prior,
+    StandardNormalPrior,
+    VampPrior,
+)
 
 __all__ = [
     "BernoulliLikelihood",
+    "CategoricalLikelihood",
     "ContinuousBernoulli",
     "ContinuousBernoulliLikelihood",
     "DiagonalNormal",
     "DiagonalNormalPosterior",
     "DiscretizedLogistic",
     "DiscretizedLogisticLikelihood",
+    "DiscretizedLogisticMixture",
+    "DiscretizedLogisticMixtureLikelihood",
+    "FlowDistribution",
+    "FlowPosterior",
+    "FlowPrior",
     "FullNormal",
     "FullNormalPosterior",
+    "LaplaceLikelihood",
+    "LearnedNormalPrior",
+    "Levels",
     "Likelihood",
+    "Mixture",
+    "MixtureOfNormalsPrior",
     "NormalLikelihood",
     "Posterior",
     "Prior",
     "StandardNormalPrior",
+    "VampPrior",
     "analytic_kl",
+    "kl_by_dimension",
 ]

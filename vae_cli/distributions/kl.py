@@ -17,12 +17,16 @@ def analytic_kl(q: Distribution, p: Distribution) -> Tensor | None:
         return None
 
 
-@register_kl(DiagonalNormal, DiagonalNormal)
-def _diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
-    # Σ_d log(σ_p / σ_q) + (σ_q² + (μ_q − μ_p)²) / 2σ_p² − ½
+def kl_by_dimension(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
+    """log(σ_p / σ_q) + (σ_q² + (μ_q − μ_p)²) / 2σ_p² − ½ of each dimension, (*batch, D)."""
     log_ratio = q.log_scale - p.log_scale
     distance = ((q.loc - p.loc) / p.scale).square()
-    return (0.5 * ((2 * log_ratio).exp() + distance - 1) - log_ratio).sum(-1)
+    return 0.5 * ((2 * log_ratio).exp() + distance - 1) - log_ratio
+
+
+@register_kl(DiagonalNormal, DiagonalNormal)
+def _diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
+    return kl_by_dimension(q, p).sum(-1)
 
 
 @register_kl(FullNormal, DiagonalNormal)

@@ -9,11 +9,19 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
 
 from vae_cli.distributions.bounded import bounded_log_scale
-from vae_cli.distributions.pixels import ContinuousBernoulli, DiscretizedLogistic
+from vae_cli.distributions.pixels import (
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    Levels,
+)
 from vae_cli.errors import ConfigError
+
+RESIDUAL_WEIGHT = 0.02  # of a batch in the running mean of squared residuals
+MIN_VARIANCE = 1e-6
 
 
 class Likelihood(nn.Module, ABC):
@@ -91,38 +99,111 @@ class ContinuousBernoulliLikelihood(Likelihood):
         return (low + high) / 2
 
 
-class NormalLikelihood(Likelihood):
-    """p(x|z) = N(x; μ(z), σ² I), a density of x on [0, 1] (bytes are divided by 255).
+class ScaledLikelihood(Likelihood):
+    """A density of x around a location μ(z), with a scale that is given, shared or of every pixel.
 
     Args:
         shape: (C, H, W) of the images.
-        scale: σ, or `learned` for one σ shared by all pixels that is trained with the weights.
+        scale: a number; `learned`, one for all pixels that is trained with the weights; `per_pixel`, given by the
+            decoder for every pixel; or, where the class has it, `residual`, the running value of what fits the
+            training's residuals, kept with the weights and left alone in evaluation.
 
     Raises:
-        ConfigError: if σ is not a positive number.
+        ConfigError: if the scale is none of these.
     """
 
     supports = frozenset({"levels256", "unit"})
+    choices: ClassVar[tuple[str, ...]] = ("learned", "per_pixel")
 
     def __init__(self, shape: tuple[int, int, int], scale: float | str = "learned") -> None:
         super().__init__(shape)
-        self.log_scale: nn.Parameter | Tensor
+        if scale not in self.choices and (isinstance(scale, str) or not 0 < scale < math.inf):
+            raise ConfigError(f"likelihood.scale={scale}: give a number above 0, or {' or '.join(self.choices)}")
+        self.scale = scale
+        self.log_scale: Tensor | None
         if scale == "learned":
             self.log_scale = nn.Parameter(torch.zeros(()))
-        elif isinstance(scale, str) or not 0 < scale < math.inf:
-            raise ConfigError(f"likelihood.scale={scale}: give a number above 0, or 'learned'")
         else:
-            self.register_buffer("log_scale", torch.tensor(math.log(scale)))
+            fixed = torch.tensor(0.0 if isinstance(scale, str) else math.log(scale))
+            self.register_buffer("log_scale", None if scale == "per_pixel" else fixed)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.shape
+        return (2 if self.scale == "per_pixel" else 1) * channels, height, width
 
     def forward(self, output: Tensor) -> Independent:
-        learned = isinstance(self.log_scale, nn.Parameter)
-        scale = (bounded_log_scale(self.log_scale) if learned else self.log_scale).exp()
-        return _images(Normal(output, scale.expand_as(output), validate_args=False))
+        if self.log_scale is None:
+            loc, raw = output.chunk(2, dim=-3)
+            return _images(self.density(loc, bounded_log_scale(raw).exp()))
+        fixed = not isinstance(self.log_scale, nn.Parameter)
+        scale = (self.log_scale if fixed else bounded_log_scale(self.log_scale)).exp()
+        return _images(self.density(output, scale.expand_as(output)))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
-        if isinstance(self.log_scale, nn.Parameter):
-            nn.init.constant_(self.log_scale, float(std.square().mean().sqrt().clamp(1e-3).log()))
+        scale = self.scale_of(std).clamp(1e-3)
+        if self.log_scale is None:
+            return torch.cat([mean, scale.clamp(0.02).log()], dim=-3)
+        if isinstance(self.scale, str):
+            with torch.no_grad():
+                self.log_scale.fill_(float(scale.square().mean().sqrt().log()))
         return mean
+
+    @abstractmethod
+    def density(self, loc: Tensor, scale: Tensor) -> Distribution:
+        """The density of every pixel."""
+
+    @abstractmethod
+    def scale_of(self, std: Tensor) -> Tensor:
+        """The scale that has a standard deviation."""
+
+
+class NormalLikelihood(ScaledLikelihood):
+    """p(x|z) = N(x; μ(z), σ²), a density of x on [0, 1] (bytes are divided by 255).
+
+    With `scale=residual` σ² is a running mean of the training's squared residuals, the maximum-likelihood value for
+    its images: O. Rybkin, K. Daniilidis and S. Levine, Simple and Effective VAE Training with Calibrated Decoders,
+    2021.
+    """
+
+    choices = ("learned", "per_pixel", "residual")
+
+    def density(self, loc: Tensor, scale: Tensor) -> Distribution:
+        if self.scale == "residual" and self.training:
+            return _Watched(loc, scale, self)
+        return Normal(loc, scale, validate_args=False)
+
+    def scale_of(self, std: Tensor) -> Tensor:
+        return std
+
+    @torch.no_grad()
+    def watch(self, mean_square: Tensor) -> None:
+        """Take a batch's mean squared residual in."""
+        assert self.log_scale is not None
+        variance = (2 * self.log_scale).exp()
+        self.log_scale.copy_(0.5 * variance.lerp(mean_square, RESIDUAL_WEIGHT).clamp(MIN_VARIANCE).log())
+
+
+class _Watched(Normal):
+    """A normal that tells its likelihood the residuals it is asked about."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, likelihood: NormalLikelihood) -> None:
+        super().__init__(loc, scale, validate_args=False)
+        self.likelihood = likelihood
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self.likelihood.watch((value - self.loc.detach()).square().mean())
+        return super().log_prob(value)
+
+
+class LaplaceLikelihood(ScaledLikelihood):
+    """p(x|z) = Laplace(x; μ(z), b), a density of x on [0, 1] (bytes are divided by 255)."""
+
+    def density(self, loc: Tensor, scale: Tensor) -> Distribution:
+        return Laplace(loc, scale, validate_args=False)
+
+    def scale_of(self, std: Tensor) -> Tensor:
+        return std / math.sqrt(2)
 
 
 class DiscretizedLogisticLikelihood(Likelihood):
@@ -141,3 +222,53 @@ class DiscretizedLogisticLikelihood(Likelihood):
         # A logistic's standard deviation is πs/√3.
         log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log()
         return torch.cat([mean, log_scale], dim=-3)
+
+
+class DiscretizedLogisticMixtureLikelihood(Likelihood):
+    """Probabilities of the 256 levels: a mixture of `DiscretizedLogistic` for every value.
+
+    T. Salimans et al., PixelCNN++, 2017, without its coupling of the colors.
+
+    Args:
+        shape: (C, H, W) of the images.
+        components: how many.
+    """
+
+    supports = frozenset({"levels256"})
+    discrete = True
+
+    def __init__(self, shape: tuple[int, int, int], components: int = 5) -> None:
+        super().__init__(shape)
+        self.components = components
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.shape
+        return 3 * self.components * channels, height, width
+
+    def forward(self, output: Tensor) -> Independent:
+        parts = output.unflatten(-3, (3, self.components, self.shape[0]))
+        logits, loc, raw = (part.movedim(-4, -1) for part in parts.unbind(-5))
+        return _images(DiscretizedLogisticMixture(logits, loc, bounded_log_scale(raw)))
+
+    def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
+        spread = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
+        loc = mean + spread.reshape(-1, 1, 1, 1) * std
+        log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log().expand_as(loc)
+        return torch.stack([torch.zeros_like(loc), loc, log_scale]).flatten(0, 2)
+
+
+class CategoricalLikelihood(Likelihood):
+    """Probabilities of the 256 levels, each with a logit of its own that the decoder gives."""
+
+    supports = frozenset({"levels256"})
+    discrete = True
+    outputs = 256
+
+    def forward(self, output: Tensor) -> Independent:
+        return _images(Levels(output.unflatten(-3, (self.outputs, self.shape[0])).movedim(-4, -1)))
+
+    def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
+        log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log()
+        levels = torch.linspace(0, 1, self.outputs).reshape(-1, 1, 1, 1).to(mean)
+        return DiscretizedLogistic(mean, log_scale).log_prob(levels).clamp(min=-20).flatten(0, 1)

@@ -48,7 +48,7 @@ class DiagonalNormal(Distribution):
     def variance(self) -> Tensor:
         return self.scale.square()
 
-    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
+    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         """z = μ + σ ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
         z = torch.addcmul(self.loc, self.scale, noise)
         return z, standard_log_density(noise) - self.log_scale.sum(-1)
@@ -59,9 +59,21 @@ class DiagonalNormal(Distribution):
         )
         return self.push(noise)[0]
 
-    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*draws"]:
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         """In nats, summed over the D dimensions."""
         return standard_log_density((value - self.loc) / self.scale) - self.log_scale.sum(-1)
+
+    def log_prob_by_dimension(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b d"]:
+        """Its D terms, which belong to independent dimensions."""
+        return -0.5 * ((value - self.loc) / self.scale).square() - self.log_scale - LOG_SQRT_2PI
+
+    def marginals(self) -> DiagonalNormal:
+        """The distribution of independent dimensions with the same marginals."""
+        return self
+
+    def frozen(self) -> DiagonalNormal:
+        """The same distribution, whose parameters receive no gradient."""
+        return DiagonalNormal(self.loc.detach(), self.log_scale.detach())
 
     def entropy(self) -> Tensor:
         return self.log_scale.sum(-1) + self.event_shape[0] * (0.5 + LOG_SQRT_2PI)
@@ -98,7 +110,7 @@ class FullNormal(Distribution):
         """log |det L|."""
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*draws d"], Float[Tensor, "*draws"]]:
+    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         """z = μ + L ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
         z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
         return z, standard_log_density(noise) - self.log_det
@@ -109,11 +121,19 @@ class FullNormal(Distribution):
         )
         return self.push(noise)[0]
 
-    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*draws"]:
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         """In nats."""
         centered = (value - self.loc).unsqueeze(-1)
         whitened = torch.linalg.solve_triangular(self.scale_tril, centered, upper=False).squeeze(-1)
         return standard_log_density(whitened) - self.log_det
+
+    def marginals(self) -> DiagonalNormal:
+        """The distribution of independent dimensions with the same marginals."""
+        return DiagonalNormal(self.loc, 0.5 * self.variance.log())
+
+    def frozen(self) -> FullNormal:
+        """The same distribution, whose parameters receive no gradient."""
+        return FullNormal(self.loc.detach(), self.scale_tril.detach())
 
     def entropy(self) -> Tensor:
         return self.log_det + self.event_shape[0] * (0.5 + LOG_SQRT_2PI)

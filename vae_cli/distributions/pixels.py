@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Categorical, Distribution, constraints
 from torch.nn.functional import logsigmoid
 
 
@@ -116,3 +116,65 @@ class DiscretizedLogistic(Distribution):
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp(tiny)
         x = self.loc + self.log_scale.exp() * torch.logit(u)
         return x.mul(self.levels - 1).round().clamp(0, self.levels - 1) / (self.levels - 1)
+
+
+class DiscretizedLogisticMixture(Distribution):
+    """Σ_k π_k p_k(x) of discretized logistics p_k.
+
+    Args:
+        logits: of π, (*batch, components).
+        loc: μ, (*batch, components).
+        log_scale: log s, (*batch, components).
+    """
+
+    arg_constraints = {"logits": constraints.real, "loc": constraints.real, "log_scale": constraints.real}
+    support = constraints.unit_interval
+
+    def __init__(self, logits: Tensor, loc: Tensor, log_scale: Tensor) -> None:
+        self.logits = logits.log_softmax(-1)
+        self.loc, self.log_scale = loc, log_scale
+        super().__init__(logits.shape[:-1], validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        each = DiscretizedLogistic(self.loc, self.log_scale).log_prob(value.unsqueeze(-1))
+        return (self.logits + each).logsumexp(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.logits.exp() * DiscretizedLogistic(self.loc, self.log_scale).mean).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        chosen = Categorical(logits=self.logits, validate_args=False).sample(torch.Size(sample_shape)).unsqueeze(-1)
+        full = (*sample_shape, *self.loc.shape)
+        loc, log_scale = (v.expand(full).gather(-1, chosen).squeeze(-1) for v in (self.loc, self.log_scale))
+        return DiscretizedLogistic(loc, log_scale).sample()
+
+
+class Levels(Distribution):
+    """Any probabilities of the values k / (levels − 1).
+
+    Args:
+        logits: (*batch, levels).
+    """
+
+    arg_constraints = {"logits": constraints.real}
+    support = constraints.unit_interval
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits, self.top = logits.log_softmax(-1), logits.shape[-1] - 1
+        super().__init__(logits.shape[:-1], validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        level = (value * self.top).round().long().clamp(0, self.top)
+        logits = self.logits.expand(*torch.broadcast_shapes(level.shape, self.batch_shape), self.top + 1)
+        return logits.gather(-1, level.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.exp() @ torch.linspace(0, 1, self.top + 1).to(self.logits)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        drawn = Categorical(logits=self.logits, validate_args=False).sample(torch.Size(sample_shape))
+        return drawn.to(self.logits) / self.top

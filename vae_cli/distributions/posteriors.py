@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Transform
 
 from vae_cli.distributions.bounded import bounded_log_scale
+from vae_cli.distributions.flows import FlowDistribution, build_flow
 from vae_cli.distributions.normals import DiagonalNormal, FullNormal
 
 
@@ -77,3 +79,48 @@ class FullNormalPosterior(Posterior):
         flat = features.new_zeros(*features.shape[:-1], d * d).index_copy(-1, self._below, below)
         diagonal = torch.diag_embed(bounded_log_scale(raw).exp())
         return FullNormal(loc, flat.unflatten(-1, (d, d)) + diagonal)
+
+
+class FlowPosterior(Posterior):
+    """q(z|x): a flow of a diagonal normal N(μ(x), diag σ(x)²), conditioned on further features of the encoder.
+
+    With `maf` it is an inverse autoregressive flow: drawing z and its density takes one pass, the density of any
+    other z takes one per dimension.
+
+    D. P. Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016.
+
+    Args:
+        latent_dim: D.
+        kind: `maf`, `nsf` or `coupling`; see `build_flow`.
+        transforms: how many maps are composed.
+        hidden: widths of each map's network.
+        context: features that the maps are conditioned on.
+        bins: of the splines of `nsf`.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        kind: str = "maf",
+        transforms: int = 2,
+        hidden: Sequence[int] = (64, 64),
+        context: int = 32,
+        bins: int = 8,
+    ) -> None:
+        super().__init__(latent_dim)
+        self.context = context
+        self.flow = build_flow(kind, latent_dim, context, transforms, hidden, bins)
+
+    @property
+    def features(self) -> int:
+        return 2 * self.latent_dim + self.context
+
+    def forward(self, features: Float[Tensor, "*batch f"]) -> FlowDistribution:
+        d = self.latent_dim
+        loc, raw, context = features.split([d, d, self.context], dim=-1)
+        base = DiagonalNormal(loc, bounded_log_scale(raw))
+
+        def transform(detached: bool) -> Transform:
+            return self.flow(context.detach() if detached else context)
+
+        return FlowDistribution(base, transform, list(self.flow.parameters()))

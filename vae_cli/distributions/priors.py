@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vae_cli.distributions.bounded import bounded_log_scale
+from vae_cli.distributions.flows import FlowDistribution, build_flow
+from vae_cli.distributions.mixture import Mixture
 from vae_cli.distributions.normals import DiagonalNormal
+from vae_cli.errors import ConfigError
 
-Infer = Callable[[Tensor], Distribution]
+Infer = Callable[..., Distribution]  # images, and labels where there are any, to q(z|x)
 
 
 class Prior(nn.Module, ABC):
@@ -30,6 +35,14 @@ class Prior(nn.Module, ABC):
         """How many base normals one draw of z takes."""
         return self.latent_dim
 
+    @property
+    def starting_images(self) -> int:
+        """How many training images it wants to start at."""
+        return 0
+
+    def start_at(self, images: Tensor) -> None:
+        """Start at so many training images (N, C, H, W) in [0, 1]."""
+
     @abstractmethod
     def forward(self, infer: Infer, y: Tensor | None = None) -> Distribution:
         """p(z), or p(z|y); `infer` maps images to q(z|x), for priors made of posteriors."""
@@ -46,3 +59,112 @@ class StandardNormalPrior(Prior):
 
     def forward(self, infer: Infer, y: Tensor | None = None) -> DiagonalNormal:
         return DiagonalNormal(self._zeros, self._zeros)
+
+
+class LearnedNormalPrior(Prior):
+    """p(z) = N(μ, diag σ²) with μ and σ trained."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim)
+        self.loc = nn.Parameter(torch.zeros(latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(latent_dim))
+
+    def forward(self, infer: Infer, y: Tensor | None = None) -> DiagonalNormal:
+        return DiagonalNormal(self.loc, bounded_log_scale(self.log_scale))
+
+
+class MixtureOfNormalsPrior(Prior):
+    """p(z) = Σ_k w_k N(z; μ_k, diag σ_k²) with weights, means and scales trained.
+
+    Args:
+        latent_dim: D.
+        components: how many.
+    """
+
+    def __init__(self, latent_dim: int, components: int = 10) -> None:
+        super().__init__(latent_dim)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(components, latent_dim))
+
+    @property
+    def noise_dim(self) -> int:
+        return 1 + self.latent_dim
+
+    def forward(self, infer: Infer, y: Tensor | None = None) -> Mixture:
+        components = DiagonalNormal(self.loc, bounded_log_scale(self.log_scale))
+        return Mixture(components, self.logits.log_softmax(-1))
+
+
+class VampPrior(Prior):
+    """p(z) = (1/K) Σ_k q(z|u_k), a mixture of the posteriors of K trained pseudo-inputs u_k.
+
+    J. M. Tomczak and M. Welling, VAE with a VampPrior, 2018. The pseudo-inputs are kept in (0, 1) by a logistic
+    function, where the paper cuts them off.
+
+    Args:
+        latent_dim: D.
+        shape: (C, H, W) of the images.
+        components: K.
+        start: `data`, they start as training images; `random`, as noise around the mean gray.
+    """
+
+    def __init__(
+        self, latent_dim: int, shape: tuple[int, int, int], components: int = 500, start: str = "data"
+    ) -> None:
+        super().__init__(latent_dim)
+        if start not in ("data", "random"):
+            raise ConfigError(f"start={start} is neither data nor random")
+        self.start = start
+        self.logits = nn.Parameter(torch.randn(components, *shape))
+
+    @property
+    def noise_dim(self) -> int:
+        return 1 + self.latent_dim
+
+    @property
+    def starting_images(self) -> int:
+        return len(self.logits) if self.start == "data" else 0
+
+    @torch.no_grad()
+    def start_at(self, images: Tensor) -> None:
+        self.logits.copy_(torch.logit(images.clamp(0.02, 0.98)))
+
+    def forward(self, infer: Infer, y: Tensor | None = None) -> Mixture:
+        components = infer(self.logits.sigmoid())
+        count = len(self.logits)
+        return Mixture(components, self.logits.new_full((count,), -math.log(count)))
+
+
+class FlowPrior(Prior):
+    """p(z): a flow of the standard normal. The density takes one pass; drawing from `maf` and `nsf` one per
+    dimension.
+
+    L. Dinh, J. Sohl-Dickstein and S. Bengio, Density Estimation using Real NVP, 2017; G. Papamakarios et al., Masked
+    Autoregressive Flow for Density Estimation, 2017; C. Durkan et al., Neural Spline Flows, 2019.
+
+    Args:
+        latent_dim: D.
+        kind: `nsf`, `maf` or `coupling`; see `build_flow`.
+        transforms: how many maps are composed.
+        hidden: widths of each map's network.
+        bins: of the splines of `nsf`.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        kind: str = "coupling",
+        transforms: int = 4,
+        hidden: Sequence[int] = (64, 64),
+        bins: int = 8,
+    ) -> None:
+        super().__init__(latent_dim)
+        self.register_buffer("_zeros", torch.zeros(latent_dim), persistent=False)
+        self.flow = build_flow(kind, latent_dim, 0, transforms, hidden, bins)
+
+    _zeros: Tensor
+
+    def forward(self, infer: Infer, y: Tensor | None = None) -> FlowDistribution:
+        base = DiagonalNormal(self._zeros, self._zeros)
+        return FlowDistribution(base, lambda detached: self.flow().inv, list(self.flow.parameters()))

@@ -39,6 +39,10 @@ class Objective(ABC):
     def __init__(self, mc_samples: int = 1) -> None:
         self.mc_samples = mc_samples
 
+    def noise_dim(self, model: VAE) -> int:
+        """How many base normals per draw and image it takes."""
+        return model.noise_dim
+
     def check(self, model: VAE) -> None:
         """Refuse a model this objective is not defined for.
 

@@ -1,4 +1,4 @@
-"""The evidence lower bound."""
+"""The evidence lower bound and what is made of its two terms."""
 
 from __future__ import annotations
 
@@ -6,47 +6,73 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_cli.data.batches import Batch
-from vae_cli.distributions import analytic_kl
+from vae_cli.distributions import DiagonalNormal, analytic_kl, kl_by_dimension
 from vae_cli.errors import ConfigError
 from vae_cli.model import VAE, Evidence
 from vae_cli.objectives.base import Bound, Objective
-from vae_cli.schedules import ramp
+from vae_cli.schedules import WEIGHTS
 
 KL_CHOICES = ("auto", "analytic", "monte_carlo")
+ESTIMATORS = ("pathwise", "stl")
 
 
 class ELBO(Objective):
     r"""ELBO(x) = (1/K) Σ_k log p(x|z_k) − KL(q(z|x) ‖ p(z)),   z_k ~ q(z|x)
 
-    D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, 2014. With `beta` the loss is
-    −(reconstruction − β KL): I. Higgins et al., β-VAE, 2017; with `warmup_epochs` β grows linearly from 0:
-    C. K. Sønderby et al., Ladder Variational Autoencoders, 2016.
+    D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, 2014. The loss is −(reconstruction − β f(KL)), where
+    f is the identity; or |KL − C|, with `capacity` C; or Σ_d max(λ, KL_d), with `free_bits` λ, where KL_d is a
+    batch's mean in one dimension if posterior and prior factorize, else max(λ D, KL).
+
+    I. Higgins et al., β-VAE, 2017. C. P. Burgess et al., Understanding disentangling in β-VAE, 2018. D. P. Kingma et
+    al., Improving Variational Inference with Inverse Autoregressive Flow, 2016 (free bits). G. Roeder, Y. Wu and D.
+    Duvenaud, Sticking the Landing, 2017. C. K. Sønderby et al., Ladder Variational Autoencoders, 2016, and H. Fu et
+    al., Cyclical Annealing Schedule, 2019 (schedules of β).
 
     Args:
         kl: `analytic`; `monte_carlo`, the mean of log q(z_k|x) − log p(z_k); or `auto`, the former where a closed
-            form exists.
-        beta: weight of the KL in the loss.
-        warmup_epochs: epochs over which the weight grows from 0 to `beta`.
+            form exists and the estimator is not `stl`.
+        estimator: `pathwise`; or `stl`, without the score of q(z|x), whose expectation is 0 and which is noise alone
+            once q is exact.
+        beta: β.
+        beta_schedule: `constant`; `linear`, β grows from 0 over `warmup_epochs`; `cyclical`, it does so in the first
+            half of every `warmup_epochs`. With `linear` and no `warmup_epochs` it is constant.
+        warmup_epochs: epochs of the schedule; C of `capacity` grows linearly over them as well.
+        free_bits: λ, nats per dimension.
+        capacity: C, nats.
         mc_samples: K.
         steps_per_epoch: steps in an epoch.
 
     Raises:
-        ConfigError: for an unknown `kl`.
+        ConfigError: for an unknown choice, or two that exclude each other.
     """
 
     def __init__(
         self,
         kl: str = "auto",
+        estimator: str = "pathwise",
         beta: float = 1.0,
+        beta_schedule: str = "linear",
         warmup_epochs: float = 0,
+        free_bits: float = 0.0,
+        capacity: float | None = None,
         mc_samples: int = 1,
         steps_per_epoch: int = 1,
     ) -> None:
         super().__init__(mc_samples)
-        if kl not in KL_CHOICES:
-            raise ConfigError(f"objective.kl={kl} is none of {', '.join(KL_CHOICES)}")
-        self.kl, self.beta = kl, beta
-        self.warmup_steps = warmup_epochs * steps_per_epoch
+        for key, value, choices in (
+            ("kl", kl, KL_CHOICES),
+            ("estimator", estimator, ESTIMATORS),
+            ("beta_schedule", beta_schedule, tuple(WEIGHTS)),
+        ):
+            if value not in choices:
+                raise ConfigError(f"objective.{key}={value} is none of {', '.join(choices)}")
+        if estimator == "stl" and kl == "analytic":
+            raise ConfigError("objective.estimator=stl is of the Monte Carlo KL: use kl=auto or monte_carlo with it")
+        if free_bits and capacity is not None:
+            raise ConfigError("objective.free_bits and objective.capacity both reshape the KL: set one of them")
+        self.kl = "monte_carlo" if estimator == "stl" else kl
+        self.estimator, self.beta, self.free_bits, self.capacity = estimator, beta, free_bits, capacity
+        self.weight, self.warmup_steps = WEIGHTS[beta_schedule], warmup_epochs * steps_per_epoch
 
     def check(self, model: VAE) -> None:
         if self.kl != "analytic":
@@ -63,8 +89,9 @@ class ELBO(Objective):
         reconstruction = evidence.log_p_x_given_z.mean(0)
         kl = self._divergence(evidence)
         elbo = reconstruction - kl
-        weight = self.beta * ramp(step, self.warmup_steps)
-        loss = -(elbo if weight == 1 else reconstruction - weight * kl).mean()
+        weight = self.beta * self.weight(step, self.warmup_steps)
+        plain = weight == 1 and not self.free_bits and self.capacity is None
+        loss = -elbo.mean() if plain else weight * self._shaped(evidence, kl, step) - reconstruction.mean()
         return Bound(loss, elbo, elbo, {"reconstruction": reconstruction, "kl": kl})
 
     def _divergence(self, evidence: Evidence) -> Float[Tensor, "b"]:
@@ -72,7 +99,34 @@ class ELBO(Objective):
             closed = analytic_kl(evidence.posterior, evidence.prior)
             if closed is not None:
                 return closed
-        return (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
+        return (self._log_q(evidence) - evidence.log_p_z).mean(0)
+
+    def _log_q(self, evidence: Evidence) -> Float[Tensor, "k b"]:
+        if self.estimator == "pathwise":
+            return evidence.log_q_z_given_x
+        return evidence.posterior.frozen().log_prob(evidence.z)  # type: ignore[attr-defined]
+
+    def _shaped(self, evidence: Evidence, kl: Float[Tensor, "b"], step: int) -> Float[Tensor, ""]:
+        """f(KL), of a batch."""
+        if self.capacity is not None:
+            return (kl.mean() - self.capacity * WEIGHTS["linear"](step, self.warmup_steps)).abs()
+        if not self.free_bits:
+            return kl.mean()
+        by_dimension = self._by_dimension(evidence)
+        if by_dimension is None:
+            return kl.mean().clamp(min=self.free_bits * evidence.z.shape[-1])
+        return by_dimension.clamp(min=self.free_bits).sum()
+
+    def _by_dimension(self, evidence: Evidence) -> Float[Tensor, "d"] | None:
+        """The KL of each dimension, a batch's mean; None where posterior or prior does not factorize."""
+        q, p = evidence.posterior, evidence.prior
+        if not (isinstance(q, DiagonalNormal) and isinstance(p, DiagonalNormal)):
+            return None
+        if self.kl != "monte_carlo":
+            return kl_by_dimension(q, p).mean(0)
+        q = q.frozen() if self.estimator == "stl" else q
+        terms = q.log_prob_by_dimension(evidence.z) - p.log_prob_by_dimension(evidence.z)
+        return terms.mean((0, 1))
 
 
 def _name(module: nn.Module) -> str:

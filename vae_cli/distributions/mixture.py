@@ -1,0 +1,48 @@
+"""Mixtures of latent distributions."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+
+class Mixture(Distribution):
+    r"""p(z) = Σ_k w_k p_k(z)
+
+    Args:
+        components: p_k, of batch shape (*batch, components).
+        log_weights: log w_k, (components,), normalized.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    support = constraints.real_vector
+
+    def __init__(self, components: Distribution, log_weights: Float[Tensor, "c"]) -> None:
+        self.components, self.log_weights = components, log_weights
+        super().__init__(components.batch_shape[:-1], components.event_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.log_weights.exp().unsqueeze(-1) * self.components.mean).sum(-2)
+
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
+        """In nats."""
+        return torch.logsumexp(self.log_weights + self.components.log_prob(value.unsqueeze(-2)), dim=-1)
+
+    def push(self, noise: Float[Tensor, "*draws e"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
+        """z and log p(z) for base noise ε ~ N(0, I): its first number chooses the component, the others its z.
+
+        The choice has no gradient.
+        """
+        steps = self.log_weights.exp().cumsum(-1)
+        uniform = torch.special.ndtr(noise[..., :1]) * steps[-1]
+        chosen = torch.searchsorted(steps, uniform).clamp(max=len(steps) - 1)
+        every, _ = self.components.push(noise[..., 1:].unsqueeze(-2))  # type: ignore[attr-defined]
+        z = every.gather(-2, chosen.unsqueeze(-1).expand(*chosen.shape, every.shape[-1])).squeeze(-2)
+        return z, self.log_prob(z)
+
+    def frozen(self) -> Mixture:
+        """The same distribution, whose parameters receive no gradient."""
+        return Mixture(self.components.frozen(), self.log_weights.detach())  # type: ignore[attr-defined]

@@ -1,0 +1,77 @@
+"""Bounds from several importance-weighted draws."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_cli.data.batches import Batch
+from vae_cli.errors import ConfigError
+from vae_cli.model import VAE
+from vae_cli.objectives.base import Bound, Objective
+
+ESTIMATORS = ("pathwise", "dreg")
+
+
+class IWAE(Objective):
+    r"""L_K(x) = log (1/K) Σ_k w_k,   w_k = p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
+
+    With K = 1 it is the ELBO, and it rises with K. Y. Burda, R. Grosse and R. Salakhutdinov, Importance Weighted
+    Autoencoders, 2016. The K draws may stand in `groups`, whose bounds are averaged (MIWAE), and the ELBO may have a
+    part in the loss (CIWAE): T. Rainforth et al., Tighter Variational Bounds are Not Necessarily Better, 2018.
+
+    Args:
+        estimator: `pathwise`; or `dreg`, the doubly reparametrized gradient for the encoder, Σ_k w̃_k² ∂log w_k/∂z_k
+            · ∂z_k/∂φ with w̃ the normalized weights and no score of q: G. Tucker et al., Doubly Reparameterized
+            Gradient Estimators for Monte Carlo Objectives, 2019.
+        groups: into how many groups of equal size the draws fall; as many as draws make it the ELBO.
+        elbo_weight: the ELBO's part in the loss, from 0 to 1.
+        mc_samples: K.
+
+    Raises:
+        ConfigError: for an unknown estimator, a weight out of range, or groups of unequal size.
+    """
+
+    def __init__(
+        self, estimator: str = "pathwise", groups: int = 1, elbo_weight: float = 0.0, mc_samples: int = 1
+    ) -> None:
+        super().__init__(mc_samples)
+        if estimator not in ESTIMATORS:
+            raise ConfigError(f"objective.estimator={estimator} is none of {', '.join(ESTIMATORS)}")
+        if mc_samples % groups:
+            raise ConfigError(f"objective.groups={groups} does not divide mc_samples={mc_samples}")
+        if not 0 <= elbo_weight <= 1:
+            raise ConfigError(f"objective.elbo_weight={elbo_weight}: give a number from 0 to 1")
+        if estimator == "dreg" and elbo_weight:
+            raise ConfigError("objective.estimator=dreg is of the importance-weighted bound alone: set elbo_weight=0")
+        self.estimator, self.groups, self.elbo_weight = estimator, groups, elbo_weight
+
+    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
+        x, y = batch
+        evidence = model.evidence(x, noise, y)
+        reconstruction = evidence.log_p_x_given_z.mean(0)
+        log_q = evidence.log_q_z_given_x
+        log_w = evidence.log_p_x_given_z + evidence.log_p_z - log_q
+        kl = (log_q - evidence.log_p_z).mean(0)
+        bound = self._bound(log_w)
+        if self.estimator == "dreg" and torch.is_grad_enabled():
+            frozen = evidence.posterior.frozen().log_prob(evidence.z)  # type: ignore[attr-defined]
+            loss = self._doubly_reparametrized(evidence.log_p_x_given_z + evidence.log_p_z - frozen, evidence.z)
+        else:
+            elbo = reconstruction - kl
+            loss = -(bound + self.elbo_weight * (elbo - bound)).mean()
+        return Bound(loss, bound, reconstruction - kl, {"reconstruction": reconstruction, "kl": kl})
+
+    def _bound(self, log_w: Float[Tensor, "k b"]) -> Float[Tensor, "b"]:
+        grouped = log_w.unflatten(0, (self.groups, -1))
+        return (grouped.logsumexp(1) - math.log(grouped.shape[1])).mean(0)
+
+    def _doubly_reparametrized(self, log_w: Float[Tensor, "k b"], z: Float[Tensor, "k b d"]) -> Float[Tensor, ""]:
+        """−Σ_k w̃_k log w_k with constant w̃, whose gradient arrives at z times w̃ once more."""
+        weights = log_w.detach().unflatten(0, (self.groups, -1)).softmax(1).flatten(0, 1)
+        if z.requires_grad:
+            z.register_hook(lambda gradient: gradient * weights.unsqueeze(-1))
+        return -(weights * log_w).sum(0).mean() / self.groups
