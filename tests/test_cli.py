@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from vae_cli import __version__, cli
+from vae_cli import __version__, cli, schema
 from vae_cli.errors import DataError
 
 SEEN: list = []
@@ -50,12 +50,15 @@ def fails(capsys, command, *argv):
     return err
 
 
+DATASETS = ", ".join(schema.options("dataset"))
+
+
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
         ("latent_dm=3", "unknown key latent_dm: did you mean latent_dim?"),
         ("+unknown=1", "unknown key unknown: --help lists the keys"),
-        ("dataset=minst", "dataset=minst: did you mean mnist? dataset is one of arrays, digits, fashion_mnist, mnist"),
+        ("dataset=minst", f"dataset=minst: did you mean mnist? dataset is one of {DATASETS}"),
         ("--latent_dim=3", "unknown flag --latent_dim=3: settings have no dashes, write latent_dim=3"),
         ("hydra.run.dir=", "hydra.run.dir= is empty; name a folder, or leave it out"),
         (

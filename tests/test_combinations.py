@@ -46,7 +46,13 @@ def is_refused(posterior, prior, likelihood, objective):
     )
 
 
-@pytest.mark.parametrize("chosen", COMBINATIONS, ids="-".join)
+def paced(chosen):
+    """Three likelihoods of different kinds every time, the others in the slow tests."""
+    quick = chosen[2] in ("bernoulli", "discretized_logistic", "normal")
+    return pytest.param(chosen, id="-".join(chosen), marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("chosen", map(paced, COMBINATIONS))
 def test_every_combination_takes_a_step_samples_reconstructs_and_is_loaded_again(chosen):
     if is_refused(*chosen):
         with pytest.raises(ConfigError, match="objective=beta_tc needs"):

@@ -218,7 +218,7 @@ def test_an_interrupted_download_leaves_nothing(tmp_path, files):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch("mnist", tmp_path, "MNIST", mnist.FILES, [Route("a test", get)], "do so")
+        fetch("mnist", tmp_path, "MNIST/raw", mnist.FILES, [Route("a test", get)], "do so")
     assert tree(tmp_path) == []
 
 
@@ -230,7 +230,7 @@ def test_what_a_killed_download_leaves_is_not_taken_for_data(tmp_path, files, of
 
 def test_several_downloads_at_once_leave_whole_files(tmp_path, files):
     def load(_):
-        fetch("mnist", tmp_path, "MNIST", mnist.FILES, [writing(files)], "do so")
+        fetch("mnist", tmp_path, "MNIST/raw", mnist.FILES, [writing(files)], "do so")
         return MNIST(str(tmp_path)).load().train.values.sum()
 
     with ThreadPoolExecutor(8) as pool:

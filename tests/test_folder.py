@@ -625,6 +625,7 @@ except RuntimeError:
 """
 
 
+@pytest.mark.slow
 def test_a_set_is_split_and_read_where_there_is_no_room_for_a_copy_of_it(tmp_path):
     """330 MB of images where private memory may grow by 290 MB."""
     if not Path("/proc/self/status").exists():

@@ -5,13 +5,13 @@ import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import struct
 import time
 import zipfile
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +43,22 @@ def good(run):
 @pytest.fixture(scope="module")
 def contents(run):
     return checkpoint.load(run / "checkpoints" / "last.pt")
+
+
+def peak(anew=False):
+    """The most memory in bytes that was in use since it was asked for `anew`; 0 where the system does not say."""
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+@pytest.fixture(autouse=True)
+def _measured():
+    peak(anew=True)
 
 
 def answer(path, act):
@@ -176,7 +192,7 @@ def test_fifty_random_damages_of_each_kind_are_refused_in_one_line_or_harmless(
     assert sum(answers.values()) == 50
     if damage in (truncated, zeroed, removed, swapped):
         assert answers["opens with the very same weights"] < 10
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST
+    assert peak() < LARGEST
     with capsys.disabled():
         if os.environ.get("VAE_TABLE"):
             print(f"\n{damage.__name__:>18}", *(f"{count} {said}" for said, count in answers.most_common()), sep=" | ")
@@ -240,7 +256,7 @@ def test_every_part_replaced_by_something_odd_is_refused_in_one_line_or_harmless
     shutil.copy(run / "checkpoints" / "best.pt", path.parent)
     places = [place for place in leaves(contents) if place]
     opened = Counter()
-    for number in range(400):
+    for number in range(240):
         place = places[int(rng.integers(len(places)))]
         changed = replaced(contents, place, ODD[int(rng.integers(len(ODD)))])
         torch.save(changed, path)
@@ -250,8 +266,8 @@ def test_every_part_replaced_by_something_odd_is_refused_in_one_line_or_harmless
             assert place[0] not in ("model", "ema") or place == ("ema",)
         if number % 8 == 0:
             resumed(path.parent.parent, *(["epochs=2"] if number % 16 else []))
-    assert opened.total() < 300
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST
+    assert opened.total() < 180
+    assert peak() < LARGEST
 
 
 def resumed(directory, *more):
@@ -490,13 +506,13 @@ def test_absurd_settings_take_no_memory_and_are_refused_or_of_no_account(place, 
     shutil.copytree(run / "checkpoints", path.parent)
     torch.save(replaced(contents, ("config", *place), value), path)
     shutil.copy(path, path.with_name("best.pt"))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak(anew=True)
     message = answer(path, lambda path: sample.load(path, "cpu"))
     assert message is not None or place[0] in ("mc_samples", "batch_size", "epochs", "device")
     if place[0] != "epochs":
         said = resumed(directory, "epochs=2")
         assert said is not None or place[0] in ("batch_size", "clip_grad_norm")
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 5e8
+    assert peak() - before < 5e8
 
 
 @pytest.mark.parametrize(
@@ -505,9 +521,9 @@ def test_absurd_settings_take_no_memory_and_are_refused_or_of_no_account(place, 
 def test_absurd_shapes_of_the_data_take_no_memory(shape, contents, tmp_path):
     path = tmp_path / "x.pt"
     torch.save(replaced(contents, ("data", "shape"), shape), path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak(anew=True)
     assert answer(path, lambda path: sample.load(path, "cpu")) is not None
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 5e8
+    assert peak() - before < 5e8
 
 
 TARGETS = [
@@ -570,12 +586,12 @@ def npy(descr, shape, data=b"", magic=b"\x93NUMPY\x01\x00"):
 
 
 def refused(path):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak(anew=True)
     with pytest.raises((DataError, ConfigError)) as caught:
         Arrays(str(path)).splits()
     message = str(caught.value)
     assert "\n" not in message and str(path) in message
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 5e8
+    assert peak() - before < 5e8
     return message
 
 

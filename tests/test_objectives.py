@@ -145,7 +145,7 @@ def test_the_estimators_of_a_gradient_agree_in_the_mean_and_the_better_one_varie
             parameter.add_(0.02 * torch.randn_like(parameter))
 
     def gradients(name):
-        return torch.stack([encoder_gradient(makers[name], model, x, noise(k, 1)) for _ in range(500)])
+        return torch.stack([encoder_gradient(makers[name], model, x, noise(k, 1)) for _ in range(300)])
 
     a, b = gradients(plain), gradients(other)
     error = (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()

@@ -132,7 +132,7 @@ def _check_values(array: Named, extent: Extent) -> None:
     name, low, high, dtype = array.name, extent.low, extent.high, array.values.dtype
     if dtype == np.uint8:
         return
-    if dtype == np.bool_:
+    if dtype == np.bool_ and high > 1:
         raise DataError(f'{name} says bool and holds bytes up to {high:g}; save it .astype("uint8")')
     if dtype.kind != "f":
         bytes_ = low >= 0 and high <= 255
