@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from vae_cli import memory
-from vae_cli.config import option
+from vae_cli.config import option, options
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError
 from vae_cli.model import VAE
-from vae_cli.objectives import Objective
+from vae_cli.networks import LabeledDecoder, LabeledEncoder
+from vae_cli.networks.layers import Shape
+from vae_cli.objectives import Objective, Unfit
 from vae_cli.reason import reason
 from vae_cli.schedules import Schedule
 
@@ -271,8 +273,8 @@ def _forms(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
 
 
 def _assemble(config: Config, facts: DataFacts, trusted: Collection[str] | None) -> VAE:
-    latent_dim = config["latent_dim"]
-    shape, classes = facts.shape, facts.classes
+    latent_dim, shape = config["latent_dim"], facts.shape
+    classes = _labels_seen(config, facts)
 
     def part(group: str, **more: Any) -> Any:
         return construct(group, config[group], more, trusted)
@@ -280,13 +282,51 @@ def _assemble(config: Config, facts: DataFacts, trusted: Collection[str] | None)
     likelihood: Likelihood = part("likelihood", shape=shape)
     _check_support(likelihood, facts)
     posterior: Posterior = part("posterior", latent_dim=latent_dim)
-    prior: Prior = part("prior", latent_dim=latent_dim, shape=shape, classes=classes, size=facts.size)
-    encoder: nn.Module = part("encoder", shape=shape, out_features=posterior.features, classes=classes)
-    decoder: nn.Module = part("decoder", latent_dim=latent_dim, out_shape=likelihood.output_shape, classes=classes)
-    _check_output("encoder", encoder, shape, (posterior.features,))
-    _check_output("decoder", decoder, (latent_dim,), likelihood.output_shape)
+    prior: Prior = part("prior", latent_dim=latent_dim, shape=shape, classes=facts.classes, size=facts.size)
+    encoder = _encoder(config, shape, posterior.features, classes, trusted)
+    decoder = _decoder(config, latent_dim, likelihood.output_shape, classes, trusted)
     precision = getattr(torch, config["precision"])
-    return VAE(encoder, decoder, posterior, prior, likelihood, precision)
+    return VAE(encoder, decoder, posterior, prior, likelihood, precision, classes)
+
+
+def _labels_seen(config: Config, facts: DataFacts) -> int:
+    """How many labels the model is conditioned on: none unless the config asks for it."""
+    if not config.get("conditional", False):
+        return 0
+    if not facts.classes:
+        raise ConfigError(
+            f"conditional=true needs a label for every image, and {facts.name} has none; leave conditional at false, "
+            "or give labels: a subfolder per class (dataset=folder), train_labels, valid_labels and test_labels "
+            "(dataset=arrays)"
+        )
+    return facts.classes
+
+
+def _is_blind(group: str, config: Config, classes: int, trusted: Collection[str] | None) -> bool:
+    """Whether labels have to be shown to a network, whose class does not ask for their number."""
+    accepted = _parameters(resolve(group, config[group]["_target_"], trusted))
+    return classes > 0 and (accepted is None or "classes" not in accepted)
+
+
+def _encoder(config: Config, shape: Shape, features: int, classes: int, trusted: Collection[str] | None) -> nn.Module:
+    blind = _is_blind("encoder", config, classes, trusted)
+    seen = (shape[0] + blind, *shape[1:])
+    facts = {"shape": seen, "out_features": features, "classes": classes}
+    network = construct("encoder", config["encoder"], facts, trusted)
+    network = LabeledEncoder(network, shape, classes) if blind else network
+    _check_output("encoder", network, shape, (features,), classes)
+    return network
+
+
+def _decoder(
+    config: Config, latent_dim: int, out_shape: Shape, classes: int, trusted: Collection[str] | None
+) -> nn.Module:
+    blind = _is_blind("decoder", config, classes, trusted)
+    facts = {"latent_dim": latent_dim + blind * classes, "out_shape": out_shape, "classes": classes}
+    network = construct("decoder", config["decoder"], facts, trusted)
+    network = LabeledDecoder(network, classes) if blind else network
+    _check_output("decoder", network, (latent_dim,), out_shape, classes)
+    return network
 
 
 def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:
@@ -303,11 +343,14 @@ def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:
 
 
 @torch.no_grad()
-def _check_output(group: str, network: nn.Module, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def _check_output(
+    group: str, network: nn.Module, shape: tuple[int, ...], wanted: tuple[int, ...], classes: int
+) -> None:
     was_training = network.training
     network.eval()
+    labels = (torch.zeros(1, dtype=torch.long),) if classes else ()
     try:
-        found = tuple(network(torch.zeros(1, *shape)).shape[1:])
+        found = tuple(network(torch.zeros(1, *shape), *labels).shape[1:])
     except Exception as error:
         raise ConfigError(
             f"{group}: {type(network).__name__} fails on an input of shape {shape}: {reason(error)}"
@@ -323,8 +366,24 @@ def objective(
     """The objective, which has accepted the model."""
     known = {"mc_samples": config["mc_samples"], "steps_per_epoch": steps_per_epoch, "size": facts.size}
     built: Objective = construct("objective", config["objective"], known, trusted)
-    built.check(model)
+    try:
+        built.check(model)
+    except Unfit as error:
+        named = [_chosen(config, group) for group in error.groups]
+        raise ConfigError(f"{', '.join(named[:-1])} and {named[-1]} do not go together: {error.why}") from error
     return built
+
+
+def _chosen(config: Config, key: str) -> str:
+    """`group=option` as one would type it, of a config whose options have become classes; or `group.key=value`."""
+    group, _, inside = key.partition(".")
+    node = config[group]
+    if inside:
+        return f"{key}={node[inside]}"
+    alike = {name: option(group, name) for name in options(group)}
+    of_class = [name for name, other in alike.items() if other["_target_"] == node["_target_"]]
+    same = [name for name in of_class if alike[name].items() <= node.items()]
+    return f"{group}={(same or of_class or [str(node['_target_'])])[0]}"
 
 
 def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None = None) -> torch.optim.Optimizer:

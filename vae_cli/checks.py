@@ -85,6 +85,7 @@ _WIDTH = _COUNT.test
 
 RULES: dict[str, Rule] = {
     "latent_dim": _COUNT,
+    "conditional": _BOOL,
     "mc_samples": _COUNT,
     "batch_size": _COUNT,
     "epochs": _integer(0),
@@ -109,6 +110,7 @@ RULES: dict[str, Rule] = {
     "checkpoint": _or(None, Rule("a run directory or a checkpoint file", _PATH.test)),
     "n": _COUNT,
     "temperature": _AT_LEAST_0,
+    "label": _or(None, Rule("all or a label, an integer of at least 0", lambda v: v == "all" or _integer(0).test(v))),
     "draw": _BOOL,
     "format": _choice("grid", "png", "npz"),
     "output": _or(None, _PATH),

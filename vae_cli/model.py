@@ -49,6 +49,8 @@ class VAE(nn.Module):
         prior: p(z).
         likelihood: the decoder's output → p(x|z).
         precision: the type in which encoder and decoder multiply; densities keep the weights' type.
+        classes: how many labels y it is conditioned on: q(z|x, y), p(x|z, y) and, where the prior is made of
+            posteriors, p(z|y). Encoder and decoder then take y (N,) as a second argument. With 0 it sees no labels.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class VAE(nn.Module):
         prior: Prior,
         likelihood: Likelihood,
         precision: torch.dtype = torch.float32,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.posterior, self.prior, self.likelihood = posterior, prior, likelihood
-        self.precision = precision
+        self.precision, self.classes = precision, classes
 
     @property
     def noise_dim(self) -> int:
@@ -72,24 +75,29 @@ class VAE(nn.Module):
 
     def infer(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
         """q(z|x), of batch shape (B,)."""
-        return self.posterior(self._run(self.encoder, x))
+        return self.posterior(self._run(self.encoder, x, y))
+
+    def latents(self, y: Tensor | None = None) -> Distribution:
+        """p(z); or, of a conditional model whose prior depends on labels, p(z|y) of batch shape (N,)."""
+        return self.prior(self.infer, y if self.classes else None)
 
     def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
         """p(x|z), of batch shape (*batch,)."""
-        output = self._run(self.decoder, z.flatten(0, -2))
-        return self.likelihood(output.unflatten(0, z.shape[:-1]))
+        batch = z.shape[:-1]
+        output = self._run(self.decoder, z.flatten(0, -2), None if y is None else y.expand(batch).flatten())
+        return self.likelihood(output.unflatten(0, batch))
 
     def evidence(self, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "k b e"], y: Tensor | None = None) -> Evidence:
         """The terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I)."""
         posterior = self.infer(x, y)
         z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
-        prior = self.prior(self.infer, y)
+        prior = self.latents(y)
         likelihood = self.decode(z, y)
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
 
     def sample(self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
         """p(x|z), of batch shape (N,), for z from the prior; `temperature` scales the base noise."""
-        z, _ = self.prior(self.infer, y).push(temperature * noise)
+        z, _ = self.latents(y).push(temperature * noise)  # type: ignore[attr-defined]
         return self.decode(z, y)
 
     def reconstruct(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
@@ -100,8 +108,16 @@ class VAE(nn.Module):
         """The mean of q(z|x)."""
         return self.infer(x, y).mean
 
-    def _run(self, network: nn.Module, value: Tensor) -> Tensor:
+    @torch.no_grad()
+    def kinds(self) -> tuple[Distribution, Distribution]:
+        """q(z|x) of some image, and p(z): for whoever asks of what kind they are."""
+        features = next(self.parameters()).new_zeros(1, self.posterior.features)
+        return self.posterior(features), self.latents(features.new_zeros(1, dtype=torch.long))
+
+    def _run(self, network: nn.Module, value: Tensor, y: Tensor | None) -> Tensor:
+        assert y is not None or not self.classes, "a conditional model needs labels"
+        arguments = (value, y) if self.classes else (value,)
         if self.precision is torch.float32:
-            return network(value)
+            return network(*arguments)
         with torch.autocast(value.device.type, dtype=self.precision):
-            return network(value).float()
+            return network(*arguments).float()

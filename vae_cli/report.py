@@ -31,10 +31,14 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
         log.info("note        %s", note)
     log.info(
         "model       %s",
-        ", ".join(f"{g}={_class_name(settings, g)}" for g in ("encoder", "decoder", "posterior")),
+        ", ".join(f"{g}={_class_name(settings, g)}" for g in ("encoder", "decoder", "posterior", "prior")),
     )
+    if training.model.classes:
+        log.info("condition   q(z|x, y) and p(x|z, y), y one of %d labels", training.model.classes)
     kind = "probabilities" if training.model.likelihood.discrete else "a density of x on [0, 1]"
     log.info("likelihood  %s (%s)", _class_name(settings, "likelihood"), kind)
+    draws = settings["mc_samples"]
+    log.info("objective   %s, %d draw%s an image", _class_name(settings, "objective"), draws, "s" if draws > 1 else "")
     log.info(
         "training    %s parameters on %s, %s steps an epoch",
         f"{parameters:,}",
@@ -86,8 +90,10 @@ def draw(training: Training, split: Split | None, output: RunDirectory, name: st
     seed, step = training.settings["seed"], training.position.step
 
     def samples() -> Image.Image:
+        y = sample.labels(model.classes, SHOWN_SAMPLES)
         noise_ = sample.base_noise(0, SHOWN_SAMPLES, model.prior.noise_dim, seed).to(training.device)
-        return figures.grid(model.sample(noise_).mean)
+        images = model.sample(noise_, y=None if y is None else y.to(training.device))
+        return figures.grid(images.mean, sample.columns(y))
 
     def reconstructions() -> Image.Image:
         assert split is not None

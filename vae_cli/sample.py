@@ -22,6 +22,7 @@ from vae_cli.model import VAE
 from vae_cli.reason import reason
 
 LARGEST_GRID = 10_000
+WIDEST = 20  # labels that have a column each
 CHUNK = 64  # images generated together; always all of them, since a product's rounding depends on its size
 OUTPUTS = {"grid": "samples.png", "png": "samples", "npz": "samples.npz"}
 
@@ -43,13 +44,39 @@ def run(settings: dict[str, Any]) -> None:
         _check_folder(output, count)
     path = checkpoint.find(settings["checkpoint"])
     model, facts = load(path, settings["device"], settings["allow"])
-    images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"])
+    y = labels(model.classes, count, settings["label"])
+    images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"], y)
     bar = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
     try:
-        {"grid": _write_grid, "png": _write_pngs, "npz": _write_npz}[kind](bar, output, count, facts)
+        {"grid": _write_grid, "png": _write_pngs, "npz": _write_npz}[kind](bar, output, y, count, facts)
     except OSError as error:
         raise UserError(f"output={output} cannot be written ({error.strerror or error}); name another") from error
-    print(f"{count:,} image(s) from {path} in {output}")
+    print(f"{count:,} image(s) from {path} in {output}{_of_labels(y)}")
+
+
+def labels(classes: int, count: int, label: int | str | None = None) -> Tensor | None:
+    """Labels (count,) to draw images of: one for all, or every class in turn; None for a model without any.
+
+    Raises:
+        ConfigError: for a label that the model does not know.
+    """
+    if not classes:
+        if label is not None:
+            raise ConfigError(f"label={label}: this model knows no labels; train one with conditional=true")
+        return None
+    if label in (None, "all"):
+        return torch.arange(count) % classes
+    assert isinstance(label, int)
+    if label >= classes:
+        raise ConfigError(f"label={label}: this model's labels are 0 to {classes - 1}, or all")
+    return torch.full((count,), label)
+
+
+def _of_labels(y: Tensor | None) -> str:
+    if y is None:
+        return ""
+    one = bool((y == y[0]).all())
+    return f", of label {int(y[0])}" if one else f", of labels 0 to {int(y.max())} in turn"
 
 
 def _output(given: str | None, kind: str) -> Path:
@@ -102,17 +129,24 @@ def base_noise(start: int, count: int, dim: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def draw(model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bool = False) -> Iterator[Tensor]:
+def draw(
+    model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bool = False, y: Tensor | None = None
+) -> Iterator[Tensor]:
     """Generated images in chunks (≤ CHUNK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
 
-    Image number i is the same for every `count`.
+    Image number i is the same for every `count`; of a conditional model `y` (count,) are their labels.
     """
     device = next(model.parameters()).device
     for start in range(0, count, CHUNK):
         drawn = base_noise(start, CHUNK, model.prior.noise_dim, seed).to(device)
-        images = model.sample(drawn, temperature)
+        images = model.sample(drawn, temperature, None if y is None else _padded(y[start : start + CHUNK]).to(device))
         values = _draw_x(images, noise.key(seed, "pixels", start), device) if draw_x else images.mean
         yield values[: count - start].cpu()
+
+
+def _padded(y: Tensor) -> Tensor:
+    """A chunk of labels, always as many: the last one fills up."""
+    return torch.cat([y, y[-1:].expand(CHUNK - len(y))])
 
 
 def _draw_x(images: Distribution, seed: int, device: torch.device) -> Tensor:
@@ -121,11 +155,18 @@ def _draw_x(images: Distribution, seed: int, device: torch.device) -> Tensor:
         return images.sample()
 
 
-def _write_grid(images: Iterable[Tensor], output: Path, count: int, facts: DataFacts) -> None:
-    figures.save(figures.grid(torch.cat(list(images))), output)
+def columns(y: Tensor | None) -> int | None:
+    """How wide a grid is: a column for each label, if there are several and not too many."""
+    if y is None or not 1 < (known := int(y.max()) + 1) <= WIDEST or bool((y == y[0]).all()):
+        return None
+    return known
 
 
-def _write_pngs(images: Iterable[Tensor], output: Path, count: int, facts: DataFacts) -> None:
+def _write_grid(images: Iterable[Tensor], output: Path, y: Tensor | None, count: int, facts: DataFacts) -> None:
+    figures.save(figures.grid(torch.cat(list(images)), columns(y)), output)
+
+
+def _write_pngs(images: Iterable[Tensor], output: Path, y: Tensor | None, count: int, facts: DataFacts) -> None:
     number = 0
     for chunk in images:
         for pixels in figures.to_bytes(chunk):
@@ -133,19 +174,20 @@ def _write_pngs(images: Iterable[Tensor], output: Path, count: int, facts: DataF
             number += 1
 
 
-def _write_npz(images: Iterable[Tensor], output: Path, count: int, facts: DataFacts) -> None:
-    """One float32 array `images` (N, C, H, W), a chunk at a time."""
+def _write_npz(images: Iterable[Tensor], output: Path, y: Tensor | None, count: int, facts: DataFacts) -> None:
+    """One float32 array `images` (N, C, H, W), a chunk at a time; of a conditional model also `labels` (N,)."""
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     header = {"descr": "<f4", "fortran_order": False, "shape": (count, *facts.shape)}
     try:
-        with (
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-            archive.open("images.npy", "w", force_zip64=True) as member,
-        ):
-            np.lib.format.write_array_header_2_0(member, header)
-            for chunk in images:
-                member.write(chunk.numpy().astype("<f4").tobytes())
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open("images.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_2_0(member, header)
+                for chunk in images:
+                    member.write(chunk.numpy().astype("<f4").tobytes())
+            if y is not None:
+                with archive.open("labels.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, y.numpy())
         temporary.replace(output)
     finally:
         temporary.unlink(missing_ok=True)

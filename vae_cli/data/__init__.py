@@ -10,6 +10,7 @@ from vae_cli.data.folder import Folder
 from vae_cli.data.images import Images, Split
 from vae_cli.data.mnist import KMNIST, MNIST, FashionMNIST
 from vae_cli.data.omniglot import Omniglot
+from vae_cli.data.static_mnist import StaticMNIST
 from vae_cli.data.svhn import SVHN
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "Omniglot",
     "Source",
     "Split",
+    "StaticMNIST",
 ]

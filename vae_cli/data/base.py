@@ -47,7 +47,7 @@ class DataFacts:
         name: the dataset option's name.
         shape: (C, H, W).
         support: `binary`, `levels256` or `unit`, after binarization.
-        classes: number of classes, 0 without labels.
+        classes: number of classes, 0 unless every split has labels.
         size: number of training images.
         digest: of the training images, or of a part of them spread evenly if there are many; two sets with another
             differ.
@@ -117,12 +117,12 @@ class Dataset(ABC):
         assert source.test is not None
         dynamic = self.binarize == "dynamic"
         binary = self.binarize != "none" or source.support == "binary"
-        labels = [split.labels for split in (train, validation, source.test) if split and split.labels is not None]
+        labels = [split.labels for split in (train, validation, source.test) if split is not None]
         facts = DataFacts(
             name=self.name,
             shape=tuple(int(n) for n in train.values.shape[1:]),  # type: ignore[arg-type]
             support="binary" if binary else source.support,
-            classes=int(max(values.max() for values in labels)) + 1 if labels else 0,
+            classes=_classes(labels),
             size=len(train),
             digest=_digest(train),
         )
@@ -185,6 +185,11 @@ class Dataset(ABC):
         shape = (len(split), *split.shape)
         values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
         return Split.of(Images(values, images.labels), 1.0)
+
+
+def _classes(labels: list[np.ndarray | None]) -> int:
+    known = [values for values in labels if values is not None]
+    return 1 + int(max(values.max() for values in known)) if len(known) == len(labels) else 0
 
 
 def _digest(images: Images) -> str:

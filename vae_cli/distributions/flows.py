@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,9 +24,10 @@ class FlowDistribution(Distribution):
 
     Args:
         base: of u, of batch shape (*batch,).
-        transform: gives T; called anew with `True` for one whose context receives no gradient.
-        parameters: of T's networks; they receive no gradient where the distribution is frozen.
-        is_frozen: whether it is.
+        flow: context (*batch, context) → T, or → T⁻¹ where `inverse`.
+        context: what T depends on; None where it depends on nothing.
+        inverse: whether the flow gives T⁻¹.
+        is_frozen: whether neither T nor the base receives a gradient.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -36,12 +36,15 @@ class FlowDistribution(Distribution):
     def __init__(
         self,
         base: DiagonalNormal,
-        transform: Callable[[bool], Any],
-        parameters: Sequence[Tensor],
+        flow: nn.Module,
+        context: Tensor | None = None,
+        inverse: bool = False,
         is_frozen: bool = False,
     ) -> None:
-        self.base, self._make, self.parameters, self.is_frozen = base, transform, parameters, is_frozen
-        self.transform = transform(is_frozen)
+        self.base, self.flow, self.context = base, flow, context
+        self.inverse, self.is_frozen = inverse, is_frozen
+        transform = flow(context)
+        self.transform = transform.inv if inverse else transform
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -58,18 +61,26 @@ class FlowDistribution(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         """In nats."""
+        # zuko's coupling does not broadcast a value against the context.
+        value = value.expand(*torch.broadcast_shapes(value.shape[:-1], self.batch_shape), value.shape[-1])
         with self._gradients():
             u, log_det = self.transform.inv.call_and_ladj(value)
         return self.base.log_prob(u) + log_det
 
+    def select(self, index: Tensor) -> FlowDistribution:
+        """The distributions of the batch at an index, of its shape."""
+        context = None if self.context is None else self.context[index]
+        return FlowDistribution(self.base.select(index), self.flow, context, self.inverse, self.is_frozen)
+
     def frozen(self) -> FlowDistribution:
         """The same distribution, whose parameters receive no gradient."""
-        return FlowDistribution(self.base.frozen(), self._make, self.parameters, is_frozen=True)
+        context = None if self.context is None else self.context.detach()
+        return FlowDistribution(self.base.frozen(), self.flow, context, self.inverse, is_frozen=True)
 
     @contextmanager
     def _gradients(self) -> Iterator[None]:
-        """Record no gradient of the parameters meanwhile, if the distribution is frozen."""
-        frozen = [parameter for parameter in self.parameters if self.is_frozen and parameter.requires_grad]
+        """Record no gradient of the flow's parameters meanwhile, if the distribution is frozen."""
+        frozen = [p for p in self.flow.parameters() if self.is_frozen and p.requires_grad]
         for parameter in frozen:
             parameter.requires_grad_(False)
         try:

@@ -71,6 +71,10 @@ class DiagonalNormal(Distribution):
         """The distribution of independent dimensions with the same marginals."""
         return self
 
+    def select(self, index: Tensor) -> DiagonalNormal:
+        """The distributions of the batch at an index, of its shape."""
+        return DiagonalNormal(self.loc[index], self.log_scale[index])
+
     def frozen(self) -> DiagonalNormal:
         """The same distribution, whose parameters receive no gradient."""
         return DiagonalNormal(self.loc.detach(), self.log_scale.detach())
@@ -130,6 +134,10 @@ class FullNormal(Distribution):
     def marginals(self) -> DiagonalNormal:
         """The distribution of independent dimensions with the same marginals."""
         return DiagonalNormal(self.loc, 0.5 * self.variance.log())
+
+    def select(self, index: Tensor) -> FullNormal:
+        """The distributions of the batch at an index, of its shape."""
+        return FullNormal(self.loc[index], self.scale_tril[index])
 
     def frozen(self) -> FullNormal:
         """The same distribution, whose parameters receive no gradient."""

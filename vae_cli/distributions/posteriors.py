@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import Distribution
 
 from vae_cli.distributions.bounded import bounded_log_scale
 from vae_cli.distributions.flows import FlowDistribution, build_flow
@@ -84,14 +84,15 @@ class FullNormalPosterior(Posterior):
 class FlowPosterior(Posterior):
     """q(z|x): a flow of a diagonal normal N(μ(x), diag σ(x)²), conditioned on further features of the encoder.
 
-    With `maf` it is an inverse autoregressive flow: drawing z and its density takes one pass, the density of any
-    other z takes one per dimension.
+    With `coupling` z, its density and the density of any other z take one pass each. With `maf` it is an inverse
+    autoregressive flow, and with `nsf` one of splines: drawing z and its density takes one pass, the density of any
+    other z, which a VampPrior, `stl` and `dreg` ask for, one per dimension.
 
     D. P. Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016.
 
     Args:
         latent_dim: D.
-        kind: `maf`, `nsf` or `coupling`; see `build_flow`.
+        kind: `coupling`, `maf` or `nsf`; see `build_flow`.
         transforms: how many maps are composed.
         hidden: widths of each map's network.
         context: features that the maps are conditioned on.
@@ -101,9 +102,9 @@ class FlowPosterior(Posterior):
     def __init__(
         self,
         latent_dim: int,
-        kind: str = "maf",
+        kind: str = "coupling",
         transforms: int = 2,
-        hidden: Sequence[int] = (64, 64),
+        hidden: Sequence[int] = (64,),
         context: int = 32,
         bins: int = 8,
     ) -> None:
@@ -118,9 +119,4 @@ class FlowPosterior(Posterior):
     def forward(self, features: Float[Tensor, "*batch f"]) -> FlowDistribution:
         d = self.latent_dim
         loc, raw, context = features.split([d, d, self.context], dim=-1)
-        base = DiagonalNormal(loc, bounded_log_scale(raw))
-
-        def transform(detached: bool) -> Transform:
-            return self.flow(context.detach() if detached else context)
-
-        return FlowDistribution(base, transform, list(self.flow.parameters()))
+        return FlowDistribution(DiagonalNormal(loc, bounded_log_scale(raw)), self.flow, context)

@@ -102,20 +102,28 @@ class VampPrior(Prior):
     J. M. Tomczak and M. Welling, VAE with a VampPrior, 2018. The pseudo-inputs are kept in (0, 1) by a logistic
     function, where the paper cuts them off.
 
+    With labels it is p(z|y) = (1/K) Σ_k q(z|u_k, y).
+
     Args:
         latent_dim: D.
         shape: (C, H, W) of the images.
         components: K.
         start: `data`, they start as training images; `random`, as noise around the mean gray.
+        classes: how many labels there are.
     """
 
     def __init__(
-        self, latent_dim: int, shape: tuple[int, int, int], components: int = 500, start: str = "data"
+        self,
+        latent_dim: int,
+        shape: tuple[int, int, int],
+        components: int = 100,
+        start: str = "data",
+        classes: int = 0,
     ) -> None:
         super().__init__(latent_dim)
         if start not in ("data", "random"):
             raise ConfigError(f"start={start} is neither data nor random")
-        self.start = start
+        self.start, self.classes = start, classes
         self.logits = nn.Parameter(torch.randn(components, *shape))
 
     @property
@@ -131,9 +139,20 @@ class VampPrior(Prior):
         self.logits.copy_(torch.logit(images.clamp(0.02, 0.98)))
 
     def forward(self, infer: Infer, y: Tensor | None = None) -> Mixture:
-        components = infer(self.logits.sigmoid())
         count = len(self.logits)
+        components = infer(self.logits.sigmoid()) if y is None else self._labeled(infer, y)
         return Mixture(components, self.logits.new_full((count,), -math.log(count)))
+
+    def _labeled(self, infer: Infer, y: Tensor) -> Distribution:
+        """q(z|u_k, y), of batch shape (*y.shape, K): inferred once for every class, or for every label if those are
+        fewer."""
+        flat, number = y.flatten(), torch.arange(len(self.logits), device=y.device)
+        every_class = self.classes <= len(flat)
+        labels = torch.arange(self.classes, device=y.device) if every_class else flat
+        images = self.logits.sigmoid().repeat(len(labels), 1, 1, 1)
+        q = infer(images, labels.repeat_interleave(len(number)))
+        rows = flat if every_class else torch.arange(len(flat), device=y.device)
+        return q.select((rows.unsqueeze(-1) * len(number) + number).unflatten(0, y.shape))  # type: ignore[attr-defined]
 
 
 class FlowPrior(Prior):
@@ -166,5 +185,4 @@ class FlowPrior(Prior):
     _zeros: Tensor
 
     def forward(self, infer: Infer, y: Tensor | None = None) -> FlowDistribution:
-        base = DiagonalNormal(self._zeros, self._zeros)
-        return FlowDistribution(base, lambda detached: self.flow().inv, list(self.flow.parameters()))
+        return FlowDistribution(DiagonalNormal(self._zeros, self._zeros), self.flow, inverse=True)

@@ -1,7 +1,19 @@
 """Encoders (image → features) and decoders (latent vector → likelihood parameters); no probability in them."""
 
+from vae_cli.networks.conditional import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.conv import ConvDecoder, ConvEncoder
-from vae_cli.networks.mlp import MLPDecoder, MLPEncoder
+from vae_cli.networks.mlp import GatedMLPDecoder, GatedMLPEncoder, MLPDecoder, MLPEncoder
 from vae_cli.networks.resnet import ResNetDecoder, ResNetEncoder
 
-__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "ResNetDecoder", "ResNetEncoder"]
+__all__ = [
+    "ConvDecoder",
+    "ConvEncoder",
+    "GatedMLPDecoder",
+    "GatedMLPEncoder",
+    "LabeledDecoder",
+    "LabeledEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "ResNetDecoder",
+    "ResNetEncoder",
+]

@@ -29,6 +29,14 @@ class Bound:
     terms: dict[str, Tensor] = field(default_factory=dict)
 
 
+class Unfit(Exception):
+    """Options of these groups do not go together; `why` is a clause that says why not."""
+
+    def __init__(self, why: str, *groups: str) -> None:
+        super().__init__(why)
+        self.why, self.groups = why, groups
+
+
 class Objective(ABC):
     """Maps a model and a batch to a `Bound`.
 
@@ -47,7 +55,7 @@ class Objective(ABC):
         """Refuse a model this objective is not defined for.
 
         Raises:
-            ConfigError: naming both options and why they do not go together.
+            Unfit: naming the groups whose options do not go together, and why.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ from vae_cli.data.batches import Batch
 from vae_cli.distributions import DiagonalNormal
 from vae_cli.errors import ConfigError
 from vae_cli.model import VAE, Evidence
-from vae_cli.objectives.base import Bound, Objective
+from vae_cli.objectives.base import Bound, Objective, Unfit
 
 ESTIMATORS = ("leave_one_in", "minibatch_weighted", "stratified")
 
@@ -59,14 +59,15 @@ class BetaTC(Objective):
         self.weights, self.estimator, self.size = (alpha, beta, gamma), estimator, size
 
     def check(self, model: VAE) -> None:
-        parameter = next(model.parameters())
-        q = model.posterior(parameter.new_zeros(1, model.posterior.features))
-        if not isinstance(model.prior(model.infer), DiagonalNormal):
-            raise ConfigError(f"objective=beta_tc needs a prior that factorizes, not {type(model.prior).__name__}")
-        if not hasattr(q, "marginals"):
-            raise ConfigError(
-                f"objective=beta_tc needs the posterior's marginals, which {type(model.posterior).__name__} has not"
+        q, p = model.kinds()
+        if not isinstance(p, DiagonalNormal):
+            why = (
+                "the terms of the KL are taken dimension by dimension, and this prior's dimensions depend on each other"
             )
+            raise Unfit(why, "objective", "prior")
+        if not hasattr(q, "marginals"):
+            why = "the terms of the KL need the posterior of each dimension alone, which this one does not give"
+            raise Unfit(why, "objective", "posterior")
 
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
         x, y = batch
