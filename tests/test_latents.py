@@ -94,12 +94,13 @@ def test_a_priors_draws_follow_its_marginal_distribution(name):
 @pytest.mark.parametrize("kind", ["maf", "nsf", "coupling"])
 @torch.no_grad()
 def test_a_flow_posterior_integrates_to_one_and_knows_the_density_of_its_draws(kind):
-    posterior = shaken(FlowPosterior(2, kind, 2, (8,), context=3))
+    posterior = shaken(FlowPosterior(2, kind, 2, (8,), context=3, bins=4))
     features = 0.5 * torch.randn(1, posterior.features, dtype=F64)
     features[:, 2:4] = 0
     q = posterior(features)
-    z, cell = grid(25, 1001) if kind == "maf" else grid(8, 1401)
-    assert float(q.log_prob(z.unsqueeze(-2)).exp().sum() * cell) == pytest.approx(1, abs=2e-3)
+    z, cell = grid(25, 1001) if kind == "maf" else grid(6, 801)
+    total = sum(float(q.log_prob(row.unsqueeze(-2)).exp().sum()) for row in z) * cell
+    assert total == pytest.approx(1, abs=1e-3)
     drawn, log_prob = q.push(torch.randn(50, 1, 2, dtype=F64))
     torch.testing.assert_close(log_prob, q.log_prob(drawn), rtol=0, atol=1e-6)
 

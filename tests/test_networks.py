@@ -1,15 +1,25 @@
 """Networks build themselves for any image and treat every example alone."""
 
+import numpy as np
 import pytest
 import torch
 
 from vae_cli.errors import ConfigError
-from vae_cli.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, ResNetDecoder, ResNetEncoder
+from vae_cli.networks import (
+    ConvDecoder,
+    ConvEncoder,
+    GatedMLPDecoder,
+    GatedMLPEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    ResNetDecoder,
+    ResNetEncoder,
+)
 from vae_cli.networks.layers import group_norm
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 40, 25), (3, 1, 5)]
-ENCODERS = [MLPEncoder, ConvEncoder, ResNetEncoder]
-DECODERS = [MLPDecoder, ConvDecoder, ResNetDecoder]
+ENCODERS = [MLPEncoder, GatedMLPEncoder, ConvEncoder, ResNetEncoder]
+DECODERS = [MLPDecoder, GatedMLPDecoder, ConvDecoder, ResNetDecoder]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -58,6 +68,15 @@ def test_no_hidden_layers_make_a_linear_map():
     encoder = MLPEncoder((1, 4, 4), 3, hidden=[])
     a, b = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
     torch.testing.assert_close(encoder(a + b), encoder(a) + encoder(b) - encoder.output.bias)
+
+
+def test_a_gated_layer_is_a_linear_one_times_the_sigmoid_of_another():
+    encoder, x = GatedMLPEncoder((1, 2, 3), 4, hidden=[5]).double(), torch.randn(7, 1, 2, 3, dtype=torch.float64)
+    weight, bias = (p.detach().numpy() for p in encoder.layers[0].parameters())
+    both = x.flatten(1).numpy() @ weight.T + bias
+    gated = torch.tensor(both[:, :5] / (1 + np.exp(-both[:, 5:])))
+    expected = gated @ encoder.output.weight.T + encoder.output.bias
+    torch.testing.assert_close(encoder(x), expected)
 
 
 def test_an_unknown_activation_is_refused_by_name():

@@ -380,10 +380,10 @@ def _chosen(config: Config, key: str) -> str:
     node = config[group]
     if inside:
         return f"{key}={node[inside]}"
-    alike = {name: option(group, name) for name in options(group)}
-    of_class = [name for name, other in alike.items() if other["_target_"] == node["_target_"]]
-    same = [name for name in of_class if alike[name].items() <= node.items()]
-    return f"{group}={(same or of_class or [str(node['_target_'])])[0]}"
+    target = str(node["_target_"])
+    of_class = [name for name in options(group) if option(group, name)["_target_"] == target]
+    named_alike = [name for name in of_class if name.replace("_", "") in target.lower()]
+    return f"{group}={(named_alike or of_class or [target])[0]}"
 
 
 def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None = None) -> torch.optim.Optimizer:
