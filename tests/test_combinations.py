@@ -86,3 +86,60 @@ def test_every_combination_takes_a_step_samples_reconstructs_and_is_loaded_again
         other, _ = built(chosen)
         other.load_state_dict(model.state_dict())
         assert torch.equal(other.eval().encode(x, y), model.eval().encode(x, y))
+
+
+MODELS = list(itertools.product(OPTIONS["posterior"], OPTIONS["prior"], (False, True)))
+
+
+def evidence_by_quadrature(model, x, y, half_width=10.0, points=161):
+    """log ∫ p(x|z) p(z) dz on a grid, of each image."""
+    line = torch.linspace(-half_width, half_width, points)
+    z = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 1, 2)
+    prior = model.latents(y)
+    log_joint = [
+        model.decode(part.expand(-1, len(x), -1), y).log_prob(x) + prior.log_prob(part.expand(-1, len(x), -1))
+        for part in z.split(4000)
+    ]
+    cell = float(line[1] - line[0]) ** 2
+    return torch.cat(log_joint).double().logsumexp(0) + torch.tensor(cell).log()
+
+
+@pytest.mark.parametrize("number", range(len(MODELS)), ids=lambda n: "-".join(map(str, MODELS[n])).replace(" ", "_"))
+@torch.no_grad()
+def test_the_elbo_is_a_lower_bound_and_many_draws_reach_the_evidence(number):
+    posterior, prior, conditional = MODELS[number]
+    likelihood = QUICK[number % 3]
+    model, _ = built((posterior, prior, likelihood, "iwae", conditional))
+    x, y = torch.rand(3, *SHAPE).mul(255).round() / 255, torch.arange(3)
+    x = x.round() if likelihood == "bernoulli" else x
+    expected = evidence_by_quadrature(model, x, y)
+    evidence = model.evidence(x, torch.randn(4000, 3, model.noise_dim), y)
+    log_w = (evidence.log_p_x_given_z + evidence.log_p_z - evidence.log_q_z_given_x).double()
+    error = log_w.std(0) / len(log_w) ** 0.5
+    assert (log_w.mean(0) <= expected + 4 * error).all()
+    weights = (log_w - log_w.max(0).values).exp()
+    error = weights.std(0) / weights.mean(0) / len(log_w) ** 0.5
+    assert ((log_w.logsumexp(0) - torch.tensor(4000).log() - expected).abs() < 5 * error + 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in GROUPS for name in OPTIONS[group]], ids=lambda v: v.replace(" ", "_")
+)
+def test_bfloat16_is_for_the_networks_alone(group, name):
+    """Every part with the others at their plainest: densities in float32, values those of float32 to three digits."""
+    chosen = {"posterior": "diagonal_normal", "prior": "standard_normal", "likelihood": "normal", "objective": "elbo"}
+    chosen[group] = name
+    model, objective = built((*chosen.values(), False))
+    x = torch.rand(6, *SHAPE).mul(255).round() / 255
+    x = x.round() if chosen["likelihood"] == "bernoulli" else x
+    noise = torch.randn(2, 6, objective.noise_dim(model))
+    full = objective(model, (x, None), noise, 0)
+    model.precision = torch.bfloat16
+    half = objective(model, (x, None), noise, 0)
+    half.loss.backward()
+    evidence = model.evidence(x, noise[..., : model.noise_dim])
+    for value in (evidence.log_p_x_given_z, evidence.log_p_z, evidence.log_q_z_given_x, half.loss, half.elbo):
+        assert value.dtype == torch.float32
+    torch.testing.assert_close(half.elbo, full.elbo, rtol=0.02, atol=0.05)
+    assert not torch.equal(half.elbo, full.elbo)
+    assert all(p.grad.isfinite().all() for p in model.parameters())
