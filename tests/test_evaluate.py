@@ -19,9 +19,13 @@ from vae_cli.distributions import (
     StandardNormalPrior,
     VampPrior,
 )
-from vae_cli.evaluate import log_likelihood
+from vae_cli.evaluate import score
 from vae_cli.model import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder, MLPDecoder, MLPEncoder
+
+
+def log_likelihood(*arguments, **more):
+    return score(*arguments, **more).log_likelihood
 
 
 def split(count=5, labels=None):
@@ -76,13 +80,10 @@ def test_it_is_what_numpy_makes_of_the_weights_of_a_network_that_is_not_linear()
 
 
 @pytest.mark.parametrize("together", [1, 13, 700, 1 << 22])
-def test_neither_chunks_nor_other_images_nor_further_draws_change_a_value(together, monkeypatch):
-    from vae_cli import evaluate
-
+def test_neither_chunks_nor_other_images_nor_further_draws_change_a_value(together):
     data, model = split(260), single(linear_gaussian(DiagonalNormalPosterior))
     expected = log_likelihood(model, data, [1, 60], seed=3)
-    monkeypatch.setattr(evaluate, "TOGETHER", together * 12)
-    few = log_likelihood(model, data, [60, 1, 70], seed=3, count=20 if together < 100 else 260)
+    few = log_likelihood(model, data, [60, 1, 70], seed=3, count=20 if together < 100 else 260, together=together * 12)
     np.testing.assert_allclose(few[[1, 0]], expected[:, : few.shape[1]], atol=1e-5)
     assert not np.allclose(log_likelihood(model, data, [1], seed=4), expected[:1])
 

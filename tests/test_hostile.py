@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from vae_cli import checkpoint, config, sample, train
+from vae_cli import checkpoint, config, train, trained
 from vae_cli.data import Arrays
 from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
 
@@ -181,7 +181,7 @@ def test_fifty_random_damages_of_each_kind_are_refused_in_one_line_or_harmless(
     weights = checkpoint.weights(contents)
 
     def open_(path):
-        model, _ = sample.load(path, "cpu")
+        model = trained.load(path, "cpu").model
         same = all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
         # Whoever puts the checksums right after changing the pickle has written a checkpoint of their own.
         assert same or damage is in_the_pickle
@@ -260,7 +260,7 @@ def test_every_part_replaced_by_something_odd_is_refused_in_one_line_or_harmless
         place = places[int(rng.integers(len(places)))]
         changed = replaced(contents, place, ODD[int(rng.integers(len(ODD)))])
         torch.save(changed, path)
-        message = answer(path, lambda path: sample.load(path, "cpu"))
+        message = answer(path, lambda path: trained.load(path, "cpu"))
         if message is None:
             opened[place[0]] += 1
             assert place[0] not in ("model", "ema") or place == ("ema",)
@@ -306,10 +306,10 @@ def test_weights_that_are_not_finite_or_of_another_shape_are_named(contents, tmp
         torch.save(replaced(contents, (part, name), contents[part][name] * float("nan")), path)
         assert f"its weights {name} are not finite" in answer(path, checkpoint.load)
         torch.save(replaced(contents, (part, name), torch.zeros(3, 7)), path)
-        assert f"{name} is of shape (" in answer(path, lambda path: sample.load(path, "cpu"))
+        assert f"{name} is of shape (" in answer(path, lambda path: trained.load(path, "cpu"))
     extra = contents["model"] | {"decoder.more": torch.zeros(2)}
     torch.save(contents | {"model": extra}, path)
-    assert "decoder.more" in answer(path, lambda path: sample.load(path, "cpu"))
+    assert "decoder.more" in answer(path, lambda path: trained.load(path, "cpu"))
 
 
 FOREIGN = {
@@ -428,7 +428,7 @@ def test_lists_that_hold_each_other_are_refused_in_no_time(place, contents, run,
     shutil.copytree(run / "checkpoints", path.parent)
     torch.save(replaced(contents, place, laughs(30)), path)
     began = time.monotonic()
-    assert answer(path, lambda path: sample.load(path, "cpu")) is not None
+    assert answer(path, lambda path: trained.load(path, "cpu")) is not None
     (path.parent / "best.pt").unlink()
     assert resumed(tmp_path / "run", "epochs=2") is not None
     assert time.monotonic() - began < 8
@@ -445,7 +445,7 @@ def test_weights_of_another_type_are_refused(contents, tmp_path):
     name = "decoder.layers.0.weight"
     whole = contents["model"][name].long()
     torch.save(replaced(contents, ("model", name), whole), tmp_path / "x.pt")
-    assert "int64" in answer(tmp_path / "x.pt", lambda path: sample.load(path, "cpu"))
+    assert "int64" in answer(tmp_path / "x.pt", lambda path: trained.load(path, "cpu"))
 
 
 def numel(change):
@@ -507,7 +507,7 @@ def test_absurd_settings_take_no_memory_and_are_refused_or_of_no_account(place, 
     torch.save(replaced(contents, ("config", *place), value), path)
     shutil.copy(path, path.with_name("best.pt"))
     before = peak(anew=True)
-    message = answer(path, lambda path: sample.load(path, "cpu"))
+    message = answer(path, lambda path: trained.load(path, "cpu"))
     assert message is not None or place[0] in ("mc_samples", "batch_size", "epochs", "device")
     if place[0] != "epochs":
         said = resumed(directory, "epochs=2")
@@ -522,7 +522,7 @@ def test_absurd_shapes_of_the_data_take_no_memory(shape, contents, tmp_path):
     path = tmp_path / "x.pt"
     torch.save(replaced(contents, ("data", "shape"), shape), path)
     before = peak(anew=True)
-    assert answer(path, lambda path: sample.load(path, "cpu")) is not None
+    assert answer(path, lambda path: trained.load(path, "cpu")) is not None
     assert peak() - before < 5e8
 
 
@@ -560,7 +560,7 @@ TARGETS = [
 def test_a_config_reaches_for_nothing_but_components(group, target, contents, tmp_path):
     path = tmp_path / "x.pt"
     torch.save(replaced(contents, ("config", group, "_target_"), target), path)
-    assert answer(path, lambda path: sample.load(path, "cpu")) is not None
+    assert answer(path, lambda path: trained.load(path, "cpu")) is not None
 
 
 @pytest.mark.parametrize("group", ["dataset", "objective", "optimizer", "scheduler"])

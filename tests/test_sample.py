@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_cli import config, sample, train
+from vae_cli import config, sample, train, trained
 from vae_cli.errors import CheckpointError, ConfigError, UserError
 
 
@@ -74,7 +74,7 @@ def test_png_fills_a_folder_with_images_of_their_own_size(run, tmp_path):
 
 
 def test_a_sample_is_the_decoder_at_the_priors_draw(run):
-    model, facts = sample.load(sample.checkpoint.find(run), "cpu")
+    model, facts, _ = trained.load(sample.checkpoint.find(run), "cpu")
     assert facts.shape == (1, 8, 8) and not model.training
     (chunk,) = sample.draw(model, 4, seed=7)
     z = sample.base_noise(0, 4, 2, 7)
@@ -126,7 +126,7 @@ def altered(run, tmp_path, change):
 def test_a_checkpoint_can_build_nothing_but_this_packages_parts(group, target, run, tmp_path):
     path = altered(run, tmp_path, lambda c: c["config"][group].update(_target_=target))
     with pytest.raises(ConfigError, match=group):
-        sample.load(path, "cpu")
+        trained.load(path, "cpu")
 
 
 def test_a_checkpoint_with_weights_or_settings_that_are_none_is_refused(run, tmp_path):
@@ -134,18 +134,18 @@ def test_a_checkpoint_with_weights_or_settings_that_are_none_is_refused(run, tmp
         next(iter(contents["model"].values())).fill_(float("nan"))
 
     with pytest.raises(CheckpointError, match=r"altered\.pt: its weights .* are not finite"):
-        sample.load(altered(run, tmp_path, ruin), "cpu")
+        trained.load(altered(run, tmp_path, ruin), "cpu")
     for change in ({"precision": "load"}, {"latent_dim": -1}):
         with pytest.raises(ConfigError, match=next(iter(change))):
-            sample.load(altered(run, tmp_path, lambda c, change=change: c["config"].update(change)), "cpu")
+            trained.load(altered(run, tmp_path, lambda c, change=change: c["config"].update(change)), "cpu")
     with pytest.raises(CheckpointError, match="parts do not fit"):
-        sample.load(altered(run, tmp_path, lambda c: c["data"].update(shape=(1, 8, 0))), "cpu")
+        trained.load(altered(run, tmp_path, lambda c: c["data"].update(shape=(1, 8, 0))), "cpu")
 
 
 def test_a_checkpoint_whose_weights_do_not_fit_is_refused(run, tmp_path):
     path = altered(run, tmp_path, lambda c: c["config"].update(latent_dim=5))
     with pytest.raises(CheckpointError, match=r"altered\.pt: its parts do not fit together"):
-        sample.load(path, "cpu")
+        trained.load(path, "cpu")
 
 
 ENCODER = """

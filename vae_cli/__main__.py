@@ -4,7 +4,7 @@ import sys
 
 from vae_cli import cli
 
-_COMMANDS = {"train": cli.train, "sample": cli.sample}
+_COMMANDS = {"train": cli.train, "sample": cli.sample, "evaluate": cli.evaluate}
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from vae_cli.errors import ConfigError
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 LONGEST_LIST = 1000
 _INTERVAL = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
+_SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+_SIZE = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_SIZES)})")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
@@ -71,6 +73,10 @@ def _is_interval(value: Any) -> bool:
     return (_is_integer(value) and value >= 1) or bool(match and float(match[1]) > 0)
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, str) and bool(_SIZE.fullmatch(value)) and float(_SIZE.fullmatch(value)[1]) > 0  # type: ignore[index]
+
+
 def _either(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
@@ -111,6 +117,10 @@ RULES: dict[str, Rule] = {
     "n": _COUNT,
     "temperature": _AT_LEAST_0,
     "label": _or(None, Rule("all or a label, an integer of at least 0", lambda v: v == "all" or _integer(0).test(v))),
+    "split": _choice("train", "validation", "test"),
+    "num_importance_samples": _COUNT,
+    "limit": _or(None, _COUNT),
+    "memory": _or("auto", Rule("a size such as 500MB or 2GB", lambda v: _is_size(v))),
     "draw": _BOOL,
     "format": _choice("grid", "png", "npz"),
     "output": _or(None, _PATH),
@@ -236,6 +246,18 @@ def parse_interval(value: int | str) -> tuple[int | None, float | None]:
     match = _INTERVAL.fullmatch(value)
     assert match
     return None, float(match[1]) * _UNITS[match[2]]
+
+
+def parse_bytes(value: str) -> float:
+    """Bytes in a size such as `500MB`, `2 GB`.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    _judge("memory", value, RULES["memory"])
+    match = _SIZE.fullmatch(value)
+    assert match
+    return float(match[1]) * _SIZES[match[2]]
 
 
 def unknown(key: str, known: Iterable[str]) -> str:

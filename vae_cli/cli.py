@@ -26,6 +26,11 @@ def sample(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_answer("sample", argv, _sample))
 
 
+def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-evaluate`: scores a checkpoint's model; exits with the status."""
+    sys.exit(_answer("evaluate", argv, _evaluate))
+
+
 def _train(argv: Sequence[str]) -> int:
     from vae_cli import config
 
@@ -48,6 +53,18 @@ def _sample(argv: Sequence[str]) -> int:
 
 def _sample_job(config: dict[str, Any]) -> None:
     from vae_cli.sample import run
+
+    run(config)
+
+
+def _evaluate(argv: Sequence[str]) -> int:
+    from vae_cli import config
+
+    return config.call("evaluate", config.read_command_line(argv), _evaluate_job)
+
+
+def _evaluate_job(config: dict[str, Any]) -> None:
+    from vae_cli.evaluation import run
 
     run(config)
 

@@ -208,7 +208,7 @@ def _refuse_flag(message: str) -> NoReturn:
     if not wrong:
         raise ConfigError(f"{message.removeprefix('argument ')}; --help lists the flags")
     setting = re.fullmatch(r"--?([a-z][\w.]*)(=.*)?", wrong[1])
-    if setting and setting[1].partition(".")[0] in (*schema.needed("train"), *schema.needed("sample")):
+    if setting and setting[1].partition(".")[0] in schema.every_key():
         raise ConfigError(
             f"unknown flag {wrong[1]}: settings have no dashes, write {setting[1]}{setting[2] or '=VALUE'}"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor
 from vae_cli import noise
 from vae_cli.data import Split
 from vae_cli.data.batches import labels, pixels
+from vae_cli.distributions import analytic_kl
 from vae_cli.model import VAE
 from vae_cli.objectives import Objective
 from vae_cli.totals import Totals
@@ -41,64 +43,106 @@ def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: in
         drawn = noise.by_image(count, objective.mc_samples, objective.noise_dim(model), seed, "evaluation", start=first)
         for start, part in zip(range(first, first + count, chunk), drawn.split(chunk, dim=1)):
             index = slice(start, start + part.shape[1])
-            batch = pixels(split, index, device), labels(split, index, device)
-            totals.add(objective(model, batch, part.to(device), step))
+            images = pixels(split, index, device), labels(split, index, device)
+            totals.add(objective(model, images, part.to(device), step))
     model.train(was_training)
     return totals.means()
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What K draws of z for each of N images say, in nats, float64 on the CPU.
+
+    Args:
+        elbo: (N,).
+        reconstruction: (N,), the mean of log p(x|z).
+        kl: (N,), analytic where there is a closed form, else the draws' mean.
+        log_likelihood: (M, N), the estimate of log p(x) by M numbers of draws.
+    """
+
+    elbo: Float[Tensor, "n"]
+    reconstruction: Float[Tensor, "n"]
+    kl: Float[Tensor, "n"]
+    log_likelihood: Float[Tensor, "m n"]
+
+
 @torch.no_grad()
-def log_likelihood(
-    model: VAE, split: Split, draws: Sequence[int], seed: int, count: int | None = None
-) -> Float[Tensor, "k n"]:
-    r"""The importance-weighted estimate of log p(x), in nats, of each of the first `count` images of a split:
+def score(
+    model: VAE,
+    split: Split,
+    draws: Sequence[int],
+    seed: int,
+    count: int | None = None,
+    together: int = TOGETHER,
+    advance: Callable[[int], object] = lambda images: None,
+) -> Scores:
+    r"""The bound and the importance-weighted estimate of log p(x) of each of the first `count` images of a split:
 
         log p(x) ≈ log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
 
     a lower bound in expectation that rises to log p(x) with K. Y. Burda, R. Grosse and R. Salakhutdinov, Importance
     Weighted Autoencoders, 2016.
 
-    The noise is a function of the seed and the image's index: neither other images nor more draws change a value.
+    The noise is a function of the seed and the image's index: neither other images nor more draws nor chunks of
+    another size change a value but by rounding.
 
     Args:
-        draws: several K; one row of the result (K, N), float64 on the CPU, belongs to each.
-        split: images that are not drawn anew at every use.
+        split: images.
+        draws: several K, for a row of `Scores.log_likelihood` each; the rest is by the largest.
+        together: values that the decoder gives in one call.
+        advance: is told how many images were done.
     """
     was_training = model.training
     model.eval()
     images = len(split) if count is None else min(count, len(split))
-    blocks = [
-        _block_log_likelihood(model, split, slice(first, min(first + noise.BLOCK, images)), draws, seed)
-        for first in range(0, images, noise.BLOCK)
-    ]
+    blocks = []
+    for first in range(0, images, noise.BLOCK):
+        blocks.append(_block(model, split, slice(first, min(first + noise.BLOCK, images)), draws, seed, together))
+        advance(blocks[-1].elbo.shape[0])
     model.train(was_training)
-    return torch.cat(blocks, dim=1)
+    return Scores(*(torch.cat([getattr(block, f.name) for block in blocks], dim=-1) for f in fields(Scores)))
 
 
-def _block_log_likelihood(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int) -> Tensor:
-    device = next(model.parameters()).device
-    x, y = pixels(split, index, device), labels(split, index, device)
+def _block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
+    x, y = batch(model, split, index, seed)
     found = torch.empty(len(draws), len(x), dtype=torch.float64)
     total = torch.full((1, len(x)), -math.inf, dtype=torch.float64)
+    sums = torch.zeros(2, len(x), dtype=torch.float64)
     for seen in range(0, max(draws), DRAWS):
         drawn = noise.by_image(len(x), DRAWS, model.noise_dim, seed, "log_likelihood", seen, start=index.start)
-        weights = torch.cat(list(_log_weights(model, x, y, drawn[: max(draws) - seen])), dim=1)
-        running = torch.cat([total, weights]).logcumsumexp(0)
+        parts = _log_densities(model, x, y, drawn[: max(draws) - seen], together)
+        log_p_x_given_z, log_w = torch.cat(list(parts), dim=2)
+        sums += torch.stack([log_p_x_given_z, log_w]).sum(1)
+        running = torch.cat([total, log_w]).logcumsumexp(0)
         total = running[-1:]
         for row, number in enumerate(draws):
             if seen < number <= seen + DRAWS:
                 found[row] = running[number - seen] - math.log(number)
-    return found
+    reconstruction, elbo = sums / max(draws)
+    closed = analytic_kl(model.infer(x, y), model.latents(y))
+    kl = reconstruction - elbo if closed is None else closed.double().cpu()
+    return Scores(reconstruction - kl, reconstruction, kl, found)
 
 
-def _log_weights(model: VAE, x: Tensor, y: Tensor | None, drawn: Tensor) -> Iterator[Float[Tensor, "k b"]]:
-    """log p(x|z) + log p(z) − log q(z|x) in float64 on the CPU, a few images at a time."""
+def batch(model: VAE, split: Split, index: slice, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Images of a split with their labels on the model's device; those of a dynamic split are drawn once, the same
+    for the same index."""
+    device = next(model.parameters()).device
+    generator = noise.generator(seed, "binarize", index.start or 0, device=device) if split.dynamic else None
+    return pixels(split, index, device, generator), labels(split, index, device)
+
+
+def _log_densities(
+    model: VAE, x: Tensor, y: Tensor | None, drawn: Tensor, together: int
+) -> Iterator[Float[Tensor, "2 k b"]]:
+    """log p(x|z) and log p(x|z) + log p(z) − log q(z|x) in float64 on the CPU, a few images at a time."""
     values = math.prod(model.likelihood.output_shape)
-    images = max(1, TOGETHER // (values * len(drawn)))
+    images = max(1, together // (values * len(drawn)))
     for start in range(0, len(x), images):
         index = slice(start, start + images)
         parts = []
-        for part in drawn[:, index].split(max(1, TOGETHER // values)):
-            evidence = model.evidence(x[index], part.to(x), None if y is None else y[index])
-            parts.append(evidence.log_p_x_given_z + evidence.log_p_z - evidence.log_q_z_given_x)
-        yield torch.cat(parts).double().cpu()
+        for part in drawn[:, index].split(max(1, together // values)):
+            e = model.evidence(x[index], part.to(x), None if y is None else y[index])
+            log_w = e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x
+            parts.append(torch.stack([e.log_p_x_given_z, log_w]))
+        yield torch.cat(parts, dim=1).double().cpu()

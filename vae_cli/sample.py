@@ -14,12 +14,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 from tqdm import tqdm
 
-from vae_cli import build, checkpoint, figures, noise
-from vae_cli.checks import check_values
+from vae_cli import checkpoint, figures, noise, trained
 from vae_cli.data import DataFacts
-from vae_cli.errors import CheckpointError, ConfigError, UserError
+from vae_cli.errors import ConfigError, UserError
 from vae_cli.model import VAE
-from vae_cli.reason import reason
 
 LARGEST_GRID = 10_000
 WIDEST = 20  # labels that have a column each
@@ -43,7 +41,7 @@ def run(settings: dict[str, Any]) -> None:
     if kind == "png":
         _check_folder(output, count)
     path = checkpoint.find(settings["checkpoint"])
-    model, facts = load(path, settings["device"], settings["allow"])
+    model, facts, _ = trained.load(path, settings["device"], settings["allow"])
     y = labels(model.classes, count, settings["label"])
     images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"], y)
     bar = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
@@ -95,32 +93,6 @@ def _check_folder(output: Path, count: int) -> None:
     other = next((p for p in sorted(output.glob("*.png")) if not (p.stem.isdigit() and int(p.stem) < count)), None)
     if other is not None:
         raise ConfigError(f"output={output} holds other images ({other.name}); name another folder, or empty it")
-
-
-def load(path: Path, device_name: str, allow: str | None = None) -> tuple[VAE, DataFacts]:
-    """The model of a checkpoint, ready to be used, and the facts about its data.
-
-    Args:
-        path: the file.
-        device_name: as in `device=`.
-        allow: a package besides vae_cli that the file's config may build classes from.
-
-    Raises:
-        CheckpointError: if the file is damaged, or its parts do not fit together.
-        ConfigError: if its config names what it may not, or the device is missing.
-    """
-    device = build.device(device_name)
-    contents = checkpoint.load(path)
-    try:
-        facts = DataFacts(**contents["data"])
-        check_values(contents["config"])
-        model = build.model(contents["config"], facts, () if allow is None else (allow,), contents["model"])
-        model.load_state_dict(checkpoint.weights(contents))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except Exception as error:
-        raise CheckpointError(f"{path}: its parts do not fit together: {reason(error)}") from error
-    return model.to(device).eval(), facts
 
 
 def base_noise(start: int, count: int, dim: int, seed: int) -> Tensor:

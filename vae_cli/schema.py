@@ -10,6 +10,7 @@ _GROUP = re.compile(r"^  - (?:optional )?(?P<name>\w+): (?P<default>\w+)", re.MU
 _DESCRIPTION = {
     "train": "trains a variational autoencoder, measures it on held-out images and writes a run directory.",
     "sample": "draws new images from a trained variational autoencoder.",
+    "evaluate": "measures a trained variational autoencoder: log-likelihood, bound, reconstructions, latent codes.",
 }
 
 _EXAMPLES = {
@@ -23,6 +24,11 @@ _EXAMPLES = {
         "vae-sample checkpoint=outputs/mnist/RUN n=64 seed=0",
         "vae-sample checkpoint=best.pt format=png output=digits temperature=0.8",
         "vae-sample checkpoint=best.pt n=100000 format=npz draw=true",
+    ),
+    "evaluate": (
+        "vae-evaluate checkpoint=outputs/mnist/RUN",
+        "vae-evaluate checkpoint=best.pt limit=1000 num_importance_samples=5000",
+        "vae-evaluate checkpoint=best.pt dataset.path=other.npz output=other.json",
     ),
 }
 
@@ -77,6 +83,11 @@ def options(group: str) -> list[str]:
 def needed(command: str) -> list[str]:
     """The top-level keys and groups that a command's config always has."""
     return [key.name for key in keys(command)] + [g for g, name in groups(command).items() if name != "null"]
+
+
+def every_key() -> set[str]:
+    """The top-level keys and groups of all commands."""
+    return {key for command in _DESCRIPTION for key in needed(command)}
 
 
 def help_text(command: str) -> str:

@@ -22,6 +22,7 @@ from vae_cli.outputs import Progress, RunDirectory, log
 from vae_cli.reason import reason
 from vae_cli.report import announce, draw, epoch_line, numbers_line, progress
 from vae_cli.totals import Totals
+from vae_cli.trained import places
 from vae_cli.training import Config, Training, TrainingError, on_device
 
 DEVICE_CHECK = 100  # steps between looks at what only the device knows
@@ -186,14 +187,11 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
         check_values(stored)
         trusted = () if settings["allow"] is None else (settings["allow"],)
         device = build.device(changes.get("device", stored["device"]))
-        elsewhere = stored["data_dir"] is None or not Path(stored["data_dir"]).expanduser().is_dir()
-        here: Config = {"data_dir": settings["data_dir"]} if elsewhere else {}
-        if not Path(stored["dataset"].get("cache") or ".").is_dir():
-            here["dataset"] = stored["dataset"] | {"cache": None}  # another machine's, or a stranger's wish
-        data = build.dataset(stored | here, trusted).splits()
+        here = places(stored, settings["data_dir"])
+        data = build.dataset(here, trusted).splits()
         if asdict(data.facts) != contents["data"]:
             raise DataError(_changed(path, contents["data"], asdict(data.facts)))
-        training = Training(stored | changes | here, data, device, trusted, contents["model"])
+        training = Training(here | changes, data, device, trusted, contents["model"])
         training.restore(contents)
     at = training.position
     announce(training, data, output, [])

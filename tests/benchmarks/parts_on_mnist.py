@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from vae_cli import build, checkpoint, config, sample
+from vae_cli import build, checkpoint, config, trained
 from vae_cli.data import Split
-from vae_cli.evaluate import log_likelihood
+from vae_cli.evaluate import score
 
 LINES = {
     "plain": "",
@@ -28,7 +28,7 @@ LINES = {
 }
 
 
-def trained(name: str, seed: int, epochs: int, directory: Path) -> Path:
+def trained_run(name: str, seed: int, epochs: int, directory: Path) -> Path:
     run = directory / f"{name}-{seed}"
     if not (run / "checkpoints" / "best.pt").exists():
         common = ["dataset=mnist", "latent_dim=16", f"epochs={epochs}", f"seed={seed}", "sample_every=0"]
@@ -39,8 +39,8 @@ def trained(name: str, seed: int, epochs: int, directory: Path) -> Path:
 
 def scored(run: Path, test: Split, images: int, draws: int) -> torch.Tensor:
     """log p(x) of each image."""
-    model, _ = sample.load(checkpoint.find(run), "cpu")
-    return log_likelihood(model, test, [draws], seed=0, count=images)[0]
+    model = trained.load(checkpoint.find(run), "cpu").model
+    return score(model, test, [draws], seed=0, count=images).log_likelihood[0]
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     plain: dict[int, torch.Tensor] = {}
     for name in given.lines:
         for seed in given.seeds:
-            values = scored(trained(name, seed, given.epochs, given.directory), test, given.images, given.draws)
+            values = scored(trained_run(name, seed, given.epochs, given.directory), test, given.images, given.draws)
             plain.setdefault(seed, values)
             gain = values - plain[seed]
             found = {"log_likelihood": float(values.mean()), "gain": float(gain.mean())}

@@ -105,14 +105,14 @@ class Dataset(ABC):
     def load(self) -> Source:
         """Find, check and read the images."""
 
-    def splits(self) -> Data:
-        """The three splits, ready to use.
+    def splits(self, source: Source | None = None) -> Data:
+        """The three splits of what was loaded, or is loaded now, ready to use.
 
         Raises:
             DataError: if the images are missing or broken.
             ConfigError: if more images are to be held out than there are.
         """
-        source = self._with_test(self.load())
+        source = self._with_test(source or self.load())
         train, validation = self._hold_out(source)
         assert source.test is not None
         dynamic = self.binarize == "dynamic"

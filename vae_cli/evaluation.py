@@ -1,0 +1,248 @@
+"""`vae-evaluate`: the numbers of a trained model, as JSON and as a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vae_cli import build, checkpoint, latent_space, memory, trained
+from vae_cli.checks import parse_bytes
+from vae_cli.data import Data, DataFacts, Split
+from vae_cli.errors import ConfigError, DataError, UserError
+from vae_cli.evaluate import Scores, batch, score
+from vae_cli.latent_space import CHUNK, Codes
+from vae_cli.model import VAE
+from vae_cli.trained import Trained, places
+
+FRACTION = 0.1  # of the free memory that decoded images may take, with all that is made of them
+LARGEST = 1 << 29  # bytes of it, if nobody asks for more
+COPIES = 8  # of a decoded value in memory at once, 4 bytes each
+SATURATED = 0.1  # nats from log N
+
+Number = dict[str, Any]
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Score a checkpoint's model, write evaluation.json and print a table.
+
+    Args:
+        settings: the plain config of `vae-evaluate`.
+
+    Raises:
+        UserError: for a checkpoint or data that cannot be used, or an output that cannot be written.
+    """
+    path = checkpoint.find(settings["checkpoint"])
+    output = _output(settings, path)
+    used = trained.load(path, settings["device"], settings["allow"])
+    data = load_data(used, settings)
+    split = choose(data, settings["split"], used)
+    numbers = _numbers(used, data, split, settings)
+    about = {"checkpoint": str(path), "data": data.facts.name, "split": settings["split"], "seed": settings["seed"]}
+    about["num_importance_samples"] = settings["num_importance_samples"]
+    _write(output, about | numbers)
+    print(table(numbers, about))
+    print(f"written to {output}")
+
+
+def _output(settings: Mapping[str, Any], path: Path) -> Path:
+    if settings["output"] is not None:
+        return Path(settings["output"]).expanduser()
+    folder = path.absolute().parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "evaluation.json"
+
+
+def load_data(used: Trained, settings: Mapping[str, Any]) -> Data:
+    """The data that a model was trained on, or those at `dataset.path`, which must be alike.
+
+    Raises:
+        DataError: if they are missing, or of another shape or support than the model's.
+    """
+    allow = settings["allow"]
+    stored = places(used.settings, settings["data_dir"])
+    path = settings["dataset"]["path"]
+    if path is not None:
+        stored = stored | {"dataset": _elsewhere(stored["dataset"], used.facts, path)}
+    dataset = build.dataset(stored, () if allow is None else (allow,))
+    source = dataset.load()
+    if path is not None and source.test is None and source.validation is None:
+        source = replace(source, test=source.train)  # nothing was trained on these: all of them count
+    data = dataset.splits(source)
+    for what in ("shape", "support"):
+        found, wanted = getattr(data.facts, what), getattr(used.facts, what)
+        if found != wanted:
+            raise DataError(
+                f"the data have the {what} {found}, the model's have {wanted}; name others by dataset.path="
+            )
+    return data
+
+
+def _elsewhere(stored: Mapping[str, Any], facts: DataFacts, path: str) -> dict[str, Any]:
+    """The settings of a data set at a path: the stored ones where they are of that kind."""
+    options = {"binarize": stored.get("binarize", "none"), "validation": None}
+    if Path(path).expanduser().is_dir():
+        channels, height, width = facts.shape
+        if height != width:
+            raise DataError(f"dataset.path={path}: images of {height}x{width} are not square; name an .npz file")
+        options |= {"channels": channels, "image_size": height}
+        return build.option("dataset", "folder") | options | {"path": path}
+    return build.option("dataset", "arrays") | options | {"path": path}
+
+
+def choose(data: Data, name: str, used: Trained) -> Split:
+    """A split by its name, which a conditional model must find labels in.
+
+    Raises:
+        ConfigError: if the data have no such split, or not the labels.
+    """
+    split = {"train": data.train, "validation": data.validation, "test": data.test}[name]
+    if split is None:
+        raise ConfigError("split=validation: the model was trained without one; choose split=test or train")
+    if classes := used.model.classes:
+        if split.labels is None:
+            raise DataError("a conditional model needs a label for every image, and these have none")
+        if int(split.labels.max()) >= classes:
+            raise DataError(f"the data have labels up to {int(split.labels.max())}, the model knows 0 to {classes - 1}")
+    return split
+
+
+def _numbers(used: Trained, data: Data, split: Split, settings: Mapping[str, Any]) -> dict[str, Any]:
+    model, limit, seed = used.model, settings["limit"], settings["seed"]
+    count = min(len(split), limit or len(split))
+    draws = _draws(settings["num_importance_samples"])
+    with tqdm(total=count, desc="log_likelihood", unit=" images", disable=None) as bar:
+        scores = score(model, split, draws, seed, count, _together(settings["memory"]), bar.update)
+    found = _bounds(scores, draws)
+    if model.likelihood.discrete and used.facts.support == "levels256":
+        found["bits_per_dim"] = number(-scores.log_likelihood[-1] / (math.prod(used.facts.shape) * math.log(2)))
+    found |= _errors(model, split, count, seed)
+    codes = latent_space.encode(model, split, seed, count)
+    return found | _of_codes(model, codes, seed) | _probes(model, data, split, codes, seed)
+
+
+def _draws(most: int) -> list[int]:
+    """1, 10, 100 … and the number asked for."""
+    return [10**n for n in range(len(str(most))) if 10**n < most] + [most]
+
+
+def _together(given: str | int) -> int:
+    """Values that the decoder may give in one call."""
+    allowed = min(FRACTION * memory.available(), LARGEST) if given == "auto" else parse_bytes(given)
+    return max(1, int(allowed / (4 * COPIES)))
+
+
+def number(values: Tensor) -> Number:
+    """The mean of N values, its standard error and N."""
+    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
+    return {"value": float(values.mean()), "stderr": error, "n": len(values)}
+
+
+def _bounds(scores: Scores, draws: Sequence[int]) -> dict[str, Any]:
+    by_draws = {str(k): number(values) for k, values in zip(draws, scores.log_likelihood)}
+    names = ("elbo", "reconstruction", "kl")
+    return {name: number(getattr(scores, name)) for name in names} | {
+        "log_likelihood": by_draws[str(draws[-1])],
+        "log_likelihood_by_samples": by_draws,
+    }
+
+
+@torch.no_grad()
+def _errors(model: VAE, split: Split, count: int, seed: int) -> dict[str, Number]:
+    """Mean squared error of the reconstructions, per pixel on [0, 1], and their peak signal-to-noise ratio in
+    decibels, both averaged over images."""
+    found = []
+    for start in range(0, count, CHUNK):
+        x, y = batch(model, split, slice(start, min(start + CHUNK, count)), seed)
+        found.append((model.reconstruct(x, y).mean - x).square().flatten(1).mean(1).double().cpu())
+    mse = torch.cat(found)
+    return {"mse": number(mse), "psnr": number(-10 * mse.clamp(min=1e-12).log10())}
+
+
+def _of_codes(model: VAE, codes: Codes, seed: int) -> dict[str, Any]:
+    means = codes.means
+    found: dict[str, Any] = {}
+    if len(means) > 1:
+        found["active_units"] = {"value": latent_space.active_units(means), "stderr": None, "n": len(means)}
+        gap, error, images = latent_space.aggregate_gap(model, codes, seed)
+        found["mmd"] = {"value": gap, "stderr": None if math.isnan(error) else error, "n": images}
+    by_dimension = latent_space.kl_per_dim(model, codes)
+    if by_dimension is not None:
+        found["kl_per_dim"] = by_dimension.tolist()
+    information = number(latent_space.index_code_information(model, codes, seed))
+    cap = math.log(information["n"])
+    found["index_code_mi"] = information | {"cap": cap, "saturated": cap - information["value"] < SATURATED}
+    return found
+
+
+def _probes(model: VAE, data: Data, split: Split, codes: Codes, seed: int) -> dict[str, Number]:
+    """How well the codes' labels are told by classifiers of training codes; nothing for the training set itself."""
+    known = data.train.labels
+    if codes.labels is None or known is None or split is data.train or len(known.unique()) < 2:
+        return {}
+    train = latent_space.encode(model, data.train, seed)
+    found = {
+        "knn_accuracy": latent_space.knn_accuracy(train, codes),
+        "linear_probe_accuracy": latent_space.linear_probe_accuracy(train, codes),
+    }
+    n = len(codes.labels)
+    return {name: {"value": p, "stderr": math.sqrt(p * (1 - p) / n), "n": n} for name, p in found.items()}
+
+
+def _write(output: Path, found: dict[str, Any]) -> None:
+    temporary = output.with_name(f".{output.name}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(output)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written ({error.strerror or error}); name another with output=") from error
+
+
+UNITS = {
+    **dict.fromkeys(("elbo", "reconstruction", "kl", "log_likelihood", "index_code_mi"), "nats per image"),
+    "bits_per_dim": "bits per dimension",
+    "mse": "per pixel, on [0, 1]",
+    "psnr": "decibels",
+    "active_units": "dimensions whose mean varies by more than 0.01",
+    "mmd": "squared, of codes and prior",
+    "knn_accuracy": "5 nearest training codes",
+    "linear_probe_accuracy": "logistic regression on training codes",
+}
+
+
+def table(numbers: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """The numbers in lines that a person reads."""
+    images, draws = numbers["elbo"]["n"], about["num_importance_samples"]
+    lines = [f"{images:,} images of {about['data']}, {about['split']} split, {draws:,} importance samples", ""]
+    for name, unit in UNITS.items():
+        if name in numbers:
+            lines.append(_row(name, numbers[name], unit + _remark(name, numbers[name])))
+        if name == "log_likelihood":
+            steps = list(numbers["log_likelihood_by_samples"].items())[:-1]
+            lines += [_row(f"  with K = {int(k):,}", value, "") for k, value in steps]
+    if "kl_per_dim" in numbers:
+        largest = sorted(numbers["kl_per_dim"], reverse=True)
+        shown = " ".join(f"{value:.2f}" for value in largest[:16]) + (" …" if len(largest) > 16 else "")
+        lines.append(f"{'kl_per_dim':<22}{shown}  nats, largest first")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _remark(name: str, found: Number) -> str:
+    if name != "index_code_mi":
+        return f" (n = {found['n']:,})" if name in ("mmd",) else ""
+    state = ", saturated" if found["saturated"] else ""
+    return f", at most log N = {found['cap']:.2f} with N = {found['n']:,}{state}"
+
+
+def _row(name: str, found: Number, unit: str) -> str:
+    value = found["value"]
+    shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+    error = "" if found["stderr"] is None else f"± {found['stderr']:.4f}"
+    return f"{name:<22}{shown:>14}  {error:<10}  {unit}"
