@@ -20,6 +20,7 @@ from vae_cli.totals import Totals
 
 DRAWS = 50  # of z whose noise is drawn together
 TOGETHER = 1 << 22  # values that the decoder gives in one call
+MOST_ROWS = 4096  # and draws: larger products are no faster, and a prior of many components multiplies them
 
 
 @torch.no_grad()
@@ -136,12 +137,12 @@ def _log_densities(
     model: VAE, x: Tensor, y: Tensor | None, drawn: Tensor, together: int
 ) -> Iterator[Float[Tensor, "2 k b"]]:
     """log p(x|z) and log p(x|z) + log p(z) − log q(z|x) in float64 on the CPU, a few images at a time."""
-    values = math.prod(model.likelihood.output_shape)
-    images = max(1, together // (values * len(drawn)))
+    rows = max(1, min(MOST_ROWS, together // math.prod(model.likelihood.output_shape)))
+    images = max(1, rows // len(drawn))
     for start in range(0, len(x), images):
         index = slice(start, start + images)
         parts = []
-        for part in drawn[:, index].split(max(1, together // values)):
+        for part in drawn[:, index].split(rows):
             e = model.evidence(x[index], part.to(x), None if y is None else y[index])
             log_w = e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x
             parts.append(torch.stack([e.log_p_x_given_z, log_w]))

@@ -113,6 +113,7 @@ def choose(data: Data, name: str, used: Trained) -> Split:
     return split
 
 
+@torch.no_grad()
 def _numbers(used: Trained, data: Data, split: Split, settings: Mapping[str, Any]) -> dict[str, Any]:
     model, limit, seed = used.model, settings["limit"], settings["seed"]
     count = min(len(split), limit or len(split))
@@ -132,7 +133,7 @@ def _draws(most: int) -> list[int]:
     return [10**n for n in range(len(str(most))) if 10**n < most] + [most]
 
 
-def _together(given: str | int) -> int:
+def _together(given: str) -> int:
     """Values that the decoder may give in one call."""
     allowed = min(FRACTION * memory.available(), LARGEST) if given == "auto" else parse_bytes(given)
     return max(1, int(allowed / (4 * COPIES)))
@@ -182,9 +183,10 @@ def _of_codes(model: VAE, codes: Codes, seed: int) -> dict[str, Any]:
 
 
 def _probes(model: VAE, data: Data, split: Split, codes: Codes, seed: int) -> dict[str, Number]:
-    """How well the codes' labels are told by classifiers of training codes; nothing for the training set itself."""
+    """How well the codes' labels are told by classifiers of training codes; nothing for the training set itself, nor
+    where the codes were made with the labels."""
     known = data.train.labels
-    if codes.labels is None or known is None or split is data.train or len(known.unique()) < 2:
+    if model.classes or codes.labels is None or known is None or split is data.train or len(known.unique()) < 2:
         return {}
     train = latent_space.encode(model, data.train, seed)
     found = {
@@ -206,12 +208,13 @@ def _write(output: Path, found: dict[str, Any]) -> None:
 
 
 UNITS = {
-    **dict.fromkeys(("elbo", "reconstruction", "kl", "log_likelihood", "index_code_mi"), "nats per image"),
+    **dict.fromkeys(("elbo", "reconstruction", "kl", "log_likelihood"), "nats per image"),
     "bits_per_dim": "bits per dimension",
     "mse": "per pixel, on [0, 1]",
     "psnr": "decibels",
     "active_units": "dimensions whose mean varies by more than 0.01",
     "mmd": "squared, of codes and prior",
+    "index_code_mi": "nats",
     "knn_accuracy": "5 nearest training codes",
     "linear_probe_accuracy": "logistic regression on training codes",
 }
@@ -235,8 +238,10 @@ def table(numbers: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 
 
 def _remark(name: str, found: Number) -> str:
+    if name == "mmd":
+        return f", {found['n']:,} of each"
     if name != "index_code_mi":
-        return f" (n = {found['n']:,})" if name in ("mmd",) else ""
+        return ""
     state = ", saturated" if found["saturated"] else ""
     return f", at most log N = {found['cap']:.2f} with N = {found['n']:,}{state}"
 
