@@ -77,7 +77,7 @@ def test_every_combination_takes_a_step_samples_reconstructs_and_is_loaded_again
     bound.loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0 or "flow" in name, name
+        assert parameter.grad.abs().sum() > 0, name
     torch.optim.Adam(model.parameters()).step()
     with torch.no_grad():
         images = model.sample(torch.randn(3, model.prior.noise_dim), y=y[:3] if conditional else None)
@@ -88,6 +88,7 @@ def test_every_combination_takes_a_step_samples_reconstructs_and_is_loaded_again
         assert torch.equal(other.eval().encode(x, y), model.eval().encode(x, y))
 
 
+DRAWS = 20_000
 MODELS = list(itertools.product(OPTIONS["posterior"], OPTIONS["prior"], (False, True)))
 
 
@@ -113,13 +114,14 @@ def test_the_elbo_is_a_lower_bound_and_many_draws_reach_the_evidence(number):
     x, y = torch.rand(3, *SHAPE).mul(255).round() / 255, torch.arange(3)
     x = x.round() if likelihood == "bernoulli" else x
     expected = evidence_by_quadrature(model, x, y)
-    evidence = model.evidence(x, torch.randn(4000, 3, model.noise_dim), y)
+    evidence = model.evidence(x, torch.randn(DRAWS, 3, model.noise_dim), y)
     log_w = (evidence.log_p_x_given_z + evidence.log_p_z - evidence.log_q_z_given_x).double()
     error = log_w.std(0) / len(log_w) ** 0.5
     assert (log_w.mean(0) <= expected + 4 * error).all()
     weights = (log_w - log_w.max(0).values).exp()
     error = weights.std(0) / weights.mean(0) / len(log_w) ** 0.5
-    assert ((log_w.logsumexp(0) - torch.tensor(4000).log() - expected).abs() < 5 * error + 0.01).all()
+    tolerance = (5 * error + 0.01).clamp(max=0.3)
+    assert ((log_w.logsumexp(0) - torch.tensor(DRAWS).log() - expected).abs() < tolerance).all()
 
 
 @pytest.mark.parametrize(

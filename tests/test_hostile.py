@@ -515,6 +515,27 @@ def test_absurd_settings_take_no_memory_and_are_refused_or_of_no_account(place, 
     assert peak() - before < 5e8
 
 
+FLOW = {"_target_": "vae_cli.distributions.FlowPrior", "transforms": 2, "hidden": [1], "bins": 8}
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "settings"),
+    [
+        (6000, {"kind": "maf"}),
+        (10**9, {"kind": "nsf"}),
+        (8, {"kind": "coupling", "hidden": [11_000, 11_000]}),
+        (8, {"kind": "nsf", "transforms": 3000, "hidden": [1] * 900}),
+        (8, {"kind": "coupling", "transforms": 10**9}),
+    ],
+)
+def test_a_flow_larger_than_the_file_is_refused_before_it_is_built(latent_dim, settings, contents, tmp_path):
+    changed = replaced(replaced(contents, ("config", "prior"), FLOW | settings), ("config", "latent_dim"), latent_dim)
+    torch.save(changed, tmp_path / "x.pt")
+    before, began = peak(anew=True), time.monotonic()
+    assert "is too large" in answer(tmp_path / "x.pt", lambda path: trained.load(path, "cpu"))
+    assert peak() - before < 1e8 and time.monotonic() - began < 20
+
+
 @pytest.mark.parametrize(
     "shape", [(3, 10**6, 10**6), (1, 10**12, 1), (10**9, 8, 8), (1, 8), (0, 8, 8), (1, 8, 8.5), "abc"]
 )

@@ -157,6 +157,30 @@ FROZEN = {
 }
 
 
+@pytest.mark.parametrize("kind", ["maf", "nsf"])
+def test_a_frozen_flow_of_one_dimension_has_no_gradient_of_its_own_either(kind):
+    posterior = FlowPosterior(1, kind, 2, (8,), context=3)
+    features, z = torch.randn(4, posterior.features, requires_grad=True), torch.randn(4, 1, requires_grad=True)
+    total = posterior(features).frozen().log_prob(z).sum()
+    found, *own = torch.autograd.grad(total, [z, features, *posterior.parameters()], allow_unused=True)
+    assert found.abs().sum() > 0 and all(gradient is None for gradient in own)
+    assert torch.autograd.grad(posterior(features).log_prob(z).sum(), features)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("make", [lambda: MixtureOfNormalsPrior(2, 4), lambda: VampPrior(2, (1, 2, 2), 4)])
+def test_temperature_narrows_every_component_and_prefers_none(make):
+    prior = shaken(make())
+    p, noise = prior(infer), torch.randn(4000, 3, dtype=F64)
+    warm, _ = p.push(noise)
+    cold, _ = p.push(prior.tempered(noise, 0.0))
+    means = p.components.loc
+    chosen = torch.cdist(cold, means).argmin(1)
+    torch.testing.assert_close(cold, means[chosen])
+    expected = p.log_weights.exp() * 4000
+    assert scipy.stats.chisquare(torch.bincount(chosen, minlength=4).numpy(), expected.detach().numpy()).pvalue > 1e-4
+    torch.testing.assert_close(p.push(prior.tempered(noise, 1.0))[0], warm)
+
+
 @pytest.mark.parametrize("name", FROZEN)
 def test_a_frozen_distribution_has_the_same_density_and_gradient_of_z_and_none_of_its_own(name):
     make, size = FROZEN[name]
@@ -218,6 +242,8 @@ def test_a_residual_scale_becomes_the_trainings_root_mean_square_and_stays_in_ev
         mean = torch.rand(64, 1, 8, 8)
         likelihood(mean).log_prob(mean + 0.07 * torch.randn_like(mean))
     assert float(likelihood.log_scale.exp()) == pytest.approx(0.07, rel=0.02)
+    likelihood(torch.full((2, 1, 8, 8), math.inf)).log_prob(torch.zeros(2, 1, 8, 8))
+    assert float(likelihood.log_scale.exp()) == pytest.approx(0.07, rel=0.02), "one bad batch changes nothing"
     likelihood.eval()
     before = likelihood.log_scale.clone()
     x, mean = torch.rand(5, 1, 8, 8), torch.rand(5, 1, 8, 8)

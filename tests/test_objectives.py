@@ -354,7 +354,37 @@ def test_info_vae_weighs_the_kl_and_the_gap():
     kl, gap, reconstruction = (float(bound.terms[name].mean()) for name in ("kl", "mmd", "reconstruction"))
     assert float(bound.loss) == pytest.approx(0.7 * kl + 9.3 * gap - reconstruction)
     z = model.evidence(x, drawn[..., :D]).z
-    assert gap == pytest.approx(float(mmd(z.flatten(0, 1), drawn[..., D:].flatten(0, 1))))
+    assert gap == pytest.approx(sum(float(mmd(z[k], drawn[k, :, D:])) for k in range(2)) / 2)
+
+
+def test_the_gap_of_several_draws_is_unbiased_where_posteriors_are_narrow():
+    """The aggregate of q(z|x) = N(√(1 − v) u, v I) over u ~ N(0, I) is the prior: the gap is 0 in the mean."""
+    v, k, shape = 0.1, 10, (1, 1, D)
+    posterior = DiagonalNormalPosterior(D)
+    encoder, decoder = MLPEncoder(shape, 2 * D, hidden=[]), MLPDecoder(D, shape, hidden=[])
+    model = VAE(encoder, decoder, posterior, StandardNormalPrior(D), NormalLikelihood(shape, 1.0)).double()
+    with torch.no_grad():
+        encoder.output.weight.copy_(torch.cat([(1 - v) ** 0.5 * torch.eye(D), torch.zeros(D, D)]))
+        encoder.output.bias.copy_(torch.cat([torch.zeros(D), torch.full((D,), 0.5 * math.log(v))]))
+        found = []
+        for _ in range(300):
+            x, drawn = torch.randn(20, *shape, dtype=F64), torch.randn(k, 20, 2 * D, dtype=F64)
+            found.append(float(InfoVAE(mc_samples=k)(model, (x, None), drawn, 0).terms["mmd"]))
+    found = torch.tensor(found)
+    assert abs(found.mean()) < 4 * found.std() / math.sqrt(len(found))
+
+
+def test_a_batch_of_one_image_tells_nothing_of_the_aggregate_posterior():
+    model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(1), noise(3, 1)
+    bound = BetaTC(size=50, mc_samples=3)(model, (x, None), drawn, 0)
+    assert float(bound.terms["mutual_information"]) == float(bound.terms["total_correlation"]) == 0
+    torch.testing.assert_close(bound.terms["dimension_kl"], bound.terms["kl"])
+
+
+def test_dregs_loss_is_minus_the_bound_whatever_its_gradient_is_of():
+    model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(5)
+    bound = IWAE("dreg", mc_samples=5)(model, (x, None), drawn, 0)
+    assert float(bound.loss.detach()) == pytest.approx(-float(bound.bound.detach().mean()))
 
 
 def test_combinations_without_meaning_are_refused_by_both_groups():

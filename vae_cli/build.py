@@ -18,6 +18,7 @@ from vae_cli import memory
 from vae_cli.config import option, options
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
+from vae_cli.distributions.flows import LARGEST, at_most
 from vae_cli.errors import ConfigError
 from vae_cli.model import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder
@@ -60,6 +61,7 @@ FUSED: dict[str, tuple[type, ...]] = {
 }
 
 PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood")
+MOST_CLASSES = 100_000
 TRAINED_COPIES = 4  # a weight, its gradient and what Adam keeps of it
 
 LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
@@ -245,7 +247,8 @@ def _check_size(
     """
     if not all(str(node["_target_"]).startswith("vae_cli.") for node in (config[group] for group in PARTS)):
         return
-    with torch.device("meta"):
+    held = LARGEST if weights is None else sum(value.numel() for value in weights.values())
+    with torch.device("meta"), at_most(held):
         sketch = _assemble(config, facts, trusted)
     if weights is not None:
         _check_shapes(sketch, weights)
@@ -295,38 +298,43 @@ def _labels_seen(config: Config, facts: DataFacts) -> int:
         return 0
     if not facts.classes:
         raise ConfigError(
-            f"conditional=true needs a label for every image, and {facts.name} has none; leave conditional at false, "
-            "or give labels: a subfolder per class (dataset=folder), train_labels, valid_labels and test_labels "
-            "(dataset=arrays)"
+            f"conditional=true needs a label for every image of every split, which {facts.name} does not have; leave "
+            "it at false, or give labels: a subfolder per class (dataset=folder), train_labels, and valid_labels and "
+            "test_labels where there are those splits (dataset=arrays)"
+        )
+    if facts.classes > MOST_CLASSES:
+        raise ConfigError(
+            f"conditional=true: the largest label is {facts.classes - 1}, so there would be {facts.classes} classes; "
+            f"number them from 0, {MOST_CLASSES} at most"
         )
     return facts.classes
 
 
 def _is_blind(group: str, config: Config, classes: int, trusted: Collection[str] | None) -> bool:
     """Whether labels have to be shown to a network, whose class does not ask for their number."""
-    accepted = _parameters(resolve(group, config[group]["_target_"], trusted))
-    return classes > 0 and (accepted is None or "classes" not in accepted)
+    return classes > 0 and "classes" not in (_parameters(resolve(group, config[group]["_target_"], trusted)) or ())
 
 
 def _encoder(config: Config, shape: Shape, features: int, classes: int, trusted: Collection[str] | None) -> nn.Module:
     blind = _is_blind("encoder", config, classes, trusted)
     seen = (shape[0] + blind, *shape[1:])
-    facts = {"shape": seen, "out_features": features, "classes": classes}
+    own = 0 if blind else classes
+    facts = {"shape": seen, "out_features": features, "classes": own}
     network = construct("encoder", config["encoder"], facts, trusted)
-    network = LabeledEncoder(network, shape, classes) if blind else network
-    _check_output("encoder", network, shape, (features,), classes)
-    return network
+    _check_output("encoder", network, seen, (features,), own)
+    return LabeledEncoder(network, shape, classes) if blind else network
 
 
 def _decoder(
     config: Config, latent_dim: int, out_shape: Shape, classes: int, trusted: Collection[str] | None
 ) -> nn.Module:
     blind = _is_blind("decoder", config, classes, trusted)
-    facts = {"latent_dim": latent_dim + blind * classes, "out_shape": out_shape, "classes": classes}
-    network = construct("decoder", config["decoder"], facts, trusted)
-    network = LabeledDecoder(network, classes) if blind else network
-    _check_output("decoder", network, (latent_dim,), out_shape, classes)
-    return network
+    seen, own = latent_dim + blind * classes, 0 if blind else classes
+    network = construct(
+        "decoder", config["decoder"], {"latent_dim": seen, "out_shape": out_shape, "classes": own}, trusted
+    )
+    _check_output("decoder", network, (seen,), out_shape, own)
+    return LabeledDecoder(network, classes) if blind else network
 
 
 def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:
@@ -369,8 +377,8 @@ def objective(
     try:
         built.check(model)
     except Unfit as error:
-        named = [_chosen(config, group) for group in error.groups]
-        raise ConfigError(f"{', '.join(named[:-1])} and {named[-1]} do not go together: {error.why}") from error
+        *others, last = [_chosen(config, group) for group in error.groups]
+        raise ConfigError(f"{', '.join(others)} and {last} do not go together: {error.why}") from error
     return built
 
 

@@ -20,15 +20,16 @@ from vae_cli.totals import Totals
 
 DRAWS = 50  # of z whose noise is drawn together
 TOGETHER = 1 << 22  # values that the decoder gives in one call
-MOST_ROWS = 4096  # and draws: larger products are no faster, and a prior of many components multiplies them
+MOST_ROWS = 4096  # and draws: larger products are no faster
+COMPARED = 10  # images in a chunk at the least, for terms that compare images with each other
 
 
 @torch.no_grad()
 def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: int = 0) -> dict[str, float]:
     """Means over a split, in nats per image: `elbo`, `bound`, `loss` and the objective's terms.
 
-    An image's base noise is a function of the seed, its index and the number of draws: the numbers do not depend on
-    the size of the chunks, and no stream of the training moves.
+    An image's base noise is a function of the seed, its index and the number of draws, and no stream of the training
+    moves. Terms that compare images with each other (β-TC, MMD) do so within chunks of 10 to 250 images.
 
     Args:
         split: images that are not drawn anew at every use.
@@ -38,7 +39,7 @@ def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: in
     was_training = model.training
     model.eval()
     totals = Totals(device)
-    chunk = max(1, noise.BLOCK // objective.mc_samples)
+    chunk = max(COMPARED, noise.BLOCK // objective.mc_samples)
     for first in range(0, len(split), noise.BLOCK):
         count = min(noise.BLOCK, len(split) - first)
         drawn = noise.by_image(count, objective.mc_samples, objective.noise_dim(model), seed, "evaluation", start=first)
@@ -137,7 +138,8 @@ def _log_densities(
     model: VAE, x: Tensor, y: Tensor | None, drawn: Tensor, together: int
 ) -> Iterator[Float[Tensor, "2 k b"]]:
     """log p(x|z) and log p(x|z) + log p(z) − log q(z|x) in float64 on the CPU, a few images at a time."""
-    rows = max(1, min(MOST_ROWS, together // math.prod(model.likelihood.output_shape)))
+    values = max(model.prior.values, math.prod(model.likelihood.output_shape))
+    rows = max(1, min(MOST_ROWS, together // values))
     images = max(1, rows // len(drawn))
     for start in range(0, len(x), images):
         index = slice(start, start + images)

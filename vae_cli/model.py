@@ -96,8 +96,8 @@ class VAE(nn.Module):
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
 
     def sample(self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
-        """p(x|z), of batch shape (N,), for z from the prior; `temperature` scales the base noise."""
-        z, _ = self.latents(y).push(temperature * noise)  # type: ignore[attr-defined]
+        """p(x|z), of batch shape (N,), for z from the prior, spread more or less by `temperature`."""
+        z, _ = self.latents(y).push(self.prior.tempered(noise, temperature))  # type: ignore[attr-defined]
         return self.decode(z, y)
 
     def reconstruct(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:

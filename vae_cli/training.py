@@ -176,7 +176,7 @@ class Training:
         Raises:
             TrainingError: if a weight is not finite.
         """
-        if not all(bool(p.isfinite().all()) for p in self.parameters):
+        if not all(bool(v.isfinite().all()) for v in self.model.state_dict().values() if v.is_floating_point()):
             raise TrainingError(
                 f"a weight is no longer finite after step {self.position.step}: try a smaller optimizer.lr or "
                 f"clip_grad_norm=100; the last good weights are in {path.parent / 'last.pt'}"
@@ -211,7 +211,8 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
 
 def _check_memory(model: VAE, settings: Config, batch_size: int, device: torch.device) -> None:
     """Refuse draws whose decoded images alone, with their densities and gradients, have no room."""
-    values = settings["mc_samples"] * batch_size * max(model.noise_dim, math.prod(model.likelihood.output_shape))
+    each = max(model.noise_dim, model.prior.values, math.prod(model.likelihood.output_shape))
+    values = settings["mc_samples"] * batch_size * each
     needed = 4 * VALUES_PER_OUTPUT * values
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
     if needed > free:
@@ -251,4 +252,5 @@ def _start_at_mean(model: VAE, split: Split) -> None:
     if callable(start_at):
         start_at(output)
     else:
-        log.info("decoder     %s has no start_at(output): its output bias stays as built", type(model.decoder).__name__)
+        name = type(getattr(model.decoder, "network", model.decoder)).__name__
+        log.info("decoder     %s has no start_at(output): its output bias stays as built", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,20 @@ from vae_cli.errors import ConfigError
 
 KINDS = ("maf", "nsf", "coupling")
 LARGEST = 1 << 28  # parameters that a flow may have
+TABLES = 1 << 23  # entries of the tables that autoregressive flows are built with
+LAYERS = 1000
+
+_most_parameters: ContextVar[int] = ContextVar("most_parameters", default=LARGEST)
+
+
+@contextmanager
+def at_most(parameters: int) -> Iterator[None]:
+    """Refuse meanwhile to build a flow with more parameters, before any memory is taken for it."""
+    before = _most_parameters.set(min(parameters, LARGEST))
+    try:
+        yield
+    finally:
+        _most_parameters.reset(before)
 
 
 class FlowDistribution(Distribution):
@@ -43,7 +58,8 @@ class FlowDistribution(Distribution):
     ) -> None:
         self.base, self.flow, self.context = base, flow, context
         self.inverse, self.is_frozen = inverse, is_frozen
-        transform = flow(context)
+        with self._gradients():  # of one dimension, zuko computes the parameters of T at once
+            transform = flow(context)
         self.transform = transform.inv if inverse else transform
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
@@ -111,9 +127,7 @@ def build_flow(
         raise ConfigError(f"kind={kind} is none of {', '.join(KINDS)}")
     if kind == "coupling" and latent_dim < 2:
         raise ConfigError("kind=coupling needs latent_dim of at least 2; choose kind=maf or nsf")
-    widths = [latent_dim + context, *hidden, latent_dim * (3 * bins if kind == "nsf" else 2)]
-    if transforms * sum(a * b for a, b in zip(widths, widths[1:])) > LARGEST:
-        raise ConfigError(f"a flow with transforms={transforms}, hidden={list(hidden)} over {latent_dim} is too large")
+    _check_size(kind, latent_dim, context, transforms, hidden, bins)
     import zuko
 
     # zuko asks for values while it builds its masks: it cannot be sketched without memory.
@@ -122,3 +136,22 @@ def build_flow(
         if kind == "nsf":
             return zuko.flows.NSF(latent_dim, bins=bins, **settings).transform
         return {"maf": zuko.flows.MAF, "coupling": zuko.flows.RealNVP}[kind](latent_dim, **settings).transform
+
+
+def _check_size(kind: str, latent_dim: int, context: int, transforms: int, hidden: Sequence[int], bins: int) -> None:
+    """Refuse a flow whose building takes too much, by a lower bound of its parameters and by its tables."""
+    each = 3 * bins - 1 if kind == "nsf" else 2
+    inputs, outputs = latent_dim + context, latent_dim * each
+    if kind == "coupling":
+        inputs, outputs = latent_dim // 2 + context, latent_dim // 2 * each
+    elif latent_dim == 1:
+        inputs = context
+    widths = [inputs, *hidden, outputs]
+    parameters = transforms * sum(a * b for a, b in zip(widths, widths[1:]))
+    tables = 0 if kind == "coupling" else outputs * inputs + 8 * latent_dim**2
+    if parameters > _most_parameters.get() or tables > TABLES or transforms * (len(hidden) + 1) > LAYERS:
+        shown = ", ".join(map(str, hidden[:5])) + (", …" if len(hidden) > 5 else "")
+        raise ConfigError(
+            f"kind={kind} with transforms={transforms}, hidden=[{shown}] over {latent_dim} dimensions is too large; "
+            "choose a smaller latent_dim or flow, or kind=coupling"
+        )

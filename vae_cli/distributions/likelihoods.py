@@ -181,7 +181,8 @@ class NormalLikelihood(ScaledLikelihood):
         """Take a batch's mean squared residual in."""
         assert self.log_scale is not None
         variance = (2 * self.log_scale).exp()
-        self.log_scale.copy_(0.5 * variance.lerp(mean_square, RESIDUAL_WEIGHT).clamp(MIN_VARIANCE).log())
+        updated = 0.5 * variance.lerp(mean_square, RESIDUAL_WEIGHT).clamp(MIN_VARIANCE).log()
+        self.log_scale.copy_(torch.where(updated.isfinite(), updated, self.log_scale))
 
 
 class _Watched(Normal):

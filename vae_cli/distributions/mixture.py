@@ -42,7 +42,3 @@ class Mixture(Distribution):
         every, _ = self.components.push(noise[..., 1:].unsqueeze(-2))  # type: ignore[attr-defined]
         z = every.gather(-2, chosen.unsqueeze(-1).expand(*chosen.shape, every.shape[-1])).squeeze(-2)
         return z, self.log_prob(z)
-
-    def frozen(self) -> Mixture:
-        """The same distribution, whose parameters receive no gradient."""
-        return Mixture(self.components.frozen(), self.log_weights.detach())  # type: ignore[attr-defined]

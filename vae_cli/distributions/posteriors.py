@@ -16,7 +16,11 @@ from vae_cli.distributions.normals import DiagonalNormal, FullNormal
 
 
 class Posterior(nn.Module, ABC):
-    """From features (*batch, features) to a distribution over z (*batch, D) with `push(noise)` and `log_prob`.
+    """From features (*batch, features) to a distribution over z (*batch, D) with `push(noise)`, `log_prob` and `mean`.
+
+    `push` takes base noise (K, *batch, noise_dim) to z and log q(z|x). The estimators `stl` and `dreg` also ask the
+    distribution for `frozen()`, the same without gradients of its parameters; a conditional VampPrior for
+    `select(index)`, those of the batch at an index; β-TC for `marginals()`, a `DiagonalNormal`.
 
     Args:
         latent_dim: D.

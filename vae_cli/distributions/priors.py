@@ -36,6 +36,15 @@ class Prior(nn.Module, ABC):
         return self.latent_dim
 
     @property
+    def values(self) -> int:
+        """How many numbers about its density takes for one z."""
+        return self.latent_dim
+
+    def tempered(self, noise: Tensor, temperature: float) -> Tensor:
+        """Base noise that spreads z less around the middle of the prior, or of each of its components, or more."""
+        return temperature * noise
+
+    @property
     def starting_images(self) -> int:
         """How many training images it wants to start at."""
         return 0
@@ -73,7 +82,31 @@ class LearnedNormalPrior(Prior):
         return DiagonalNormal(self.loc, bounded_log_scale(self.log_scale))
 
 
-class MixtureOfNormalsPrior(Prior):
+class _MixturePrior(Prior):
+    """A mixture of so many components; the first number of the noise chooses among them.
+
+    Args:
+        latent_dim: D.
+        components: how many.
+    """
+
+    def __init__(self, latent_dim: int, components: int) -> None:
+        super().__init__(latent_dim)
+        self.components = components
+
+    @property
+    def noise_dim(self) -> int:
+        return 1 + self.latent_dim
+
+    @property
+    def values(self) -> int:
+        return self.components * self.latent_dim
+
+    def tempered(self, noise: Tensor, temperature: float) -> Tensor:
+        return torch.cat([noise[..., :1], temperature * noise[..., 1:]], dim=-1)
+
+
+class MixtureOfNormalsPrior(_MixturePrior):
     """p(z) = Σ_k w_k N(z; μ_k, diag σ_k²) with weights, means and scales trained.
 
     Args:
@@ -82,21 +115,17 @@ class MixtureOfNormalsPrior(Prior):
     """
 
     def __init__(self, latent_dim: int, components: int = 10) -> None:
-        super().__init__(latent_dim)
+        super().__init__(latent_dim, components)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(components, latent_dim))
-
-    @property
-    def noise_dim(self) -> int:
-        return 1 + self.latent_dim
 
     def forward(self, infer: Infer, y: Tensor | None = None) -> Mixture:
         components = DiagonalNormal(self.loc, bounded_log_scale(self.log_scale))
         return Mixture(components, self.logits.log_softmax(-1))
 
 
-class VampPrior(Prior):
+class VampPrior(_MixturePrior):
     """p(z) = (1/K) Σ_k q(z|u_k), a mixture of the posteriors of K trained pseudo-inputs u_k.
 
     J. M. Tomczak and M. Welling, VAE with a VampPrior, 2018. The pseudo-inputs are kept in (0, 1) by a logistic
@@ -120,15 +149,11 @@ class VampPrior(Prior):
         start: str = "data",
         classes: int = 0,
     ) -> None:
-        super().__init__(latent_dim)
+        super().__init__(latent_dim, components)
         if start not in ("data", "random"):
             raise ConfigError(f"start={start} is neither data nor random")
         self.start, self.classes = start, classes
         self.logits = nn.Parameter(torch.randn(components, *shape))
-
-    @property
-    def noise_dim(self) -> int:
-        return 1 + self.latent_dim
 
     @property
     def starting_images(self) -> int:
@@ -151,8 +176,10 @@ class VampPrior(Prior):
         labels = torch.arange(self.classes, device=y.device) if every_class else flat
         images = self.logits.sigmoid().repeat(len(labels), 1, 1, 1)
         q = infer(images, labels.repeat_interleave(len(number)))
+        if not hasattr(q, "select"):
+            raise ConfigError("prior=vampprior with conditional=true needs a posterior that has select(index)")
         rows = flat if every_class else torch.arange(len(flat), device=y.device)
-        return q.select((rows.unsqueeze(-1) * len(number) + number).unflatten(0, y.shape))  # type: ignore[attr-defined]
+        return q.select((rows.unsqueeze(-1) * len(number) + number).unflatten(0, y.shape))
 
 
 class FlowPrior(Prior):

@@ -32,9 +32,9 @@ class Bound:
 class Unfit(Exception):
     """Options of these groups do not go together; `why` is a clause that says why not."""
 
-    def __init__(self, why: str, *groups: str) -> None:
+    def __init__(self, why: str, first: str, second: str, *more: str) -> None:
         super().__init__(why)
-        self.why, self.groups = why, groups
+        self.why, self.groups = why, (first, second, *more)
 
 
 class Objective(ABC):

@@ -75,6 +75,8 @@ class ELBO(Objective):
         self.weight, self.warmup_steps = WEIGHTS[beta_schedule], warmup_epochs * steps_per_epoch
 
     def check(self, model: VAE) -> None:
+        if self.estimator == "stl" and not hasattr(model.kinds()[0], "frozen"):
+            raise Unfit("the posterior has no frozen()", "objective.estimator", "posterior")
         if self.kl == "analytic" and analytic_kl(*model.kinds()) is None:
             why = "their KL has no closed form; use objective.kl=auto or monte_carlo"
             raise Unfit(why, "objective.kl", "posterior", "prior")

@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_cli.data.batches import Batch
 from vae_cli.errors import ConfigError
 from vae_cli.model import VAE
-from vae_cli.objectives.base import Bound, Objective
+from vae_cli.objectives.base import Bound, Objective, Unfit
 
 ESTIMATORS = ("pathwise", "dreg")
 
@@ -49,6 +49,10 @@ class IWAE(Objective):
             raise ConfigError("objective.estimator=dreg is of the importance-weighted bound alone: set elbo_weight=0")
         self.estimator, self.groups, self.elbo_weight = estimator, groups, elbo_weight
 
+    def check(self, model: VAE) -> None:
+        if self.estimator == "dreg" and not hasattr(model.kinds()[0], "frozen"):
+            raise Unfit("the posterior has no frozen()", "objective.estimator", "posterior")
+
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
         x, y = batch
         evidence = model.evidence(x, noise, y)
@@ -59,7 +63,8 @@ class IWAE(Objective):
         bound = self._bound(log_w)
         if self.estimator == "dreg" and torch.is_grad_enabled():
             frozen = evidence.posterior.frozen().log_prob(evidence.z)  # type: ignore[attr-defined]
-            loss = self._doubly_reparametrized(evidence.log_p_x_given_z + evidence.log_p_z - frozen, evidence.z)
+            surrogate = self._doubly_reparametrized(evidence.log_p_x_given_z + evidence.log_p_z - frozen, evidence.z)
+            loss = surrogate - (surrogate + bound.mean()).detach()  # the value of −L_K, the surrogate's gradient
         else:
             elbo = reconstruction - kl
             loss = -(bound + self.elbo_weight * (elbo - bound)).mean()

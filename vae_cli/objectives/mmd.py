@@ -42,7 +42,8 @@ class InfoVAE(Objective):
         if kl is None:
             kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
         drawn, _ = evidence.prior.push(priors)  # type: ignore[attr-defined]
-        gap = mmd(evidence.z.flatten(0, 1), drawn.flatten(0, 1))
+        # Draw by draw: two draws of one image are no independent draws of the aggregate posterior.
+        gap = torch.stack([mmd(z, prior_z) for z, prior_z in zip(evidence.z, drawn)]).mean()
         loss = ((1 - self.alpha) * kl - reconstruction).mean() + (self.alpha + self.weight - 1) * gap
         elbo = reconstruction - kl
         return Bound(loss, elbo, elbo, {"reconstruction": reconstruction, "kl": kl, "mmd": gap})

@@ -85,6 +85,9 @@ class BetaTC(Objective):
         """The index-code mutual information, the total correlation and the dimensions' KL, each (B,)."""
         q, p, z = evidence.posterior, evidence.prior, evidence.z
         assert isinstance(p, DiagonalNormal)
+        if z.shape[1] == 1:  # a single image tells nothing of the aggregate posterior
+            kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
+            return torch.zeros_like(kl), torch.zeros_like(kl), kl
         log_weights = self.log_weights(z.shape[1]).to(z)
         others = z.unsqueeze(2)  # (K, B, 1, D) against the batch's posteriors (B,)
         log_q_z = (q.log_prob(others) + log_weights).logsumexp(2)
@@ -98,7 +101,7 @@ class BetaTC(Objective):
     def log_weights(self, count: int) -> Float[Tensor, "i j"]:
         """log of the weight of q(z_i|x_j) in q(z_i), for a batch of `count` images."""
         size = max(self.size, count)
-        if self.estimator == "minibatch_weighted" or count == 1:
+        if self.estimator == "minibatch_weighted":
             return torch.full((count, count), -math.log(size * count), dtype=torch.float64)
         own = torch.eye(count, dtype=torch.float64)
         weights = own / size + (1 - own) * (size - 1) / (size * (count - 1))
