@@ -185,10 +185,10 @@ def test_free_bits_let_each_dimension_have_so_many_nats_for_nothing():
 def test_free_bits_hold_for_the_total_where_the_posterior_does_not_factorize():
     model, x, drawn = linear_gaussian(FullNormalPosterior), images(), noise(2)
     plain = ELBO(mc_samples=2)(model, (x, None), drawn, 0)
-    kl = float(plain.terms["kl"].mean())
+    kl = float(plain.terms["kl"].detach().mean())
     for bits in (kl / D - 0.1, kl / D + 0.1):
         bound = ELBO(mc_samples=2, free_bits=bits)(model, (x, None), drawn, 0)
-        expected = max(kl, bits * D) - float(plain.terms["reconstruction"].mean())
+        expected = max(kl, bits * D) - float(plain.terms["reconstruction"].detach().mean())
         assert float(bound.loss.detach()) == pytest.approx(expected)
 
 
@@ -367,7 +367,7 @@ def test_the_gap_of_several_draws_is_unbiased_where_posteriors_are_narrow():
         encoder.output.weight.copy_(torch.cat([(1 - v) ** 0.5 * torch.eye(D), torch.zeros(D, D)]))
         encoder.output.bias.copy_(torch.cat([torch.zeros(D), torch.full((D,), 0.5 * math.log(v))]))
         found = []
-        for _ in range(300):
+        for _ in range(120):
             x, drawn = torch.randn(20, *shape, dtype=F64), torch.randn(k, 20, 2 * D, dtype=F64)
             found.append(float(InfoVAE(mc_samples=k)(model, (x, None), drawn, 0).terms["mmd"]))
     found = torch.tensor(found)
