@@ -33,8 +33,11 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
         "model       %s",
         ", ".join(f"{g}={_class_name(settings, g)}" for g in ("encoder", "decoder", "posterior", "prior")),
     )
-    if training.model.classes:
-        log.info("condition   q(z|x, y) and p(x|z, y), y one of %d labels", training.model.classes)
+    if classes := training.model.classes:
+        log.info("condition   q(z|x, y) and p(x|z, y), y one of %d labels", classes)
+        seen = 0 if data.train.labels is None else len(data.train.labels.unique())
+        if seen < classes:
+            log.info("note        no training image has %d of those labels: nothing is learned of them", classes - seen)
     kind = "probabilities" if training.model.likelihood.discrete else "a density of x on [0, 1]"
     log.info("likelihood  %s (%s)", _class_name(settings, "likelihood"), kind)
     draws = settings["mc_samples"]
