@@ -4,7 +4,13 @@ import sys
 
 from vae_cli import cli
 
-_COMMANDS = {"train": cli.train, "sample": cli.sample, "evaluate": cli.evaluate}
+_COMMANDS = {
+    "train": cli.train,
+    "sample": cli.sample,
+    "evaluate": cli.evaluate,
+    "reconstruct": cli.reconstruct,
+    "encode": cli.encode,
+}
 
 
 def main() -> None:

@@ -117,6 +117,7 @@ RULES: dict[str, Rule] = {
     "n": _COUNT,
     "temperature": _AT_LEAST_0,
     "label": _or(None, Rule("all or a label, an integer of at least 0", lambda v: v == "all" or _integer(0).test(v))),
+    "input": Rule("train, validation, test, a folder of images or an .npz or .npy file", _PATH.test),
     "split": _choice("train", "validation", "test"),
     "num_importance_samples": _COUNT,
     "limit": _or(None, _COUNT),

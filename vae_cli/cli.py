@@ -23,12 +23,22 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
 
 def sample(argv: Sequence[str] | None = None) -> NoReturn:
     """`vae-sample`: draws images from a checkpoint; exits with the status."""
-    sys.exit(_answer("sample", argv, _sample))
+    sys.exit(_answer("sample", argv, partial(_call, "sample", _sample)))
 
 
 def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
     """`vae-evaluate`: scores a checkpoint's model; exits with the status."""
-    sys.exit(_answer("evaluate", argv, _evaluate))
+    sys.exit(_answer("evaluate", argv, partial(_call, "evaluate", _evaluate)))
+
+
+def reconstruct(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-reconstruct`: passes images through a checkpoint's model; exits with the status."""
+    sys.exit(_answer("reconstruct", argv, partial(_call, "reconstruct", _reconstruct)))
+
+
+def encode(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-encode`: writes the latent codes of images; exits with the status."""
+    sys.exit(_answer("encode", argv, partial(_call, "encode", _encode)))
 
 
 def _train(argv: Sequence[str]) -> int:
@@ -45,28 +55,34 @@ def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str]) -
     return train.run(config, directory, given)
 
 
-def _sample(argv: Sequence[str]) -> int:
+def _call(command: str, job: Callable[[dict[str, Any]], None], argv: Sequence[str]) -> int:
     from vae_cli import config
 
-    return config.call("sample", config.read_command_line(argv), _sample_job)
+    return config.call(command, config.read_command_line(argv), job)
 
 
-def _sample_job(config: dict[str, Any]) -> None:
+def _sample(config: dict[str, Any]) -> None:
     from vae_cli.sample import run
 
     run(config)
 
 
-def _evaluate(argv: Sequence[str]) -> int:
-    from vae_cli import config
-
-    return config.call("evaluate", config.read_command_line(argv), _evaluate_job)
-
-
-def _evaluate_job(config: dict[str, Any]) -> None:
+def _evaluate(config: dict[str, Any]) -> None:
     from vae_cli.evaluation import run
 
     run(config)
+
+
+def _reconstruct(config: dict[str, Any]) -> None:
+    from vae_cli.reconstruct import run
+
+    run(config)
+
+
+def _encode(config: dict[str, Any]) -> None:
+    from vae_cli.reconstruct import encode
+
+    encode(config)
 
 
 def guard(program: str, job: Callable[[], int]) -> int:

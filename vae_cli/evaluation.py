@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_cli import build, checkpoint, latent_space, memory, trained
+from vae_cli import checkpoint, latent_space, memory, trained
 from vae_cli.checks import parse_bytes
-from vae_cli.data import Data, DataFacts, Split
-from vae_cli.errors import ConfigError, DataError, UserError
+from vae_cli.data import Data, Split
+from vae_cli.errors import UserError
 from vae_cli.evaluate import Scores, batch, score
+from vae_cli.inputs import choose, load_data
 from vae_cli.latent_space import CHUNK, Codes
 from vae_cli.model import VAE
-from vae_cli.trained import Trained, places
+from vae_cli.trained import Trained
 
 FRACTION = 0.1  # of the free memory that decoded images may take, with all that is made of them
 LARGEST = 1 << 29  # bytes of it, if nobody asks for more
@@ -57,60 +57,6 @@ def _output(settings: Mapping[str, Any], path: Path) -> Path:
         return Path(settings["output"]).expanduser()
     folder = path.absolute().parent
     return (folder.parent if folder.name == "checkpoints" else folder) / "evaluation.json"
-
-
-def load_data(used: Trained, settings: Mapping[str, Any]) -> Data:
-    """The data that a model was trained on, or those at `dataset.path`, which must be alike.
-
-    Raises:
-        DataError: if they are missing, or of another shape or support than the model's.
-    """
-    allow = settings["allow"]
-    stored = places(used.settings, settings["data_dir"])
-    path = settings["dataset"]["path"]
-    if path is not None:
-        stored = stored | {"dataset": _elsewhere(stored["dataset"], used.facts, path)}
-    dataset = build.dataset(stored, () if allow is None else (allow,))
-    source = dataset.load()
-    if path is not None and source.test is None and source.validation is None:
-        source = replace(source, test=source.train)  # nothing was trained on these: all of them count
-    data = dataset.splits(source)
-    for what in ("shape", "support"):
-        found, wanted = getattr(data.facts, what), getattr(used.facts, what)
-        if found != wanted:
-            raise DataError(
-                f"the data have the {what} {found}, the model's have {wanted}; name others by dataset.path="
-            )
-    return data
-
-
-def _elsewhere(stored: Mapping[str, Any], facts: DataFacts, path: str) -> dict[str, Any]:
-    """The settings of a data set at a path: the stored ones where they are of that kind."""
-    options = {"binarize": stored.get("binarize", "none"), "validation": None}
-    if Path(path).expanduser().is_dir():
-        channels, height, width = facts.shape
-        if height != width:
-            raise DataError(f"dataset.path={path}: images of {height}x{width} are not square; name an .npz file")
-        options |= {"channels": channels, "image_size": height}
-        return build.option("dataset", "folder") | options | {"path": path}
-    return build.option("dataset", "arrays") | options | {"path": path}
-
-
-def choose(data: Data, name: str, used: Trained) -> Split:
-    """A split by its name, which a conditional model must find labels in.
-
-    Raises:
-        ConfigError: if the data have no such split, or not the labels.
-    """
-    split = {"train": data.train, "validation": data.validation, "test": data.test}[name]
-    if split is None:
-        raise ConfigError("split=validation: the model was trained without one; choose split=test or train")
-    if classes := used.model.classes:
-        if split.labels is None:
-            raise DataError("a conditional model needs a label for every image, and these have none")
-        if int(split.labels.max()) >= classes:
-            raise DataError(f"the data have labels up to {int(split.labels.max())}, the model knows 0 to {classes - 1}")
-    return split
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ _GROUP = re.compile(r"^  - (?:optional )?(?P<name>\w+): (?P<default>\w+)", re.MU
 _DESCRIPTION = {
     "train": "trains a variational autoencoder, measures it on held-out images and writes a run directory.",
     "sample": "draws new images from a trained variational autoencoder.",
+    "reconstruct": "passes images through a trained variational autoencoder.",
+    "encode": "writes the latent codes of images.",
     "evaluate": "measures a trained variational autoencoder: log-likelihood, bound, reconstructions, latent codes.",
 }
 
@@ -24,6 +26,14 @@ _EXAMPLES = {
         "vae-sample checkpoint=outputs/mnist/RUN n=64 seed=0",
         "vae-sample checkpoint=best.pt format=png output=digits temperature=0.8",
         "vae-sample checkpoint=best.pt n=100000 format=npz draw=true",
+    ),
+    "reconstruct": (
+        "vae-reconstruct checkpoint=outputs/mnist/RUN",
+        "vae-reconstruct checkpoint=best.pt input=photos format=png output=rebuilt",
+    ),
+    "encode": (
+        "vae-encode checkpoint=outputs/mnist/RUN",
+        "vae-encode checkpoint=best.pt input=photos output=codes.npz",
     ),
     "evaluate": (
         "vae-evaluate checkpoint=outputs/mnist/RUN",

@@ -127,9 +127,9 @@ class Dataset(ABC):
             digest=_digest(train),
         )
         return Data(
-            train=self._split(train, source.support, "train", dynamic),
-            validation=None if validation is None else self._split(validation, source.support, "validation"),
-            test=self._split(source.test, source.support, "test"),
+            train=self.prepared(train, source.support, "train", dynamic),
+            validation=None if validation is None else self.prepared(validation, source.support, "validation"),
+            test=self.prepared(source.test, source.support, "test"),
             facts=facts,
             notes=source.notes,
         )
@@ -168,7 +168,8 @@ class Dataset(ABC):
             )
         return train, own
 
-    def _split(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
+    def prepared(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
+        """Images as a split, binarized as the set is; `name` seeds the drawing of pixels."""
         split = Split.of(images, 255.0 if support == "levels256" else 1.0)
         if self.binarize == "none" or support == "binary":
             return split

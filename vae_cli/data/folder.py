@@ -107,22 +107,13 @@ class Folder(Dataset):
             DataError: if there is no such directory or no image in it, an image cannot be read and is not to be
                 skipped, or the cache cannot be written.
         """
-        tree = _tree(self.path)
-        if not tree.files:
-            raise DataError(f"dataset.path={printable(self.path)} has no images ({_found(tree)})")
+        tree = self._tree()
         roles = _roles(tree)
         entries = _entries(list(tree.files), roles)
         for folder, split in roles.items():
             if not any(entry.split == split for entry in entries):
                 raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder; {_wanted()}")
-        names = [entry.path for entry in entries]
-        listing = [f"{name}/{tree.files[name]}" for name in names]
-        channels, size, _ = self.shape
-        prepare = partial(square, size=size, channels=channels)
-        state = fingerprint(*self.shape, *listing)
-        pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
-        place = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
-        found = decoded(pictures, place, f"dataset.path={printable(self.path)}", MEND, self.skip)
+        found = self._decoded(tree, entries)
         classes = _classes(entries)
         notes = [*_left_out(tree, found, entries), *_about(classes, entries)]
         parts = _parts(found, entries, classes)
@@ -130,6 +121,35 @@ class Folder(Dataset):
             if split not in parts:
                 raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder can be read")
         return Source(parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes))
+
+    def in_order(self) -> tuple[Images, list[str]]:
+        """Every image as bytes, whatever folder it lies in, and its path below the directory.
+
+        Raises:
+            DataError: as `load`.
+        """
+        tree = self._tree()
+        entries = _entries(list(tree.files), {})
+        found = self._decoded(tree, entries)
+        if not len(found.kept):
+            raise DataError(f"{printable(self.path)}: none of its images can be read")
+        return _parts(found, entries, _classes(entries))["train"], [entries[number].path for number in found.kept]
+
+    def _tree(self) -> Tree:
+        tree = _tree(self.path)
+        if not tree.files:
+            raise DataError(f"dataset.path={printable(self.path)} has no images ({_found(tree)})")
+        return tree
+
+    def _decoded(self, tree: Tree, entries: Sequence[Entry]) -> Decoded:
+        names = [entry.path for entry in entries]
+        listing = [f"{name}/{tree.files[name]}" for name in names]
+        channels, size, _ = self.shape
+        prepare = partial(square, size=size, channels=channels)
+        state = fingerprint(*self.shape, *listing)
+        pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
+        place = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
+        return decoded(pictures, place, f"dataset.path={printable(self.path)}", MEND, self.skip)
 
 
 def _tree(root: Path) -> Tree:
