@@ -19,7 +19,7 @@ from vae_cli.objectives import Objective
 from vae_cli.totals import Totals
 
 DRAWS = 50  # of z whose noise is drawn together
-TOGETHER = 1 << 22  # values that the decoder gives in one call
+TOGETHER = 1 << 22  # numbers in memory at once, at the widest place
 MOST_ROWS = 4096  # and draws: larger products are no faster
 COMPARED = 10  # images in a chunk at the least, for terms that compare images with each other
 
@@ -91,7 +91,7 @@ def score(
     Args:
         split: images.
         draws: several K, for a row of `Scores.log_likelihood` each; the rest is by the largest.
-        together: values that the decoder gives in one call.
+        together: numbers in memory at once, at the widest place.
         advance: is told how many images were done.
     """
     was_training = model.training
@@ -138,8 +138,7 @@ def _log_densities(
     model: VAE, x: Tensor, y: Tensor | None, drawn: Tensor, together: int
 ) -> Iterator[Float[Tensor, "2 k b"]]:
     """log p(x|z) and log p(x|z) + log p(z) − log q(z|x) in float64 on the CPU, a few images at a time."""
-    values = max(model.prior.values, math.prod(model.likelihood.output_shape))
-    rows = max(1, min(MOST_ROWS, together // values))
+    rows = max(1, min(MOST_ROWS, together // model.values))
     images = max(1, rows // len(drawn))
     for start in range(0, len(x), images):
         index = slice(start, start + images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,12 @@ class VAE(nn.Module):
     def noise_dim(self) -> int:
         """How many base normals one draw of z from q(z|x) takes."""
         return self.posterior.noise_dim
+
+    @property
+    def values(self) -> int:
+        """How many numbers are in memory at once for one draw of z, at its widest."""
+        latent = max(self.noise_dim, self.posterior.values, self.prior.values(self.posterior.values))
+        return max(latent, math.prod(self.likelihood.output_shape))
 
     def infer(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
         """q(z|x), of batch shape (B,)."""

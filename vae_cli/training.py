@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -211,8 +210,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
 
 def _check_memory(model: VAE, settings: Config, batch_size: int, device: torch.device) -> None:
     """Refuse draws whose decoded images alone, with their densities and gradients, have no room."""
-    each = max(model.noise_dim, model.prior.values, math.prod(model.likelihood.output_shape))
-    values = settings["mc_samples"] * batch_size * each
+    values = settings["mc_samples"] * batch_size * model.values
     needed = 4 * VALUES_PER_OUTPUT * values
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
     if needed > free:

@@ -138,6 +138,11 @@ def build_flow(
         return {"maf": zuko.flows.MAF, "coupling": zuko.flows.RealNVP}[kind](latent_dim, **settings).transform
 
 
+def widest(kind: str, latent_dim: int, context: int, hidden: Sequence[int], bins: int) -> int:
+    """How many numbers the widest layer of a flow has for one z; splines make six of each of their own."""
+    return max(latent_dim * (6 * 3 * bins if kind == "nsf" else 2), latent_dim + context, *hidden)
+
+
 def _check_size(kind: str, latent_dim: int, context: int, transforms: int, hidden: Sequence[int], bins: int) -> None:
     """Refuse a flow whose building takes too much, by a lower bound of its parameters and by its tables."""
     each = 3 * bins - 1 if kind == "nsf" else 2

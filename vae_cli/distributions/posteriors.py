@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae_cli.distributions.bounded import bounded_log_scale
-from vae_cli.distributions.flows import FlowDistribution, build_flow
+from vae_cli.distributions.flows import FlowDistribution, build_flow, widest
 from vae_cli.distributions.normals import DiagonalNormal, FullNormal
 
 
@@ -38,6 +38,11 @@ class Posterior(nn.Module, ABC):
     @property
     def noise_dim(self) -> int:
         """How many base normals one draw of z takes."""
+        return self.latent_dim
+
+    @property
+    def values(self) -> int:
+        """How many numbers the density of one z holds at once."""
         return self.latent_dim
 
     @abstractmethod
@@ -77,6 +82,10 @@ class FullNormalPosterior(Posterior):
     def features(self) -> int:
         return 2 * self.latent_dim + len(self._below)
 
+    @property
+    def values(self) -> int:
+        return self.latent_dim**2
+
     def forward(self, features: Float[Tensor, "*batch f"]) -> FullNormal:
         d = self.latent_dim
         loc, raw, below = features.split([d, d, len(self._below)], dim=-1)
@@ -115,10 +124,15 @@ class FlowPosterior(Posterior):
         super().__init__(latent_dim)
         self.context = context
         self.flow = build_flow(kind, latent_dim, context, transforms, hidden, bins)
+        self.widest = widest(kind, latent_dim, context, hidden, bins)
 
     @property
     def features(self) -> int:
         return 2 * self.latent_dim + self.context
+
+    @property
+    def values(self) -> int:
+        return self.widest
 
     def forward(self, features: Float[Tensor, "*batch f"]) -> FlowDistribution:
         d = self.latent_dim

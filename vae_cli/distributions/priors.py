@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae_cli.distributions.bounded import bounded_log_scale
-from vae_cli.distributions.flows import FlowDistribution, build_flow
+from vae_cli.distributions.flows import FlowDistribution, build_flow, widest
 from vae_cli.distributions.mixture import Mixture
 from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
@@ -35,9 +35,8 @@ class Prior(nn.Module, ABC):
         """How many base normals one draw of z takes."""
         return self.latent_dim
 
-    @property
-    def values(self) -> int:
-        """How many numbers about its density takes for one z."""
+    def values(self, posterior: int) -> int:
+        """How many numbers its density holds at once for one z, of which a posterior's holds so many."""
         return self.latent_dim
 
     def tempered(self, noise: Tensor, temperature: float) -> Tensor:
@@ -98,8 +97,7 @@ class _MixturePrior(Prior):
     def noise_dim(self) -> int:
         return 1 + self.latent_dim
 
-    @property
-    def values(self) -> int:
+    def values(self, posterior: int) -> int:
         return self.components * self.latent_dim
 
     def tempered(self, noise: Tensor, temperature: float) -> Tensor:
@@ -155,6 +153,9 @@ class VampPrior(_MixturePrior):
         self.start, self.classes = start, classes
         self.logits = nn.Parameter(torch.randn(components, *shape))
 
+    def values(self, posterior: int) -> int:
+        return self.components * posterior
+
     @property
     def starting_images(self) -> int:
         return len(self.logits) if self.start == "data" else 0
@@ -208,8 +209,12 @@ class FlowPrior(Prior):
         super().__init__(latent_dim)
         self.register_buffer("_zeros", torch.zeros(latent_dim), persistent=False)
         self.flow = build_flow(kind, latent_dim, 0, transforms, hidden, bins)
+        self.widest = widest(kind, latent_dim, 0, hidden, bins)
 
     _zeros: Tensor
+
+    def values(self, posterior: int) -> int:
+        return self.widest
 
     def forward(self, infer: Infer, y: Tensor | None = None) -> FlowDistribution:
         return FlowDistribution(DiagonalNormal(self._zeros, self._zeros), self.flow, inverse=True)
