@@ -46,7 +46,7 @@ def run(settings: dict[str, Any]) -> None:
     split = choose(data, settings["split"], used)
     numbers = _numbers(used, data, split, settings)
     about = {"checkpoint": str(path), "data": data.facts.name, "split": settings["split"], "seed": settings["seed"]}
-    about["num_importance_samples"] = settings["num_importance_samples"]
+    about |= {key: settings[key] for key in ("num_importance_samples", "limit")} | {"path": settings["dataset"]["path"]}
     _write(output, about | numbers)
     print(table(numbers, about))
     print(f"written to {output}")
@@ -169,7 +169,10 @@ UNITS = {
 def table(numbers: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The numbers in lines that a person reads."""
     images, draws = numbers["elbo"]["n"], about["num_importance_samples"]
-    lines = [f"{images:,} images of {about['data']}, {about['split']} split, {draws:,} importance samples", ""]
+    lines = [
+        f"{images:,} images of {about['path'] or about['data']}, {about['split']} split, {draws:,} importance samples",
+        "",
+    ]
     for name, unit in UNITS.items():
         if name in numbers:
             lines.append(_row(name, numbers[name], unit + _remark(name, numbers[name])))

@@ -63,6 +63,9 @@ def check_sweep(override: Override, multirun: bool) -> None:
 def check_choice(override: Override, hydra: Hydra, command: str) -> None:
     """Checks the options that an override chooses for a group of the command or of Hydra."""
     group, choices = override.key_or_group, schema.groups(command)
+    if group in schema.groups("train") and group not in choices:
+        others = "; dataset.path= names other data" if (group, command) == ("dataset", "evaluate") else ""
+        raise ConfigError(f"{override.input_line}: vae-{command} takes the {group} of the checkpoint{others}")
     if group not in choices and not group.startswith("hydra/"):
         return
     if override.is_delete() or isinstance(override.value(), dict):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from vae_cli import build, config, figures, sample
+from vae_cli.checks import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.outputs import RunDirectory, log
@@ -41,7 +42,9 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
     kind = "probabilities" if training.model.likelihood.discrete else "a density of x on [0, 1]"
     log.info("likelihood  %s (%s)", _class_name(settings, "likelihood"), kind)
     draws = settings["mc_samples"]
-    log.info("objective   %s, %d draw%s an image", _class_name(settings, "objective"), draws, "s" if draws > 1 else "")
+    shaped = ", ".join(f"{key}={show(value)}" for key, value in settings["objective"].items() if key != "_target_")
+    name = _class_name(settings, "objective") + (f" ({shaped})" if shaped else "")
+    log.info("objective   %s, %d draw%s an image", name, draws, "s" if draws > 1 else "")
     log.info(
         "training    %s parameters on %s, %s steps an epoch",
         f"{parameters:,}",
@@ -59,7 +62,10 @@ def _class_name(settings: Config, group: str) -> str:
 
 def numbers_line(values: Mapping[str, float]) -> str:
     """The three numbers of the bound."""
-    shown = [f"{key} {values[key]:.2f}" for key in ("elbo", "reconstruction", "kl") if key in values]
+    names = ["elbo", "reconstruction", "kl"]
+    if "bound" in values and values["bound"] != values["elbo"]:
+        names = ["bound", *names]
+    shown = [f"{key} {values[key]:.2f}" for key in names if key in values]
     return ", ".join(shown) + " nats per image"
 
 

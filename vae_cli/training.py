@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -216,8 +217,15 @@ def _check_memory(model: VAE, settings: Config, batch_size: int, device: torch.d
     if needed > free:
         raise ConfigError(
             f"mc_samples={settings['mc_samples']} with batches of {batch_size} images takes at least "
-            f"{memory.shown(needed)} a step, of which {memory.shown(free)} are free; choose fewer"
+            f"{memory.shown(needed)} a step, of which {memory.shown(free)} are free; choose fewer{_narrower(model)}"
         )
+
+
+def _narrower(model: VAE) -> str:
+    """What else makes a step smaller, where the latent variables take most of it."""
+    if model.values == math.prod(model.likelihood.output_shape):
+        return ""
+    return ", or a prior of fewer components; of a flow, kind=coupling takes least"
 
 
 def _seed_everything(seed: int) -> None:
