@@ -13,16 +13,28 @@ from vae_cli.data import DataFacts
 
 PRESETS = schema.options("experiment")
 GROUPS = [group for group, default in schema.groups("train").items() if default != "null"]
-OTHERS = [(preset, group) for preset, group in itertools.product(PRESETS, GROUPS)]
+OTHERS = list(itertools.product(PRESETS, GROUPS))
 
 
+def replaced(preset, group, option):
+    path = ["dataset.path=x"] if option in ("folder", "arrays") and group == "dataset" else []
+    composed = config.compose("train", [f"experiment={preset}", f"{group}={option}", *path])
+    settled, dropped = build.settle(composed, frozenset())
+    assert not dropped and settled[group]["_target_"] == config.option(group, option)["_target_"]
+
+
+@pytest.mark.parametrize("number", range(len(OTHERS)), ids=lambda n: "-".join(OTHERS[n]))
+def test_another_option_can_replace_a_presets_choice(number):
+    preset, group = OTHERS[number]
+    options = schema.options(group)
+    replaced(preset, group, options[number % len(options)])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "group"), OTHERS)
 def test_every_option_can_replace_a_presets_choice(preset, group):
     for option in schema.options(group):
-        path = ["dataset.path=x"] if option in ("folder", "arrays") and group == "dataset" else []
-        composed = config.compose("train", [f"experiment={preset}", f"{group}={option}", *path])
-        settled, dropped = build.settle(composed, frozenset())
-        assert not dropped and settled[group]["_target_"] == config.option(group, option)["_target_"]
+        replaced(preset, group, option)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

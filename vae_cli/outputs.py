@@ -174,6 +174,11 @@ class RunDirectory:
         values = {"status": status, **self._known, "error": error}
         self.write("summary.json", json.dumps(_jsonable(values), indent=2) + "\n")
 
+    def forget_summary(self) -> None:
+        """Take away the summary of an attempt that did not come to train, so that it is not taken for this run's."""
+        with suppress(OSError):  # where it cannot be removed, neither can it be written: that will be said then
+            (self.path / "summary.json").unlink(missing_ok=True)
+
     def _on_board(self, act: Callable[[Any], object]) -> None:
         if self._board_works:
             self._try(lambda: act(self._open_board()), "TensorBoard")

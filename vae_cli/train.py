@@ -48,7 +48,7 @@ def run(settings: Config, directory: Path, given: frozenset[str] = frozenset()) 
             f"{directory} holds a training already: resume={directory} goes on with it; else choose another"
         )
     with RunDirectory(directory) as output:
-        (directory / "summary.json").unlink(missing_ok=True)  # of an attempt that did not come to train
+        output.forget_summary()
         return _recorded(output, lambda: _start(settings, given, output))
 
 
