@@ -1,8 +1,11 @@
-"""Shape annotations are checked at run time in every test; idle threads sleep, as they do in the commands."""
+"""Shape annotations are checked at run time in every test; idle threads sleep, as they do in the commands; tests that
+run side by side take a core each."""
 
 import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook  # noqa: E402
 
