@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_cli import config, sample, train, trained
+from vae_cli import config, noise, sample, train, trained
 from vae_cli.errors import CheckpointError, ConfigError, UserError
+from vae_cli.samplers import Sampler
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,8 @@ def test_png_fills_a_folder_with_images_of_their_own_size(run, tmp_path):
 def test_a_sample_is_the_decoder_at_the_priors_draw(run):
     model, facts, _ = trained.load(sample.checkpoint.find(run), "cpu")
     assert facts.shape == (1, 8, 8) and not model.training
-    (chunk,) = sample.draw(model, 4, seed=7)
-    z = sample.base_noise(0, 4, 2, 7)
+    (chunk,) = sample.draw(Sampler(model, seed=7), 4)
+    z = noise.by_image(4, 1, 2, 7, "samples")[0]
     torch.testing.assert_close(chunk, model.decode(z).mean.detach())
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+INK = 0
+LETTERS = 13  # pixels high
 CELL = 56  # small images are enlarged by a whole factor to about this many pixels a side
 GAP = 2
 BACKGROUND = 255
@@ -26,6 +28,27 @@ def to_bytes(images: Float[Tensor, "n c h w"]) -> Pixels:
 def grid(images: Float[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
     """The images row by row, in a square as nearly as possible or in so many columns."""
     return _picture(_tile(_enlarge(to_bytes(images)), columns or math.ceil(math.sqrt(len(images)))))
+
+
+def captioned(images: Float[Tensor, "n c h w"], rows: list[str], heads: list[str], columns: int) -> Image.Image:
+    """A grid with a caption to the left of each row and one above each column, where there are any."""
+    cells = _enlarge(to_bytes(images))
+    picture, font = _picture(_tile(cells, columns)), ImageFont.load_default(LETTERS)
+    height, width = (side + GAP for side in cells.shape[1:3])
+    left = max((math.ceil(font.getlength(text)) + 3 * GAP for text in rows), default=0)
+    top = LETTERS + 4 * GAP if heads else 0
+    canvas = Image.new(picture.mode, (picture.width + left, picture.height + top), _shade(picture, BACKGROUND))
+    canvas.paste(picture, (left, top))
+    pen, ink = ImageDraw.Draw(canvas), _shade(picture, INK)
+    for number, text in enumerate(rows):
+        pen.text((left - GAP, top + GAP + number * height + height // 2), text, ink, font, anchor="rm")
+    for number, text in enumerate(heads):
+        pen.text((left + GAP + number * width + width // 2, top // 2), text, ink, font, anchor="mm")
+    return canvas
+
+
+def _shade(picture: Image.Image, value: int) -> int | tuple[int, int, int]:
+    return value if picture.mode == "L" else (value, value, value)
 
 
 def pairs(above: Float[Tensor, "n c h w"], below: Float[Tensor, "n c h w"], columns: int = 8) -> Image.Image:

@@ -103,9 +103,15 @@ class VAE(nn.Module):
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
 
     def sample(self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
-        """p(x|z), of batch shape (N,), for z from the prior, spread more or less by `temperature`."""
+        """p(x|z), of batch shape (N,), for z from the prior."""
+        return self.decode(self.sample_latents(noise, temperature, y), y)
+
+    def sample_latents(
+        self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None
+    ) -> Float[Tensor, "n d"]:
+        """z from the prior, spread more or less by `temperature`."""
         z, _ = self.latents(y).push(self.prior.tempered(noise, temperature))  # type: ignore[attr-defined]
-        return self.decode(z, y)
+        return z
 
     def reconstruct(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
         """p(x|z) at the mean of q(z|x), of batch shape (B,)."""

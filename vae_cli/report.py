@@ -12,6 +12,7 @@ from vae_cli.checks import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.outputs import RunDirectory, log
+from vae_cli.samplers import Sampler
 from vae_cli.training import Config, Training
 
 SHOWN_SAMPLES = 64
@@ -100,9 +101,7 @@ def draw(training: Training, split: Split | None, output: RunDirectory, name: st
 
     def samples() -> Image.Image:
         y = sample.labels(model.classes, SHOWN_SAMPLES)
-        noise_ = sample.base_noise(0, SHOWN_SAMPLES, model.prior.noise_dim, seed).to(training.device)
-        images = model.sample(noise_, y=None if y is None else y.to(training.device))
-        return figures.grid(images.mean, sample.columns(y))
+        return figures.grid(next(sample.draw(Sampler(model, seed), SHOWN_SAMPLES, y=y)), sample.columns(y))
 
     def reconstructions() -> Image.Image:
         assert split is not None

@@ -1,22 +1,54 @@
-"""New images from a trained model."""
+"""New images from a trained model: draws, and walks through its latent space."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.distributions import Distribution
 from tqdm import tqdm
 
-from vae_cli import checkpoint, figures, image_files, noise, trained
+from vae_cli import checkpoint, figures, image_files, latent_space, noise, trained, walks
+from vae_cli.checks import show
+from vae_cli.data import Split
 from vae_cli.errors import ConfigError
+from vae_cli.evaluate import batch
 from vae_cli.image_files import LARGEST_GRID
-from vae_cli.model import VAE
+from vae_cli.inputs import choose, load_data
+from vae_cli.samplers import CHUNK, AggregateSampler, MixtureSampler, Sampler
+from vae_cli.trained import Trained
+from vae_cli.walks import Walk
 
 WIDEST = 20  # labels that have a column each
-CHUNK = 64  # images generated together; always all of them, since a product's rounding depends on its size
+IMAGES, ROWS, STEPS, SIDE = 64, 8, 11, 20  # if nobody asks for more
+MEASURED = 10_000  # most test images that tell how active a dimension is
+
+STEMS = {"prior": "samples", "interpolate": "interpolation", "traverse": "traversal", "manifold": "manifold"}
+# The keys that only some modes take, each with the value at which it asks for nothing.
+NEUTRAL = {
+    "n": None,
+    "sampler": "prior",
+    "components": 10,
+    "temperature": 1.0,
+    "between": None,
+    "around": None,
+    "steps": None,
+    "draw": False,
+}
+TAKES = {
+    "prior": {"n", "sampler", "components", "temperature", "draw"},
+    "interpolate": {"n", "sampler", "components", "temperature", "between", "steps"},
+    "traverse": {"n", "around", "steps"},
+    "manifold": {"steps"},
+}
+
+Settings = Mapping[str, Any]
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -26,18 +58,49 @@ def run(settings: dict[str, Any]) -> None:
         settings: the plain config of `vae-sample`.
 
     Raises:
-        UserError: for a checkpoint that cannot be used, or an output that cannot be written.
+        UserError: for a checkpoint or data that cannot be used, or an output that cannot be written.
     """
-    kind, count = settings["format"], settings["n"]
-    output = image_files.place(settings["output"], kind, "samples")
-    if kind == "grid" and count > LARGEST_GRID:
+    mode, kind = settings["mode"], settings["format"]
+    _check_mode(settings)
+    output = image_files.place(settings["output"], kind, STEMS[mode])
+    count = settings["n"] or IMAGES
+    if mode == "prior" and kind == "grid" and count > LARGEST_GRID:
         raise ConfigError(f"n={count}: a grid holds at most {LARGEST_GRID:,} images; use format=png or format=npz")
-    if kind == "png":
+    if mode == "prior" and kind == "png":
         image_files.check_folder(output, image_files.numbered(count))
     path = checkpoint.find(settings["checkpoint"])
-    model, facts, _ = trained.load(path, settings["device"], settings["allow"])
+    used = trained.load(path, settings["device"], settings["allow"])
+    if mode == "prior":
+        what = _write_samples(used, settings, count, output)
+    else:
+        what = _write_walk(*_walk(used, settings), used, settings, output)
+    print(f"{what} from {path} in {output}")
+
+
+def _check_mode(settings: Settings) -> None:
+    """Refuse what the chosen mode would leave unused."""
+    mode = settings["mode"]
+    for key, neutral in NEUTRAL.items():
+        if key not in TAKES[mode] and settings[key] != neutral:
+            modes = " or ".join(f"mode={name}" for name, keys in TAKES.items() if key in keys)
+            raise ConfigError(f"{key}={show(settings[key])}: mode={mode} takes no {key}; it goes with {modes}")
+    if settings["components"] != NEUTRAL["components"] and settings["sampler"] != "gmm":
+        raise ConfigError(f"components={settings['components']} goes with sampler=gmm")
+    if settings["temperature"] != 1 and settings["sampler"] != "prior":
+        raise ConfigError(f"temperature={settings['temperature']} goes with sampler=prior")
+    if settings["between"] is not None:
+        for key in ("n", "sampler", "temperature"):
+            if settings[key] != NEUTRAL[key]:
+                raise ConfigError(f"{key}={settings[key]}: between= names the ends already; leave out one of the two")
+
+
+# Draws
+
+
+def _write_samples(used: Trained, settings: Settings, count: int, output: Path) -> str:
+    model, kind = used.model, settings["format"]
     y = labels(model.classes, count, settings["label"])
-    images = draw(model, count, settings["seed"], settings["temperature"], settings["draw"], y)
+    images = draw(_sampler(used, settings), count, settings["draw"], y)
     bar = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
     with image_files.naming(output):
         if kind == "grid":
@@ -46,8 +109,18 @@ def run(settings: dict[str, Any]) -> None:
             image_files.write_pngs(bar, output, image_files.numbered(count))
         else:
             more = {} if y is None else {"labels": y.numpy()}
-            image_files.write_npz(bar, output, (count, *facts.shape), more)
-    print(f"{count:,} image(s) from {path} in {output}{_of_labels(y)}")
+            image_files.write_npz(bar, output, (count, *used.facts.shape), more)
+    return f"{count:,} image(s){_of_labels(y)}"
+
+
+def _sampler(used: Trained, settings: Settings) -> Sampler:
+    kind, seed = settings["sampler"], settings["seed"]
+    if kind == "prior":
+        return Sampler(used.model, seed, settings["temperature"])
+    train = choose(load_data(used, settings), "train", used)
+    if kind == "aggregate":
+        return AggregateSampler(used.model, seed, train)
+    return MixtureSampler(used.model, seed, train, settings["components"])
 
 
 def labels(classes: int, count: int, label: int | str | None = None) -> Tensor | None:
@@ -72,27 +145,20 @@ def _of_labels(y: Tensor | None) -> str:
     if y is None:
         return ""
     one = bool((y == y[0]).all())
-    return f", of label {int(y[0])}" if one else f", of labels 0 to {int(y.max())} in turn"
-
-
-def base_noise(start: int, count: int, dim: int, seed: int) -> Tensor:
-    """Noise (count, dim) of the images from number `start` on, whatever else is drawn with them."""
-    return noise.by_image(count, 1, dim, seed, "samples", start=start)[0]
+    return f" of label {int(y[0])}" if one else f" of labels 0 to {int(y.max())} in turn"
 
 
 @torch.no_grad()
-def draw(
-    model: VAE, count: int, seed: int, temperature: float = 1.0, draw_x: bool = False, y: Tensor | None = None
-) -> Iterator[Tensor]:
+def draw(sampler: Sampler, count: int, draw_x: bool = False, y: Tensor | None = None) -> Iterator[Tensor]:
     """Generated images in chunks (≤ CHUNK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
 
     Image number i is the same for every `count`; of a conditional model `y` (count,) are their labels.
     """
-    device = next(model.parameters()).device
     for start in range(0, count, CHUNK):
-        drawn = base_noise(start, CHUNK, model.prior.noise_dim, seed).to(device)
-        images = model.sample(drawn, temperature, None if y is None else _padded(y[start : start + CHUNK]).to(device))
-        values = _draw_x(images, noise.key(seed, "pixels", start), device) if draw_x else images.mean
+        chosen = None if y is None else _padded(y[start : start + CHUNK]).to(sampler.device)
+        images = sampler.model.decode(sampler.chunk(start, chosen), chosen)
+        key = noise.key(sampler.seed, "pixels", start)
+        values = _draw_x(images, key, sampler.device) if draw_x else images.mean
         yield values[: count - start].cpu()
 
 
@@ -112,3 +178,107 @@ def columns(y: Tensor | None) -> int | None:
     if y is None or not 1 < (known := int(y.max()) + 1) <= WIDEST or bool((y == y[0]).all()):
         return None
     return known
+
+
+# Walks
+
+
+def _write_walk(walk: Walk, ends: Tensor | None, used: Trained, settings: Settings, output: Path) -> str:
+    rows, steps = walk.z.shape[:2]
+    if settings["format"] == "grid" and rows * steps > LARGEST_GRID:
+        raise ConfigError(f"a grid holds at most {LARGEST_GRID:,} images, not {rows} rows of {steps}; ask for fewer")
+    images = walk.images(used.model)
+    names = [f"row_{row:03d}_step_{step:03d}.png" for row in range(rows) for step in range(steps)]
+    if settings["format"] == "png":
+        image_files.check_folder(output, names)
+    with image_files.naming(output):
+        if settings["format"] == "grid":
+            figures.save(walk_picture(walk, images, ends), output)
+        elif settings["format"] == "png":
+            image_files.write_pngs([images], output, names)
+        else:
+            image_files.write_npz([images], output, (rows * steps, *used.facts.shape), _coordinates(walk))
+    return f"{rows} row(s) of {steps} images"
+
+
+def walk_picture(walk: Walk, images: Tensor, ends: Tensor | None = None) -> Image.Image:
+    """The images in their rows with captions; between the `ends` (R, 2, C, H, W) that they lead from and to."""
+    heads, shown = walk.columns, images.unflatten(0, walk.z.shape[:2])
+    if ends is not None:
+        shown, heads = torch.cat([ends[:, :1], shown, ends[:, 1:]], dim=1), ["from", *heads, "to"]
+    return figures.captioned(shown.flatten(0, 1), walk.rows, heads, shown.shape[1])
+
+
+def _coordinates(walk: Walk) -> dict[str, np.ndarray]:
+    found = {"z": walk.z.flatten(0, 1).cpu().numpy()}
+    return found if walk.y is None else found | {"labels": walk.y.flatten().cpu().numpy()}
+
+
+@torch.no_grad()
+def _walk(used: Trained, settings: Settings) -> tuple[Walk, Tensor | None]:
+    """The walk of a mode, and the images of the data that it leads from and to."""
+    if settings["mode"] == "interpolate":
+        return _interpolation(used, settings)
+    label = labels(used.model.classes, 1, settings["label"])
+    if settings["label"] == "all":
+        raise ConfigError(f"label=all: mode={settings['mode']} shows one label; name it")
+    shown = 0 if label is None else int(label[0])
+    if settings["mode"] == "manifold":
+        return walks.manifold(used.model, settings["steps"] or SIDE, shown), None
+    return _traversal(used, settings, shown), None
+
+
+def _interpolation(used: Trained, settings: Settings) -> tuple[Walk, Tensor | None]:
+    model, steps, between = used.model, settings["steps"] or STEPS, settings["between"]
+    if between is None:
+        return _between_draws(used, settings, steps), None
+    if settings["label"] is not None:
+        raise ConfigError(f"label={settings['label']}: between= shows the images' own labels; leave out one of the two")
+    test = choose(load_data(used, settings), "test", used)
+    x, y = _numbered(used, test, between, "between", settings["seed"])
+    z = model.encode(x, y)
+    ends = None if y is None or not model.classes else (y[:-1], y[1:])
+    captions = [f"{first} to {second}" for first, second in zip(between, between[1:])]
+    walk = walks.interpolate(z[:-1], z[1:], steps, ends, captions)
+    return walk, torch.stack([x[:-1], x[1:]], dim=1).cpu()
+
+
+def _between_draws(used: Trained, settings: Settings, steps: int) -> Walk:
+    model, rows = used.model, settings["n"] or ROWS
+    y, sampler = labels(model.classes, 2 * rows, settings["label"]), _sampler(used, settings)
+    if y is not None:
+        y = y[:rows].repeat_interleave(2)  # of both ends
+    chunks = []
+    for start in range(0, 2 * rows, CHUNK):
+        chosen = None if y is None else _padded(y[start : start + CHUNK]).to(sampler.device)
+        chunks.append(sampler.chunk(start, chosen))
+    first, second = torch.cat(chunks)[: 2 * rows].unflatten(0, (rows, 2)).unbind(1)
+    own = None if y is None else y[::2].to(sampler.device)
+    return walks.interpolate(first, second, steps, None if own is None else (own, own))
+
+
+def _traversal(used: Trained, settings: Settings, label: int) -> Walk:
+    model, steps, seed = used.model, settings["steps"] or STEPS, settings["seed"]
+    test = choose(load_data(used, settings), "test", used)
+    means = latent_space.encode(model, test.spread(MEASURED), seed).means
+    if settings["around"] is None:
+        return walks.traverse(model, means, steps, settings["n"], label=label)
+    x, y = _numbered(used, test, [settings["around"]], "around", seed)
+    if model.classes and settings["label"] is None and y is not None:
+        label = int(y[0])
+    return walks.traverse(model, means, steps, settings["n"], model.encode(x, y)[0], label)
+
+
+def _numbered(used: Trained, split: Split, numbers: list[int], key: str, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Images of a split by their numbers, with their labels.
+
+    Raises:
+        ConfigError: if there are not so many.
+    """
+    for number in numbers:
+        if number >= len(split):
+            raise ConfigError(f"{key}={show(numbers)}: the test split's images are numbered 0 to {len(split) - 1}")
+    one = partial(batch, used.model, split, seed=seed)
+    parts = [one(slice(number, number + 1)) for number in numbers]
+    y = [label for _, label in parts if label is not None]
+    return torch.cat([x for x, _ in parts]), torch.cat(y) if y else None

@@ -102,6 +102,15 @@ class Split:
         # Ten times as fast as images[index], which asks what kind of index it is for every image.
         return self.images.index_select(0, index)
 
+    def spread(self, most: int) -> Split:
+        """So many of the images at most, spread evenly over the set."""
+        if len(self) <= most:
+            return self
+        chosen = torch.linspace(0, len(self) - 1, most).long()
+        labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
+        chosen = chosen.to(self.images.device)
+        return replace(self, labels=labels, rows=chosen if self.rows is None else self.rows[chosen])
+
     def chunks(self, every: int = 1) -> Iterator[Tensor]:
         """All images in order, some megabytes at a time; or one such chunk out of every few."""
         size = max(1, CHUNK // self.image_bytes)

@@ -1,0 +1,137 @@
+"""Where the latent vectors of generated images come from."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vae_cli import noise
+from vae_cli.data import Split
+from vae_cli.data.batches import pixels
+from vae_cli.distributions import FullNormal, Mixture
+from vae_cli.errors import ConfigError, DataError
+from vae_cli.latent_space import encode
+from vae_cli.model import VAE
+
+CHUNK = 64  # vectors drawn together; always all of them, since a product's rounding depends on its size
+FITTED = 20_000  # most training codes that a mixture is fitted to
+
+
+class Sampler:
+    """Latent vectors from the prior, p(z) or p(z|y).
+
+    Args:
+        model: a trained model.
+        seed: vector number i is a function of it and of i alone.
+        temperature: scales the spread of z around the prior's mean.
+    """
+
+    def __init__(self, model: VAE, seed: int, temperature: float = 1.0) -> None:
+        self.model, self.seed, self.temperature = model, seed, temperature
+        self.device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
+        """The CHUNK vectors from number `start` on, for as many labels where the model has any."""
+        return self.model.sample_latents(self._noise(start, self.model.prior.noise_dim), self.temperature, y)
+
+    def _noise(self, start: int, dim: int, place: str = "samples") -> Tensor:
+        return noise.by_image(CHUNK, 1, dim, self.seed, place, start=start)[0].to(self.device)
+
+
+class AggregateSampler(Sampler):
+    """Latent vectors from the aggregate posterior, (1/N) Σ_i q(z|x_i) over the training images; of a conditional model
+    over those that have the label.
+
+    Args:
+        model: a trained model.
+        seed: as of `Sampler`.
+        train: the training images.
+    """
+
+    def __init__(self, model: VAE, seed: int, train: Split) -> None:
+        super().__init__(model, seed)
+        self.train = train
+        self.by_label = _by_label(train, model.classes)
+
+    @torch.no_grad()
+    def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
+        drawn = self._noise(start, 1 + self.model.noise_dim, "aggregate")
+        uniform = torch.special.ndtr(drawn[:, 0].double()).cpu()
+        places = [0] * CHUNK if y is None else y.tolist()
+        rows = torch.stack([_at(self.by_label.get(label), u, label) for label, u in zip(places, uniform)])
+        stream = noise.generator(self.seed, "aggregate pixels", start, device=self.device)
+        x = pixels(self.train, rows.to(self.train.images.device), self.device, stream)
+        z, _ = self.model.infer(x, y).push(drawn[None, :, 1:])  # type: ignore[attr-defined]
+        return z[0]
+
+
+class MixtureSampler(Sampler):
+    """Latent vectors from a mixture of normals with full covariances, fitted by scikit-learn to one draw of q(z|x) for
+    each of 20,000 training images at most; of a conditional model one mixture for each label.
+
+    Args:
+        model: a trained model.
+        seed: as of `Sampler`; the fit depends on it too.
+        train: the training images.
+        components: how many normals.
+    """
+
+    def __init__(self, model: VAE, seed: int, train: Split, components: int = 10) -> None:
+        super().__init__(model, seed)
+        self.components = components
+        codes = encode(model, train.spread(FITTED), seed)
+        self.codes = codes.draws(model, seed)
+        self.rows = {0: torch.arange(len(self.codes))}
+        if model.classes:
+            assert codes.labels is not None
+            self.rows = {int(y): (codes.labels == y).nonzero().flatten() for y in codes.labels.unique()}
+        self.fitted: dict[int, Mixture] = {}
+
+    @torch.no_grad()
+    def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
+        drawn = self._noise(start, 1 + self.codes.shape[1], "mixture").cpu()
+        labels = torch.zeros(CHUNK, dtype=torch.long) if y is None else y.cpu()
+        z = torch.empty(CHUNK, self.codes.shape[1])
+        for label in labels.unique().tolist():
+            z[labels == label] = self._mixture(label).push(drawn[labels == label])[0]
+        return z.to(self.device)
+
+    def _mixture(self, label: int) -> Mixture:
+        if label not in self.fitted:
+            self.fitted[label] = self._fit(self.codes[_known(self.rows.get(label), label)])
+        return self.fitted[label]
+
+    def _fit(self, codes: Tensor) -> Mixture:
+        from sklearn.mixture import GaussianMixture
+
+        if len(codes) < max(2, self.components):
+            raise ConfigError(
+                f"components={self.components}: there are {len(codes)} training codes to fit them to; choose fewer"
+            )
+        state = noise.key(self.seed, "fit") % 2**32
+        fitted = GaussianMixture(self.components, random_state=state).fit(codes.double().numpy())
+        loc, covariance = (torch.from_numpy(values).float() for values in (fitted.means_, fitted.covariances_))
+        weights = torch.from_numpy(fitted.weights_)
+        return Mixture(FullNormal(loc, torch.linalg.cholesky(covariance)), weights.log().float())
+
+
+def _by_label(train: Split, classes: int) -> dict[int, Tensor]:
+    """The numbers of the images of each label; of all of them under 0 without labels."""
+    if not classes:
+        return {0: torch.arange(len(train))}
+    assert train.labels is not None
+    labels = train.labels.cpu()
+    return {int(y): (labels == y).nonzero().flatten() for y in labels.unique()}
+
+
+def _known(rows: Tensor | None, label: int) -> Tensor:
+    if rows is None:
+        raise DataError(f"no training image has the label {label}; choose another, or sampler=prior")
+    return rows
+
+
+def _at(rows: Tensor | None, uniform: Tensor, label: int) -> Tensor:
+    rows = _known(rows, label)
+    return rows[min(int(uniform * len(rows)), len(rows) - 1)]
