@@ -91,7 +91,7 @@ def test_a_wrong_line_gets_one_line(line, answer, capsys):
     [
         ("", "checkpoint=RUN_DIR_OR_FILE is missing"),
         ("n=3", "checkpoint=RUN_DIR_OR_FILE is missing"),
-        ("checkpoint=x n=0", "n=0: n accepts an integer of at least 1"),
+        ("checkpoint=x n=0", "n=0: n accepts null or an integer of at least 1"),
         ("checkpoint=x format=gif", "format=gif: format accepts grid, png or npz"),
         ("chekpoint=x", "unknown key chekpoint: did you mean checkpoint?"),
         ("dataset=mnist", "dataset=mnist: vae-sample takes the dataset of the checkpoint"),
@@ -109,8 +109,9 @@ def test_a_newline_in_a_value_keeps_the_answer_on_one_line(capsys):
 def test_a_run_prints_nothing_of_hydras_own(capsys, tmp_path):
     assert status(cli.train, "hydra.run.dir=out dir", "latent_dim=3") == 0
     assert capsys.readouterr() == ("", "")
-    [(settings, directory, given)] = SEEN
+    [(settings, directory, given, command)] = SEEN
     assert (settings["latent_dim"], directory, given) == (3, tmp_path / "out dir", {"latent_dim"})
+    assert command == "vae-train latent_dim=3"
     assert [p.name for p in tmp_path.rglob("*")] == ["out dir"]
 
 
@@ -126,7 +127,7 @@ def test_the_exit_status_is_the_jobs(monkeypatch):
 
 def test_a_wrong_job_of_a_sweep_leaves_the_others_alone(capsys):
     assert status(cli.train, "-m", "latent_dim=2,0,3", "sweep=s") == 1
-    assert [settings["latent_dim"] for settings, _, _ in SEEN] == [2, 3]
+    assert [settings["latent_dim"] for settings, *_ in SEEN] == [2, 3]
     out, err = capsys.readouterr()
     assert out.splitlines() == [f"job {job} (latent_dim={size})" for job, size in enumerate((2, 0, 3))]
     wrong = "latent_dim=0: latent_dim accepts an integer of at least 1"
@@ -134,7 +135,7 @@ def test_a_wrong_job_of_a_sweep_leaves_the_others_alone(capsys):
 
 
 def test_a_failing_job_of_a_sweep_leaves_the_others_alone(capsys, monkeypatch):
-    def run(settings, directory, given):
+    def run(settings, *_):
         SEEN.append(settings["latent_dim"])
         raise RuntimeError("no luck") if settings["latent_dim"] == 2 else DataError("no data")
 
@@ -210,9 +211,9 @@ def test_resuming_gets_the_directory_and_makes_none(capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     calls = []
     install(monkeypatch, "train", None)
-    sys.modules["vae_cli.train"].resume = lambda config, directory, given: calls.append((directory, given)) or 0
+    sys.modules["vae_cli.train"].resume = lambda *call: calls.append(call[1:]) or 0
     assert status(cli.train, "resume=some dir", "epochs=7") == 0
-    assert calls == [(Path("some dir"), frozenset({"resume", "epochs"}))]
+    assert calls == [(Path("some dir"), frozenset({"resume", "epochs"}), "vae-train 'resume=some dir' epochs=7")]
     assert status(cli.train, "resume=some dir", "-m", "epochs=7,8") == 1
     assert "leave out -m" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
@@ -287,7 +288,7 @@ def test_arguments_come_from_the_shell_by_default(monkeypatch, capsys):
 
 
 def test_jobs_can_be_sent_to_other_processes():
-    job = pickle.loads(pickle.dumps(partial(cli._train_job, given=frozenset())))
+    job = pickle.loads(pickle.dumps(partial(cli._train_job, given=frozenset(), command="")))
     assert job.func is cli._train_job
     pickle.dumps(partial(cli.guard, "vae-train"))
 

@@ -117,7 +117,11 @@ def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("conditional") / "run"
     settings = ["conditional=true", "epochs=40", "latent_dim=4", "device=cpu", "batch_size=64", "optimizer.lr=3e-3"]
     assert (
-        train.run(config.compose("train", [*settings, "encoder.hidden=[128]", "decoder.hidden=[128]"]), directory) == 0
+        train.run(
+            config.compose("train", [*settings, "report=false", "encoder.hidden=[128]", "decoder.hidden=[128]"]),
+            directory,
+        )
+        == 0
     )
     return directory
 

@@ -1,5 +1,6 @@
 """Command lines read, composed and checked: what goes in comes out, and what is wrong is named."""
 
+import shlex
 import subprocess
 import sys
 import time
@@ -82,8 +83,8 @@ def test_every_path_key_is_quoted_with_any_prefix():
             assert config.read_command_line([f"{prefix}{key}=a b"]).overrides == [f"{prefix}{key}='a b'"]
 
 
-def note(settings, directory, given):
-    NOTES.append((settings, directory, given))
+def note(settings, directory, given, command):
+    NOTES.append((settings, directory, given, command))
     return 0
 
 
@@ -104,17 +105,17 @@ def launched(*argv):
 def test_paths_survive_a_sweep_in_which_commas_separate(notes):
     texts = ["a b=[c]", "back\\slash\\", "$HOME/${~é"]
     assert launched("-m", f"resume={','.join(texts)}") == 0
-    assert [settings["resume"] for settings, _, _ in notes] == texts
+    assert [settings["resume"] for settings, *_ in notes] == texts
 
 
 def test_a_quoted_comma_does_not_sweep(notes):
     assert launched("-m", "resume='a,b',c", 'data_dir="d,e"') == 0
-    assert [(s["resume"], s["data_dir"]) for s, _, _ in notes] == [("a,b", "d,e"), ("c", "d,e")]
+    assert [(s["resume"], s["data_dir"]) for s, *_ in notes] == [("a,b", "d,e"), ("c", "d,e")]
 
 
 def test_choice_sweeps_over_paths(notes):
     assert launched("-m", "resume=choice(a,b)") == 0
-    assert [settings["resume"] for settings, _, _ in notes] == ["a", "b"]
+    assert [settings["resume"] for settings, *_ in notes] == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["a=b, [c]{d}(e)", 'it\'s "both"', "back\\slash\\", "~$HOME été"])
@@ -507,7 +508,7 @@ def test_a_wrong_preset_is_answered_in_one_line(tmp_path):
 def test_a_job_gets_its_config_directory_and_what_was_typed(notes, tmp_path):
     status = launched("hydra.run.dir=out", "encoder=mlp", "+encoder.width=3", "latent_dim=4", "~optimizer.eps")
     assert status == 0
-    [(settings, directory, given)] = notes
+    [(settings, directory, given, _)] = notes
     assert settings["latent_dim"] == 4
     assert type(settings["encoder"]) is dict
     assert directory == tmp_path / "out"
@@ -517,25 +518,25 @@ def test_a_job_gets_its_config_directory_and_what_was_typed(notes, tmp_path):
 
 def test_a_sweep_runs_every_combination_in_its_own_directory(notes, tmp_path):
     assert launched("latent_dim=2,3", "optimizer=adam,sgd", "-m", "sweep=my sweep") == 0
-    assert [(s["latent_dim"], s["optimizer"]["lr"]) for s, _, _ in notes] == [
+    assert [(s["latent_dim"], s["optimizer"]["lr"]) for s, *_ in notes] == [
         (2, 1e-3),
         (2, 1e-4),
         (3, 1e-3),
         (3, 1e-4),
     ]
-    assert [d for _, d, _ in notes] == [tmp_path / "my sweep" / str(n) for n in range(4)]
+    assert [d for _, d, *_ in notes] == [tmp_path / "my sweep" / str(n) for n in range(4)]
     assert not list(tmp_path.rglob(".hydra"))
 
 
 def test_a_key_inside_a_swept_group_follows_the_options(notes):
     assert launched("-m", "encoder=conv,resnet", "encoder.channels=[8,16]") == 0
-    assert [s["encoder"]["channels"] for s, _, _ in notes] == [[8, 16], [8, 16]]
+    assert [s["encoder"]["channels"] for s, *_ in notes] == [[8, 16], [8, 16]]
 
 
 def test_hydras_values_resolve_in_the_jobs_of_a_sweep(notes):
     assert launched("-m", "latent_dim=2,3", "seed=${hydra:job.num}", "data_dir=${hydra:runtime.output_dir}") == 0
-    assert [s["seed"] for s, _, _ in notes] == [0, 1]
-    assert [s["data_dir"] for s, _, _ in notes] == [str(d) for _, d, _ in notes]
+    assert [s["seed"] for s, *_ in notes] == [0, 1]
+    assert [s["data_dir"] for s, *_ in notes] == [str(d) for _, d, *_ in notes]
 
 
 def test_environment_settings_reach_the_job(tmp_path, monkeypatch):
@@ -544,13 +545,13 @@ def test_environment_settings_reach_the_job(tmp_path, monkeypatch):
     assert config.launch(line, reads_environment) == 5
 
 
-def reads_environment(settings, directory, given):
+def reads_environment(settings, directory, given, command):
     import os
 
     return 5 if os.environ.get("SEEN") == "yes" else 1
 
 
-def status_is_latent_dim(settings, directory, given):
+def status_is_latent_dim(settings, directory, given, command):
     NOTES.append(settings["latent_dim"])
     return settings["latent_dim"]
 
@@ -570,3 +571,13 @@ def test_an_interrupted_job_ends_the_sweep(notes):
 def test_torch_is_not_imported_to_compose():
     code = "import sys; from vae_cli import config; config.compose('train', []); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+@pytest.mark.parametrize("path", NASTY)
+def test_the_command_of_a_run_gives_a_shell_the_same_settings_again(path, notes):
+    launched("latent_dim=3", "encoder=conv", "encoder.channels=[4,8]", f"data_dir={path}")
+    [(settings, _, given, command)] = notes
+    program, *words = shlex.split(command)
+    again = config.compose("train", words)
+    assert program == "vae-train" and again == settings and again["data_dir"] == path
+    assert given == {"latent_dim", "encoder", "encoder.channels", "data_dir"}

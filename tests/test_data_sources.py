@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vae_cli.cache import _user_cache, cache_dir
 from vae_cli.data import MNIST, Arrays, Digits, FashionMNIST, idx, mirrors, mnist, mnist_wheel
-from vae_cli.data.cache import _user_cache, cache_dir
 from vae_cli.data.fetch import FetchError, Route, fetch
 from vae_cli.errors import ConfigError, DataError
 

@@ -35,7 +35,8 @@ def trained_run(directory, *settings):
     assert (
         train.run(
             config.compose(
-                "train", [*narrow, "encoder.activation=tanh", "optimizer.lr=5e-3", "batch_size=32", *settings]
+                "train",
+                [*narrow, "report=false", "encoder.activation=tanh", "optimizer.lr=5e-3", "batch_size=32", *settings],
             ),
             directory,
         )

@@ -16,7 +16,7 @@ import torch
 from vae_cli import checkpoint, config, figures, outputs, train
 from vae_cli.errors import OutputError
 
-SMALL = ["epochs=4", "encoder.hidden=[8]", "decoder.hidden=[8]", "latent_dim=2", "sample_every=1"]
+SMALL = ["report=false", "epochs=4", "encoder.hidden=[8]", "decoder.hidden=[8]", "latent_dim=2", "sample_every=1"]
 
 
 def settings(*overrides):

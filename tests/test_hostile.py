@@ -30,7 +30,7 @@ def run(tmp_path_factory):
     """A small run with an average of the weights, stopped in the middle."""
     directory = tmp_path_factory.mktemp("run") / "run"
     overrides = ["epochs=1", "latent_dim=2", "encoder.hidden=[6]", "decoder.hidden=[6]", "ema_decay=0.9"]
-    train.run(config.compose("train", [*overrides, "scheduler=cosine"]), directory)
+    train.run(config.compose("train", [*overrides, "scheduler=cosine", "report=false"]), directory)
     (directory / "summary.json").unlink()
     return directory
 

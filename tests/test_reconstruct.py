@@ -10,6 +10,7 @@ from vae_cli import build, config, image_files, reconstruct, train, trained
 from vae_cli.errors import ConfigError, DataError, UserError
 
 WIDE = [
+    "report=false",
     "encoder.hidden=[64]",
     "decoder.hidden=[64]",
     "latent_dim=8",

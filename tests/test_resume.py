@@ -15,7 +15,15 @@ from vae_cli import checkpoint, cli, config, train
 from vae_cli.errors import CheckpointError, ConfigError, DataError
 from vae_cli.training import Training
 
-SMALL = ["epochs=4", "latent_dim=3", "device=cpu", "encoder.hidden=[16]", "decoder.hidden=[16]", "sample_every=2"]
+SMALL = [
+    "report=false",
+    "epochs=4",
+    "latent_dim=3",
+    "device=cpu",
+    "encoder.hidden=[16]",
+    "decoder.hidden=[16]",
+    "sample_every=2",
+]
 FULL = [*SMALL, "dataset.binarize=dynamic", "ema_decay=0.9", "scheduler=cosine", "clip_grad_norm=50"]
 TIMING = ("seconds", "images_per_second")
 

@@ -19,7 +19,7 @@ from vae_cli.samplers import Sampler
 def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("a run, with = signs") / "x=1"
     narrow = ["encoder.hidden=[16]", "decoder.hidden=[16]"]
-    train.run(config.compose("train", ["epochs=1", "latent_dim=2", "device=cpu", *narrow]), directory)
+    train.run(config.compose("train", ["epochs=1", "latent_dim=2", "device=cpu", "report=false", *narrow]), directory)
     return directory
 
 

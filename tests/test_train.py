@@ -18,7 +18,7 @@ from vae_cli.evaluate import evaluate
 from vae_cli.interruption import Interruption
 from vae_cli.totals import Totals
 
-SMALL = ["epochs=2", "latent_dim=3", "sample_every=1", "device=cpu"]
+SMALL = ["report=false", "epochs=2", "latent_dim=3", "sample_every=1", "device=cpu"]
 CPU = torch.device("cpu")
 NARROW = ["encoder.hidden=[16]", "decoder.hidden=[16]"]
 

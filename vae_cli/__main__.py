@@ -10,6 +10,7 @@ _COMMANDS = {
     "evaluate": cli.evaluate,
     "reconstruct": cli.reconstruct,
     "encode": cli.encode,
+    "compare": cli.compare,
 }
 
 

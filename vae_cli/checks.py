@@ -9,6 +9,7 @@ from typing import Any
 
 from vae_cli import schema
 from vae_cli.errors import ConfigError
+from vae_cli.runs import METRICS
 
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 LONGEST_LIST = 1000
@@ -119,6 +120,7 @@ RULES: dict[str, Rule] = {
     "mode": _choice("prior", "interpolate", "traverse", "manifold"),
     "sampler": _choice("prior", "gmm", "aggregate"),
     "components": _COUNT,
+    "metric": Rule(_either(METRICS), lambda v: v in METRICS, METRICS),
     "between": _or(None, _list("a list of two or more images' numbers, such as [3,17]", _integer(0).test, least=2)),
     "around": _or(None, Rule("an image's number, from 0 on", _integer(0).test)),
     "steps": _or(None, _integer(2, 1000)),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vae_cli import __version__, schema
-from vae_cli.errors import UserError
+from vae_cli.errors import ConfigError, UserError
 
 INTERRUPTED = 130
 
@@ -41,18 +41,23 @@ def encode(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_answer("encode", argv, partial(_call, "encode", _encode)))
 
 
+def compare(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-compare`: many runs side by side; exits with the status."""
+    sys.exit(_answer("compare", argv, _compare))
+
+
 def _train(argv: Sequence[str]) -> int:
     from vae_cli import config
 
     return config.launch(config.read_command_line(argv), _train_job, guard=partial(guard, "vae-train"))
 
 
-def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str]) -> int:
+def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str], command: str) -> int:
     from vae_cli import train
 
     if config["resume"] is not None:
-        return train.resume(config, directory, given)
-    return train.run(config, directory, given)
+        return train.resume(config, directory, given, command)
+    return train.run(config, directory, given, command)
 
 
 def _call(command: str, job: Callable[[dict[str, Any]], None], argv: Sequence[str]) -> int:
@@ -83,6 +88,15 @@ def _encode(config: dict[str, Any]) -> None:
     from vae_cli.reconstruct import encode
 
     encode(config)
+
+
+def _compare(argv: Sequence[str]) -> int:
+    from vae_cli import compare, config
+
+    line, places = config.read_command_line(argv).without_places()
+    if not places and not line.asks:
+        raise ConfigError("name run directories or sweep directories: vae-compare DIR …")
+    return config.call("compare", line, partial(compare.run, places))
 
 
 def guard(program: str, job: Callable[[], int]) -> int:

@@ -33,6 +33,13 @@ def for_hydra(argument: str, multirun: bool) -> str:
     return f"{prefix}{key}={','.join(map(_quote, parts))}"
 
 
+def as_typed(argument: str) -> str:
+    """One argument as a person may have typed it: `for_hydra` makes of it what it was."""
+    match = _SETTING.fullmatch(argument)
+    plain = re.fullmatch(r"'([^'\\$]*)'", match[3]) if match else None
+    return f"{match[1]}{match[2]}={plain[1]}" if match and plain else argument
+
+
 def escape(value: str, what: re.Pattern[str] = _INTERPOLATION) -> str:
     """A text in which OmegaConf sees no interpolation and which it resolves to the one given."""
     return what.sub(lambda match: match[1] * 2 + r"\${", value)

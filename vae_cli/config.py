@@ -4,11 +4,12 @@ Whatever is wrong with a command line is a `ConfigError` of one line, raised bef
 """
 
 import re
+import shlex
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_cli import overrides, schema
 from vae_cli.checks import check, check_keys, parse_interval, show, unknown
-from vae_cli.command_line import escape, for_hydra
+from vae_cli.command_line import as_typed, escape, for_hydra
 from vae_cli.errors import ConfigError, UserError
 from vae_cli.schema import conf_dir, options
 
@@ -47,7 +48,7 @@ __all__ = [
     "to_yaml",
 ]
 
-Job = Callable[[dict[str, Any], Path, frozenset[str]], int]
+Job = Callable[[dict[str, Any], Path, frozenset[str], str], int]
 Guard = Callable[[Callable[[], int]], int]
 
 _NOISE = re.compile(
@@ -66,6 +67,17 @@ class CommandLine:
     @property
     def multirun(self) -> bool:
         return bool(self.flags.multirun)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a flag asks for something else than to run."""
+        flags = self.flags
+        return bool(flags.cfg or flags.info or flags.hydra_help or flags.shell_completion)
+
+    def without_places(self) -> tuple["CommandLine", list[str]]:
+        """The line without the words that name directories, and those words."""
+        places = [word for word in self.overrides if "=" not in word or Path(word).exists()]
+        return replace(self, overrides=[word for word in self.overrides if word not in places]), places
 
 
 @dataclass(frozen=True)
@@ -129,9 +141,9 @@ def call(command: str, line: CommandLine, job: Callable[[dict[str, Any]], None])
 def launch(line: CommandLine, job: Job, command: str = "train", guard: Guard = lambda run: run()) -> int:
     """Runs a job through Hydra, once or for every combination of a sweep; the exit status, the worst of all.
 
-    The job gets its plain config, its directory and the keys that were typed. Nothing is made on disk before
-    the command line is known to be right. `guard` runs a job and turns what it raises into an exit status, so
-    that one failing job of a sweep leaves the others alone; both must be picklable.
+    The job gets its plain config, its directory, the keys that were typed and the command that trains the same.
+    Nothing is made on disk before the command line is known to be right. `guard` runs a job and turns what it raises
+    into an exit status, so that one failing job of a sweep leaves the others alone; both must be picklable.
 
     Raises:
         ConfigError: for anything wrong with the command line.
@@ -378,7 +390,14 @@ def _resume(config: dict[str, Any], line: CommandLine, job: Job) -> int:
     """Runs the job in the directory that it left; Hydra, which would make a new one, stays out."""
     if line.multirun:
         raise ConfigError("resume= goes on with one run; leave out -m")
-    return job(config, Path(config["resume"]).expanduser(), overrides.given(line.overrides))
+    return job(
+        config, Path(config["resume"]).expanduser(), overrides.given(line.overrides), _typed("train", line.overrides)
+    )
+
+
+def _typed(command: str, texts: Sequence[str]) -> str:
+    """A command line that a shell reads back."""
+    return shlex.join([f"vae-{command}", *map(as_typed, texts)])
 
 
 def _start(session: _Session, task: Callable[[DictConfig], int]) -> int:
@@ -418,15 +437,15 @@ def _task(config: DictConfig, job: Job, guard: Guard, command: str) -> int:
 
 def _run(config: DictConfig, job: Job, command: str) -> int:
     hydra = HydraConfig.get()
-    plain, texts = to_plain(config), list(hydra.overrides.task)
+    plain, texts, directory = to_plain(config), list(hydra.overrides.task), Path(hydra.runtime.output_dir)
     if hydra.mode != RunMode.MULTIRUN:
         check(plain, command)
-        return job(plain, Path(hydra.runtime.output_dir), overrides.given(texts))
+        return job(plain, directory, overrides.given(texts), _typed(command, texts))
     name = f"job {hydra.job.num} ({' '.join(texts)})"
     print(name, flush=True)
     try:
         check(plain, command)
-        return job(plain, Path(hydra.runtime.output_dir), overrides.given(texts))
+        return job(plain, directory, overrides.given(texts), _typed(command, texts))
     except UserError as error:
         raise type(error)(f"{name}: {error}") from error
 

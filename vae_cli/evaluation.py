@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_cli import checkpoint, latent_space, memory, trained
+from vae_cli import checkpoint, latent_space, memory, run_page, tables, trained
 from vae_cli.checks import parse_bytes
 from vae_cli.data import Data, Split
 from vae_cli.errors import UserError
@@ -20,14 +21,13 @@ from vae_cli.evaluate import Scores, batch, score
 from vae_cli.inputs import choose, load_data
 from vae_cli.latent_space import CHUNK, Codes
 from vae_cli.model import VAE
+from vae_cli.tables import Number
 from vae_cli.trained import Trained
 
 FRACTION = 0.1  # of the free memory that decoded images may take, with all that is made of them
 LARGEST = 1 << 29  # bytes of it, if nobody asks for more
 COPIES = 8  # of a decoded value in memory at once, 4 bytes each
 SATURATED = 0.1  # nats from log N
-
-Number = dict[str, Any]
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -48,8 +48,21 @@ def run(settings: dict[str, Any]) -> None:
     about = {"checkpoint": str(path), "data": data.facts.name, "split": settings["split"], "seed": settings["seed"]}
     about |= {key: settings[key] for key in ("num_importance_samples", "limit")} | {"path": settings["dataset"]["path"]}
     _write(output, about | numbers)
-    print(table(numbers, about))
+    print(tables.table(about | numbers))
     print(f"written to {output}")
+    if settings["output"] is None:
+        _renew_page(output.parent)
+
+
+def _renew_page(directory: Path) -> None:
+    """Let the page of a run, where it has one, show the new numbers."""
+    if (directory / run_page.NAME).exists():
+        try:
+            print(f"shown in {run_page.write(directory)}")
+        except OSError as error:
+            print(
+                f"{directory / run_page.NAME} could not be written again ({error.strerror or error})", file=sys.stderr
+            )
 
 
 def _output(settings: Mapping[str, Any], path: Path) -> Path:
@@ -151,52 +164,3 @@ def _write(output: Path, found: dict[str, Any]) -> None:
         temporary.replace(output)
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror or error}); name another with output=") from error
-
-
-UNITS = {
-    **dict.fromkeys(("elbo", "reconstruction", "kl", "log_likelihood"), "nats per image"),
-    "bits_per_dim": "bits per dimension",
-    "mse": "per pixel, on [0, 1]",
-    "psnr": "decibels",
-    "active_units": "dimensions whose mean varies by more than 0.01",
-    "mmd": "squared, of codes and prior",
-    "index_code_mi": "nats",
-    "knn_accuracy": "5 nearest training codes",
-    "linear_probe_accuracy": "logistic regression on training codes",
-}
-
-
-def table(numbers: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """The numbers in lines that a person reads."""
-    images, draws = numbers["elbo"]["n"], about["num_importance_samples"]
-    lines = [
-        f"{images:,} images of {about['path'] or about['data']}, {about['split']} split, {draws:,} importance samples",
-        "",
-    ]
-    for name, unit in UNITS.items():
-        if name in numbers:
-            lines.append(_row(name, numbers[name], unit + _remark(name, numbers[name])))
-        if name == "log_likelihood":
-            steps = list(numbers["log_likelihood_by_samples"].items())[:-1]
-            lines += [_row(f"  with K = {int(k):,}", value, "") for k, value in steps]
-    if "kl_per_dim" in numbers:
-        largest = sorted(numbers["kl_per_dim"], reverse=True)
-        shown = " ".join(f"{value:.2f}" for value in largest[:16]) + (" …" if len(largest) > 16 else "")
-        lines.append(f"{'kl_per_dim':<22}{shown}  nats, largest first")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _remark(name: str, found: Number) -> str:
-    if name == "mmd":
-        return f", {found['n']:,} of each"
-    if name != "index_code_mi":
-        return ""
-    state = ", saturated" if found["saturated"] else ""
-    return f", at most log N = {found['cap']:.2f} with N = {found['n']:,}{state}"
-
-
-def _row(name: str, found: Number, unit: str) -> str:
-    value = found["value"]
-    shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
-    error = "" if found["stderr"] is None else f"± {found['stderr']:.4f}"
-    return f"{name:<22}{shown:>14}  {error:<10}  {unit}"

@@ -16,8 +16,9 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from vae_cli import figures
+from vae_cli import figures, plots, run_page
 from vae_cli.errors import UserError
+from vae_cli.runs import Run
 
 log = logging.getLogger("vae_cli")
 
@@ -178,6 +179,23 @@ class RunDirectory:
         """Take away the summary of an attempt that did not come to train, so that it is not taken for this run's."""
         with suppress(OSError):  # where it cannot be removed, neither can it be written: that will be said then
             (self.path / "summary.json").unlink(missing_ok=True)
+
+    def typed(self, command: str) -> None:
+        """Add a command to command.txt, one for each time that the run was started or taken up."""
+
+        def add() -> None:
+            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
+                file.write(" ".join(command.splitlines()) + "\n")
+
+        if command:
+            self._try(add, "command.txt")
+
+    def page(self) -> None:
+        """Draw curves.png and write report.html of what the directory holds."""
+        run = Run(self.path, self.path.name)
+        if run.metrics:
+            self._try(lambda: figures.save(plots.curves(run.metrics), self.path / "curves.png"), "curves.png")
+        self._try(lambda: run_page.write(self.path), run_page.NAME)
 
     def _on_board(self, act: Callable[[Any], object]) -> None:
         if self._board_works:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 import torch
 from PIL import Image
 
-from vae_cli import build, config, figures, sample
+from vae_cli import __version__, build, config, figures, latent_space, plots, sample, walks
 from vae_cli.checks import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
@@ -17,6 +19,8 @@ from vae_cli.training import Config, Training
 
 SHOWN_SAMPLES = 64
 SHOWN_RECONSTRUCTIONS = 32
+SHOWN_DIMENSIONS = 20
+ENCODED = 10_000  # most test images whose codes are looked at
 
 
 def announce(training: Training, data: Data, output: RunDirectory, dropped: list[str]) -> None:
@@ -55,6 +59,20 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
     if dropped:
         log.info("dropped     %s: the replaced class's, not taken by the new one", ", ".join(dropped))
     log.debug("config\n%s", config.to_yaml(settings))
+
+
+def about(training: Training, data: Data) -> dict[str, Any]:
+    """What the summary says of a training before it has any numbers."""
+    facts = data.facts
+    sizes = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
+    kind = torch.cuda.get_device_name(training.device) if training.device.type == "cuda" else str(training.device)
+    return {
+        "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support} | sizes,
+        "parameters": sum(p.numel() for p in training.parameters),
+        "device": kind,
+        "started": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        "versions": {"vae_cli": __version__, "torch": str(torch.__version__)},
+    }
 
 
 def _class_name(settings: Config, group: str) -> str:
@@ -115,3 +133,21 @@ def draw(training: Training, split: Split | None, output: RunDirectory, name: st
         if split is not None:
             output.picture("reconstructions" if name is None else f"reconstructions/{name}", reconstructions, step)
         model.train()
+
+
+def draw_latents(training: Training, test: Split, output: RunDirectory) -> None:
+    """The final pictures of the latent space: where the test images lie, what each dimension tells and does."""
+    model, seed, step = training.model, training.settings["seed"], training.position.step
+    model.eval()
+    codes = latent_space.encode(model, test.spread(ENCODED), seed)
+    by_dimension = latent_space.kl_per_dim(model, codes)
+
+    def traversals() -> Image.Image:
+        walk = walks.traverse(model, codes.means, sample.STEPS, SHOWN_DIMENSIONS)
+        return sample.walk_picture(walk, walk.images(model))
+
+    output.picture("traversals", traversals, step)
+    output.picture("latents", lambda: plots.latents(codes.means, codes.labels), step)
+    if by_dimension is not None:
+        output.picture("kl_per_dim", lambda: plots.kl_per_dim(by_dimension.tolist()), step)
+    model.train()

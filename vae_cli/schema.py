@@ -13,6 +13,7 @@ _DESCRIPTION = {
     "reconstruct": "passes images through a trained variational autoencoder.",
     "encode": "writes the latent codes of images.",
     "evaluate": "measures a trained variational autoencoder: log-likelihood, bound, reconstructions, latent codes.",
+    "compare": "shows many runs side by side: a table, comparison.csv and comparison.html.",
 }
 
 _EXAMPLES = {
@@ -26,6 +27,7 @@ _EXAMPLES = {
         "vae-sample checkpoint=outputs/mnist/RUN n=64 seed=0",
         "vae-sample checkpoint=best.pt format=png output=digits temperature=0.8",
         "vae-sample checkpoint=best.pt n=100000 format=npz draw=true",
+        "vae-sample checkpoint=best.pt mode=interpolate between=[3,17]",
     ),
     "reconstruct": (
         "vae-reconstruct checkpoint=outputs/mnist/RUN",
@@ -39,6 +41,10 @@ _EXAMPLES = {
         "vae-evaluate checkpoint=outputs/mnist/RUN",
         "vae-evaluate checkpoint=best.pt limit=1000 num_importance_samples=5000",
         "vae-evaluate checkpoint=best.pt dataset.path=other.npz output=other.json",
+    ),
+    "compare": (
+        "vae-compare outputs/sweeps/SWEEP",
+        "vae-compare runs/a runs/b 'outputs/mnist/*' metric=log_likelihood output=comparison",
     ),
 }
 
@@ -104,9 +110,10 @@ def help_text(command: str) -> str:
     """The help page of `vae-<command>`, made from the files of `conf/`."""
     program = f"vae-{command}"
     chosen = groups(command)
+    words = [program, "DIR ..." if command == "compare" else "", "[FLAG ...]", "[GROUP=OPTION ...]" if chosen else ""]
     parts = [
         f"{program} {_DESCRIPTION[command]}",
-        f"usage: {program} [FLAG ...]{' [GROUP=OPTION ...]' if chosen else ''} [KEY=VALUE ...]",
+        f"usage: {' '.join(filter(None, words))} [KEY=VALUE ...]",
         _section("examples", _EXAMPLES[command]),
     ]
     if chosen:

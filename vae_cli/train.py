@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from vae_cli.evaluate import evaluate
 from vae_cli.interruption import Interrupted, Interruption
 from vae_cli.outputs import Progress, RunDirectory, log
 from vae_cli.reason import reason
-from vae_cli.report import announce, draw, epoch_line, numbers_line, progress
+from vae_cli.report import about, announce, draw, draw_latents, epoch_line, numbers_line, progress
 from vae_cli.totals import Totals
 from vae_cli.trained import places
 from vae_cli.training import Config, Training, TrainingError, on_device
@@ -29,13 +30,14 @@ DEVICE_CHECK = 100  # steps between looks at what only the device knows
 MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every")  # beside resume=
 
 
-def run(settings: Config, directory: Path, given: frozenset[str] = frozenset()) -> int:
+def run(settings: Config, directory: Path, given: frozenset[str] = frozenset(), command: str = "") -> int:
     """Train, score on the test split once, and write the run directory.
 
     Args:
         settings: the plain composed config.
         directory: the run directory.
         given: dotted keys that were typed.
+        command: what was typed, for whoever wants to do it again.
 
     Returns:
         The exit status: 0, or 130 or 143 after a signal.
@@ -49,16 +51,18 @@ def run(settings: Config, directory: Path, given: frozenset[str] = frozenset()) 
         )
     with RunDirectory(directory) as output:
         output.forget_summary()
-        return _recorded(output, lambda: _start(settings, given, output))
+        output.typed(command)
+        return _recorded(output, lambda: _start(settings, given, output), settings["report"])
 
 
-def resume(settings: Config, directory: Path, given: frozenset[str]) -> int:
+def resume(settings: Config, directory: Path, given: frozenset[str], command: str = "") -> int:
     """Go on with an interrupted training exactly where its newest checkpoint stands; as `run` otherwise.
 
     Args:
         settings: the plain composed config; only what was typed counts, the rest comes from the checkpoint.
         directory: the run directory.
         given: dotted keys that were typed.
+        command: what was typed.
 
     Raises:
         UserError: if there is nothing to go on with, or something else than `MAY_CHANGE` was typed.
@@ -76,7 +80,9 @@ def resume(settings: Config, directory: Path, given: frozenset[str]) -> int:
     if wanted < done:
         raise ConfigError(f"epochs={wanted}: {directory} has trained for {done} epochs already")
     with RunDirectory(directory, contents["progress"]["step"]) as output:
-        return _recorded(output, lambda: _go_on(path, contents, changes, settings, output))
+        output.typed(command)
+        job = partial(_go_on, path, contents, changes, settings, output)
+        return _recorded(output, job, contents["config"].get("report", True))
 
 
 def _newest(directory: Path) -> tuple[Path, dict[str, Any]]:
@@ -113,8 +119,16 @@ def _is_finished(directory: Path, contents: dict[str, Any], changes: Config) -> 
     return completed and changes.get("epochs", 0) <= done
 
 
-def _recorded(output: RunDirectory, train: Callable[[], None]) -> int:
-    """The exit status of a training; however it ends, the summary says so."""
+def _recorded(output: RunDirectory, train: Callable[[], None], wants_page: bool) -> int:
+    """The exit status of a training; however it ends, the summary says so, and the page where one is wanted."""
+    try:
+        return _summed_up(output, train)
+    finally:
+        if wants_page:
+            output.page()
+
+
+def _summed_up(output: RunDirectory, train: Callable[[], None]) -> int:
     try:
         train()
     except Interrupted as stop:
@@ -165,6 +179,7 @@ def _start(settings: Config, given: frozenset[str], output: RunDirectory) -> Non
     data = build.dataset(settings).splits()
     training = Training(build.with_likelihood(settings, data.facts), data, device)
     announce(training, data, output, dropped)
+    output.note(**about(training, data))
     _train(training, data, output, began)
 
 
@@ -196,6 +211,7 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
         training.restore(contents)
     at = training.position
     announce(training, data, output, [])
+    output.note(**about(training, data))
     log.info("resumed     after epoch %d and %d batches, from %s", at.epoch, at.batch, path)
     if training.schedule.total_steps != contents["scheduler"]["total_steps"]:
         log.info("schedule    rebuilt for %d epochs instead of %d", training.settings["epochs"], stored["epochs"])
@@ -373,10 +389,13 @@ def _finish(training: Training, data: Data, output: RunDirectory, began: float) 
     numbers = evaluate(training.model, training.objective, test, settings["seed"], step)
     output.metrics(epoch, step, "test", numbers)
     draw(training, test, output, None)
-    parameters = sum(p.numel() for p in training.parameters)
-    output.note(test=numbers, parameters=parameters, seconds=time.monotonic() - began)
+    if settings.get("report", True):
+        draw_latents(training, test, output)
+    output.note(test=numbers, seconds=time.monotonic() - began)
     _note(training, output)
     output.summary("completed")
     log.info("test        %s", numbers_line(numbers))
     log.info("pictures    %s, reconstructions.png", output.path / "samples.png")
     log.info("checkpoint  %s", chosen)
+    if settings.get("report", True):
+        log.info("report      %s", output.path / "report.html")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vae_cli.cache import cache_dir
 from vae_cli.data.base import Dataset
-from vae_cli.data.cache import cache_dir
 from vae_cli.data.fetch import fetch
 from vae_cli.data.images import CHUNK
 from vae_cli.data.mirrors import archives

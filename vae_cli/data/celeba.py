@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from vae_cli.cache import cache_dir
 from vae_cli.data.archived import Archived
 from vae_cli.data.base import Source
-from vae_cli.data.cache import cache_dir
 from vae_cli.data.decoded import Pictures, decoded, fingerprint
 from vae_cli.data.images import Images
 from vae_cli.data.pictures import square

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from vae_cli.cache import cache_dir
 from vae_cli.data.base import Dataset, Source
-from vae_cli.data.cache import cache_dir
 from vae_cli.data.decoded import Decoded, Pictures, decoded, fingerprint
 from vae_cli.data.images import Images
 from vae_cli.data.pictures import SUFFIXES, square

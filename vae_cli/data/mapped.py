@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_cli.data.cache import cache_dir
+from vae_cli.cache import cache_dir
 from vae_cli.errors import DataError
 from vae_cli.reason import reason
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_cli.cache import cache_dir
 from vae_cli.data import idx
 from vae_cli.data.base import Dataset, Source
-from vae_cli.data.cache import cache_dir
 from vae_cli.data.fetch import Route, fetch
 from vae_cli.data.images import Images
 from vae_cli.data.mirrors import mirrors

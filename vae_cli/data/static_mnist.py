@@ -15,9 +15,9 @@ from urllib.request import urlopen
 import numpy as np
 from jaxtyping import UInt8
 
+from vae_cli.cache import cache_dir
 from vae_cli.data import mirrors
 from vae_cli.data.base import Dataset, Source
-from vae_cli.data.cache import cache_dir
 from vae_cli.data.fetch import FetchError, Route, fetch
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.errors import DataError

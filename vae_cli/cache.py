@@ -1,4 +1,4 @@
-"""Where downloads lie unless `data_dir` says otherwise."""
+"""Where this user's downloads, decoded images and scripts of pages lie unless a setting says otherwise."""
 
 from __future__ import annotations
 

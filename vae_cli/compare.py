@@ -1,0 +1,227 @@
+"""`vae-compare`: many runs side by side, as a table, a CSV file and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vae_cli import page
+from vae_cli.checks import show
+from vae_cli.errors import UserError
+from vae_cli.page import Spec
+from vae_cli.reason import printable
+from vae_cli.runs import EVALUATED, LOWER_IS_BETTER, STATUSES, TEST, Run, differing, find, finite, ranked
+
+CSV, PAGE = "comparison.csv", "comparison.html"
+MOST_PICTURES = 60
+MOST_AXES = 8
+MOST_CURVES = 60
+PLACES = ("data_dir", "dataset.path", "dataset.cache", "resume", "report")  # that make no other model
+WIDEST = 40  # characters of a cell on the terminal
+
+Row = dict[str, Any]
+
+
+def run(places: Sequence[str], settings: dict[str, Any]) -> None:
+    """Print a table of runs and write comparison.csv and comparison.html.
+
+    Args:
+        places: run directories, sweep directories or patterns.
+        settings: the plain config of `vae-compare`.
+
+    Raises:
+        UserError: if there are no runs, none has the metric, or an output cannot be written.
+    """
+    metric, folder = settings["metric"], Path(settings["output"]).expanduser()
+    runs = ranked(find(places), metric)
+    if all(one.number(metric) is None for one in runs):
+        raise UserError(f"metric={metric}: none of the {len(runs)} run(s) has it{_where_from(metric)}")
+    keys = varied(runs)
+    rows = [_row(one, keys) for one in runs]
+    print(terminal_table(rows, _columns(rows, keys, metric)))
+    _write(folder / CSV, as_csv(rows))
+    _write(folder / PAGE, render(runs, rows, keys, metric))
+    print(f"written to {folder / CSV} and {folder / PAGE}")
+
+
+def _where_from(metric: str) -> str:
+    if metric in EVALUATED:
+        return "; run vae-evaluate checkpoint=DIR for each first"
+    return "; a run has it once it is completed (or choose metric=validation_elbo)"
+
+
+def varied(runs: Sequence[Run]) -> list[str]:
+    """The settings that differ between the runs and may make another model."""
+    return [key for key in differing(runs) if key not in PLACES]
+
+
+def _row(run: Run, keys: Iterable[str]) -> Row:
+    """A run's cells by the names of their columns."""
+    flat = run.flat_settings()
+    numbers = {metric: run.number(metric) for metric in (*TEST, "validation_elbo", *EVALUATED)}
+    if numbers["bound"] == numbers["elbo"]:
+        numbers["bound"] = None
+    own = {key: flat.get(key) if not isinstance(flat.get(key), list) else show(flat[key]) for key in keys}
+    return {
+        "run": run.name,
+        "status": run.status,
+        "epochs": run.epochs,
+        **numbers,
+        **own,
+        "parameters": run.number("parameters"),
+        "seconds": run.number("seconds"),
+        "error": run.error,
+    }
+
+
+def _columns(rows: Sequence[Row], keys: Sequence[str], metric: str) -> list[str]:
+    """The columns in which there is something, the metric first."""
+    names = ["run", "status", metric, *keys, *rows[0]]
+    filled = [name for name in dict.fromkeys(names) if any(row[name] not in (None, "") for row in rows)]
+    return [name for name in filled if name != "error"] + (["error"] if "error" in filled else [])
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """All rows and columns, in full precision; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def terminal_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """The rows in aligned lines."""
+    cells = [list(columns)] + [[_short(row[name]) for name in columns] for row in rows]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    right = [all(isinstance(row[name], (int, float, type(None))) for row in rows) for name in columns]
+    lines = (
+        "  ".join(cell.rjust(width) if end else cell.ljust(width) for cell, width, end in zip(line, widths, right))
+        for line in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _short(value: Any) -> str:
+    text = printable(page.number(value))
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); name a folder with output=") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+# The page
+
+
+def render(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric: str) -> str:
+    """The page of many runs, in the order of the rows."""
+    columns = _columns(rows, keys, metric)
+    counts = [f"{n} {status}" for status in STATUSES if (n := sum(run.status == status for run in runs))]
+    shown = _with_pictures(runs)
+    left = sum((run.path / "samples.png").exists() for run in runs) - len(shown)
+    return page.render(
+        "comparison.html",
+        title=f"{len(runs)} runs",
+        subtitle=f"{', '.join(counts)}; sorted by {metric}, the best first",
+        metric=metric,
+        columns=[_head(name, rows, metric) for name in columns],
+        rows=[[_cell(name, row[name]) for name in columns] for row in rows],
+        charts=_charts(runs, rows, keys, metric),
+        pictures=shown,
+        note=f"Of {left} further runs the samples are left out." if left > 0 else "",
+    )
+
+
+def _with_pictures(runs: Sequence[Run]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for run in runs:
+        data = page.picture(run.path / "samples.png") if len(found) < MOST_PICTURES else None
+        if data:
+            elbo = run.number("elbo")
+            found.append({"data": data, "caption": run.name + ("" if elbo is None else f", test ELBO {elbo:,.2f}")})
+    return found
+
+
+def _head(name: str, rows: Sequence[Row], metric: str) -> dict[str, Any]:
+    order = "ascending" if metric in LOWER_IS_BETTER else "descending"
+    return {"name": name, "numeric": _is_numeric(name, rows), "sorted": order if name == metric else None}
+
+
+def _is_numeric(name: str, rows: Sequence[Row]) -> bool:
+    return all(row[name] is None or finite(row[name]) is not None for row in rows)
+
+
+def _cell(name: str, value: Any) -> dict[str, str]:
+    kinds = {"run": "name", "status": "status", "error": "why"}
+    kind = kinds.get(name, "n" if finite(value) is not None else "")
+    return {"kind": kind, "value": "" if value is None else str(value), "shown": page.number(value)}
+
+
+def _charts(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric: str) -> dict[str, Spec]:
+    charts = {}
+    scored = [row for row in rows if row[metric] is not None] if metric in rows[0] else []
+    axes = [key for key in keys if len({str(row[key]) for row in scored}) > 1][: MOST_AXES - 1]
+    if axes and len(scored) > 1:
+        charts["parallel"] = _parallel(scored, [*axes, metric])
+    points = [point for run in runs[:MOST_CURVES] for point in _curve(run)]
+    if points:
+        split = points[0]["split"]
+        names = list(dict.fromkeys(point["run"] for point in points))
+        charts["curves"] = page.overlaid(points, f"{split} ELBO, nats per image", names)
+    return charts
+
+
+def _curve(run: Run) -> list[dict[str, Any]]:
+    """A run's validation ELBO by epoch; of one without validation the training's."""
+    for split in ("validation", "train"):
+        found = [
+            {"run": run.name, "epoch": line["epoch"], "value": value, "split": split}
+            for line in run.metrics
+            if line["split"] == split and (value := finite(line.get("elbo"))) is not None
+        ]
+        if found:
+            return found
+    return []
+
+
+def _parallel(rows: Sequence[Row], axes: Sequence[str]) -> Spec:
+    metric, points, ends = axes[-1], [], []
+    score = _places([row[metric] for row in rows])
+    if metric in LOWER_IS_BETTER:
+        score = [1 - place for place in score]
+    for axis in axes:
+        values = [row[axis] for row in rows]
+        places = _places(values)
+        for row, place, mark in zip(rows, places, score):
+            shown = page.number(row[axis])
+            points.append({"run": row["run"], "axis": axis, "place": place, "shown": shown, "score": mark})
+        written = dict(zip(places, map(page.number, values)))
+        chosen = written if len(written) <= 8 else {place: written[place] for place in (min(written), max(written))}
+        ends += [{"axis": axis, "place": place, "shown": text} for place, text in chosen.items()]
+    return page.parallel(points, axes, ends)
+
+
+def _places(values: Sequence[Any]) -> list[float]:
+    """Where values lie on an axis from 0 to 1: numbers by size, on a logarithmic scale if they are all positive and
+    span more than a factor of 20; anything else in its alphabetical order, evenly."""
+    if all(finite(value) is not None for value in values):
+        low, high = min(values), max(values)
+        scale = math.log if low > 0 and high / low > 20 else float
+        span = scale(high) - scale(low)
+        return [0.5 if span == 0 else (scale(value) - scale(low)) / span for value in values]
+    order = sorted({page.number(value) for value in values})
+    return [order.index(page.number(value)) / max(1, len(order) - 1) for value in values]
