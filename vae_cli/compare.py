@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,8 @@ def run(places: Sequence[str], settings: dict[str, Any]) -> None:
         raise UserError(f"metric={metric}: none of the {len(runs)} run(s) has it{_where_from(metric)}")
     keys = varied(runs)
     rows = [_row(one, keys) for one in runs]
-    print(terminal_table(rows, _columns(rows, keys, metric)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(terminal_table(rows, _columns(rows, keys, metric), width, 3 + len(keys)))
     _write(folder / CSV, as_csv(rows))
     _write(folder / PAGE, render(runs, rows, keys, metric))
     print(f"written to {folder / CSV} and {folder / PAGE}")
@@ -94,16 +97,18 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def terminal_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """The rows in aligned lines."""
-    cells = [list(columns)] + [[_short(row[name]) for name in columns] for row in rows]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
-    right = [all(isinstance(row[name], (int, float, type(None))) for row in rows) for name in columns]
-    lines = (
-        "  ".join(cell.rjust(width) if end else cell.ljust(width) for cell, width, end in zip(line, widths, right))
-        for line in cells
-    )
-    return "\n".join(line.rstrip() for line in lines)
+def terminal_table(rows: Sequence[Row], columns: Sequence[str], width: int | None = None, least: int = 3) -> str:
+    """The rows in aligned lines, of columns that fit into a width, but for so many first ones and the errors."""
+    cells = {name: [name, *(_short(row[name]) for row in rows)] for name in columns}
+    widths = {name: max(map(len, texts)) for name, texts in cells.items()}
+    shown = list(columns)
+    while width and sum(widths[name] + 2 for name in shown) - 2 > width and len(shown) > least + ("error" in shown):
+        shown.pop(-2 if "error" in shown else -1)
+    aligned = [
+        [text.rjust(widths[name]) if _is_numeric(name, rows) else text.ljust(widths[name]) for text in cells[name]]
+        for name in shown
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned))
 
 
 def _short(value: Any) -> str:

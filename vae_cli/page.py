@@ -172,7 +172,8 @@ def overlaid(rows: Sequence[Mapping[str, Any]], title: str, runs: Sequence[str])
         "encoding": {"y": y, "color": color, "opacity": faint, "tooltip": tooltip},
         "params": [hover],
     }
-    return _chart(title, rows, 300) | {"encoding": {"x": x}, "layer": [drawn, points]}
+    height = 300 + (20 * -(-len(runs) // 2) if legend else 0)
+    return _chart(title, rows, height) | {"encoding": {"x": x}, "layer": [drawn, points]}
 
 
 def _field(name: str) -> str:
@@ -207,7 +208,7 @@ def parallel(rows: Sequence[Mapping[str, Any]], order: Sequence[str], ends: Sequ
     axes = {"mark": {"type": "rule", "color": "#999"}, "data": {"values": [{"axis": name} for name in order]}}
     texts = {
         "data": {"values": list(ends)},
-        "mark": {"type": "text", "align": "left", "dx": 7, "fontSize": 12, "fill": "#333"},
+        "mark": {"type": "text", "align": "left", "dx": 7, "fontSize": 12, "fill": "#333", "limit": 110},
         "encoding": {"y": y, "text": {"field": "shown"}},
     }
     return _chart("", rows, 300) | {"encoding": {"x": x}, "layer": [axes, lines_, points, texts]}

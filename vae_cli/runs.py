@@ -178,11 +178,14 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
-    """The settings in which some of the runs differ from others, of those that have any."""
+    """The settings in which some of the runs differ from others: a key that only some parts have counts where it takes
+    several values."""
     known = [flat for run in runs if (flat := run.flat_settings())]
-    keys = dict.fromkeys(key for flat in known for key in flat)
-    absent = object()
-    return [key for key in keys if any(flat.get(key, absent) != known[0].get(key, absent) for flat in known)]
+    found: dict[str, list[Any]] = {}
+    for flat in known:
+        for key, value in flat.items():
+            found.setdefault(key, []).append(value)
+    return [key for key, values in found.items() if any(value != values[0] for value in values)]
 
 
 def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
