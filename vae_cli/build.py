@@ -20,6 +20,7 @@ from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.distributions.flows import LARGEST, at_most
 from vae_cli.errors import ConfigError
+from vae_cli.loggers import Logger
 from vae_cli.model import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.layers import Shape
@@ -39,6 +40,7 @@ KINDS: dict[str, type] = {
     "objective": Objective,
     "optimizer": torch.optim.Optimizer,
     "scheduler": Schedule,
+    "logger": Logger,
 }
 
 # What the program itself knows, and passes to a class that asks for it by name.
@@ -52,6 +54,7 @@ FACTS: dict[str, frozenset[str]] = {
     "objective": frozenset({"mc_samples", "steps_per_epoch", "size"}),
     "optimizer": frozenset({"params"}),
     "scheduler": frozenset({"steps_per_epoch", "total_steps"}),
+    "logger": frozenset(),
 }
 
 # What torch has a fused version of, by the kind of device.

@@ -180,6 +180,11 @@ GROUP_RULES: dict[str, dict[str, Rule]] = {
         "groups": _COUNT,
         "elbo_weight": _number("a number from 0 to 1", lambda v: 0 <= v <= 1),
     },
+    "logger": {
+        **dict.fromkeys(("project", "experiment_name"), _TEXT),
+        "entity": _or(None, _TEXT),
+        "mode": _or(None, _choice("online", "offline", "disabled")),
+    },
     "optimizer": {
         **dict.fromkeys(("lr", "eps", "weight_decay", "momentum", "alpha"), _AT_LEAST_0),
         "betas": _BETAS,

@@ -94,8 +94,3 @@ def _tile(cells: Pixels, columns: int, row_gap: int = GAP) -> UInt8[np.ndarray, 
         left = GAP + (number % columns) * (width + GAP)
         canvas[top : top + height, left : left + width] = cell
     return canvas
-
-
-def as_array(picture: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-    """A picture's bytes, channels last."""
-    return np.atleast_3d(np.asarray(picture))

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from vae_cli import figures, plots, run_page
 from vae_cli.errors import UserError
+from vae_cli.loggers import Logger, TensorBoardLogger, Unusable
 from vae_cli.runs import Run
 
 log = logging.getLogger("vae_cli")
@@ -69,9 +70,9 @@ class RunDirectory:
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         for left in self.path.glob("checkpoints/.*.tmp"):  # by whoever was killed while writing
             left.unlink(missing_ok=True)
-        self._board: Any = None
+        self._loggers: list[Logger] = []
+        self._status = "failed"
         self._locked: int | None = None
-        self._board_works = True
         self._handlers: list[logging.Handler] = []
         self._known: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
 
@@ -109,14 +110,23 @@ class RunDirectory:
         log.addHandler(handler)
 
     def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._try(self._board.close, "TensorBoard")
+        self._tell(lambda logger: logger.finish(self._status, self._known["test"]))
         for handler in self._handlers:
             log.removeHandler(handler)
             with suppress(OSError):  # what the disk had no room for
                 handler.close()
         if self._locked is not None:
             os.close(self._locked)
+
+    def log_to(self, logger: Logger, settings: dict[str, Any]) -> None:
+        """Show numbers and pictures in TensorBoard's files and another logger too.
+
+        Raises:
+            ConfigError: if the other one cannot be used.
+        """
+        for each in (TensorBoardLogger(), logger):
+            each.start(self.path, settings, self._resumed_at)
+            self._loggers.append(each)
 
     def checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.pt"
@@ -133,14 +143,14 @@ class RunDirectory:
                     temporary.unlink(missing_ok=True)
 
     def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Append a line to metrics.jsonl and a point to each of TensorBoard's curves."""
+        """Append a line to metrics.jsonl and a point to each of the loggers' curves."""
         record = {"epoch": epoch, "step": step, "split": split, **_jsonable(values)}
         path = self.path / "metrics.jsonl"
         with _naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive what belongs to it
-        self._on_board(lambda board: [board.add_scalar(f"{split}/{k}", v, step) for k, v in values.items()])
+        self._tell(lambda logger: logger.metrics(split, values, step, epoch))
 
     def cut_metrics(self, epoch: int, step: int) -> None:
         """Drop from metrics.jsonl what a resumed training will write again, and any line cut short."""
@@ -156,13 +166,12 @@ class RunDirectory:
         self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept))
 
     def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None:
-        """Write a picture as `name`.png and show it in TensorBoard under the name of its folder."""
+        """Write a picture as `name`.png and show it to the loggers under the name of its folder."""
 
         def write() -> None:
             picture = draw()
             figures.save(picture, self.path / f"{name}.png")
-            pixels = figures.as_array(picture)
-            self._on_board(lambda board: board.add_image(name.split("/")[0], pixels, step, dataformats="HWC"))
+            self._tell(lambda logger: logger.picture(name.split("/")[0], picture, step))
 
         self._try(write, f"{name}.png")
 
@@ -172,6 +181,7 @@ class RunDirectory:
 
     def summary(self, status: str, error: str | None = None) -> None:
         """Write summary.json: `completed`, `interrupted` or `failed`, and what was noted until then."""
+        self._status = status
         values = {"status": status, **self._known, "error": error}
         self.write("summary.json", json.dumps(_jsonable(values), indent=2) + "\n")
 
@@ -197,19 +207,16 @@ class RunDirectory:
             self._try(lambda: figures.save(plots.curves(run.metrics), self.path / "curves.png"), "curves.png")
         self._try(lambda: run_page.write(self.path), run_page.NAME)
 
-    def _on_board(self, act: Callable[[Any], object]) -> None:
-        if self._board_works:
-            self._try(lambda: act(self._open_board()), "TensorBoard")
+    def _tell(self, act: Callable[[Logger], object]) -> None:
+        for logger in list(self._loggers):
+            self._try(lambda logger=logger: self._ask(logger, act), type(logger).__name__)  # type: ignore[misc]
 
-    def _open_board(self) -> Any:
-        if self._board is None:
-            self._board_works = False  # until it has opened
-            from torch.utils.tensorboard import SummaryWriter
-
-            purge = None if self._resumed_at is None else self._resumed_at + 1
-            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)
-            self._board_works = True
-        return self._board
+    def _ask(self, logger: Logger, act: Callable[[Logger], object]) -> None:
+        try:
+            act(logger)
+        except Unusable:
+            self._loggers.remove(logger)
+            raise
 
     def _try(self, act: Callable[[], object], what: str) -> None:
         try:

@@ -120,7 +120,7 @@ class Run:
 
     def flat_settings(self) -> dict[str, Any]:
         """Dotted keys and their values; of a group, the class that was chosen."""
-        return dict(_flat(self.settings))
+        return dict(flat(self.settings))
 
 
 def find(places: Sequence[str]) -> list[Run]:
@@ -180,10 +180,10 @@ def _names(paths: list[Path]) -> list[str]:
 def differing(runs: Iterable[Run]) -> list[str]:
     """The settings in which some of the runs differ from others: a key that only some parts have counts where it takes
     several values."""
-    known = [flat for run in runs if (flat := run.flat_settings())]
+    known = [run.flat_settings() for run in runs]
     found: dict[str, list[Any]] = {}
-    for flat in known:
-        for key, value in flat.items():
+    for settings in known:
+        for key, value in settings.items():
             found.setdefault(key, []).append(value)
     return [key for key, values in found.items() if any(value != values[0] for value in values)]
 
@@ -199,10 +199,11 @@ def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
     return sorted(runs, key=place)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings under dotted keys; of a group, the class that was chosen."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif key == "_target_":
             yield prefix.removesuffix("."), str(value).rpartition(".")[2]
         else:

@@ -27,7 +27,7 @@ from vae_cli.trained import places
 from vae_cli.training import Config, Training, TrainingError, on_device
 
 DEVICE_CHECK = 100  # steps between looks at what only the device knows
-MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every")  # beside resume=
+MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every", "logger")  # beside resume=
 
 
 def run(settings: Config, directory: Path, given: frozenset[str] = frozenset(), command: str = "") -> int:
@@ -69,10 +69,10 @@ def resume(settings: Config, directory: Path, given: frozenset[str], command: st
     """
     typed = [key for key in given if not key.startswith("hydra") and key not in ("resume", "allow")]
     for key in [*typed, *(key for key in given if key == "hydra.run.dir")]:
-        if key not in MAY_CHANGE:
+        if key not in MAY_CHANGE and not key.startswith("logger."):
             raise ConfigError(f"{key}: beside resume= only {', '.join(MAY_CHANGE)} may be given")
     path, contents = _newest(directory)
-    changes = {key: settings[key] for key in typed}
+    changes = {key: settings[key] for key in typed if key.partition(".")[0] != "logger"}
     if _is_finished(directory, contents, changes):
         print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
         return 0
@@ -179,6 +179,7 @@ def _start(settings: Config, given: frozenset[str], output: RunDirectory) -> Non
     data = build.dataset(settings).splits()
     training = Training(build.with_likelihood(settings, data.facts), data, device)
     announce(training, data, output, dropped)
+    output.log_to(build.construct("logger", settings["logger"], {}), training.settings)
     output.note(**about(training, data))
     _train(training, data, output, began)
 
@@ -211,8 +212,11 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
         training.restore(contents)
     at = training.position
     announce(training, data, output, [])
+    output.log_to(build.construct("logger", settings["logger"], {}), training.settings)
     output.note(**about(training, data))
     log.info("resumed     after epoch %d and %d batches, from %s", at.epoch, at.batch, path)
+    if stored.get("logger", settings["logger"]) != settings["logger"]:
+        log.info("logger      %s is named by the file; only one that is typed beside resume= is used", stored["logger"])
     if training.schedule.total_steps != contents["scheduler"]["total_steps"]:
         log.info("schedule    rebuilt for %d epochs instead of %d", training.settings["epochs"], stored["epochs"])
     output.cut_metrics(at.epoch, at.step)

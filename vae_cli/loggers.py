@@ -1,0 +1,251 @@
+"""Where else a run's numbers and pictures go."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vae_cli.errors import ConfigError
+from vae_cli.reason import reason
+from vae_cli.runs import flat
+
+Values = Mapping[str, Any]
+
+LONGEST = 250  # characters of a hyperparameter
+FINAL = ("elbo", "reconstruction", "kl", "bound")  # what a run is judged by
+
+
+class Logger(ABC):
+    """A service that shows runs. Its constructor takes what a person chooses; only `start` may refuse."""
+
+    @abstractmethod
+    def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
+        """Begin, or go on with what was begun for the same directory.
+
+        Args:
+            directory: the run directory.
+            settings: the plain config.
+            resumed_at: the step at which an earlier training is taken up.
+
+        Raises:
+            ConfigError: if the service cannot be used.
+        """
+
+    @abstractmethod
+    def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
+        """Numbers of a split after so many steps."""
+
+    @abstractmethod
+    def picture(self, name: str, picture: Image.Image, step: int) -> None:
+        """A picture, such as `samples`."""
+
+    @abstractmethod
+    def finish(self, status: str, test: Values | None) -> None:
+        """End with a status, `completed`, `interrupted` or `failed`, and the test split's numbers if there are any."""
+
+
+class NoLogger(Logger):
+    """Nowhere else."""
+
+    def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
+        pass
+
+    def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
+        pass
+
+    def picture(self, name: str, picture: Image.Image, step: int) -> None:
+        pass
+
+    def finish(self, status: str, test: Values | None) -> None:
+        pass
+
+
+class Unusable(Exception):
+    """A logger that there is no sense in asking again."""
+
+
+class TensorBoardLogger(Logger):
+    """Curves, pictures and hyperparameters in the run directory's `tensorboard/`, opened when the first arrive."""
+
+    def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
+        self._directory, self._settings, self._resumed_at = directory, settings, resumed_at
+        self._opened: Any = None
+
+    @property
+    def _board(self) -> Any:
+        if self._opened is None:
+            try:
+                self._opened = self._open()
+            except Exception as error:
+                raise Unusable(f"cannot be opened: {reason(error)}") from error
+        return self._opened
+
+    def _open(self) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        purge = None if self._resumed_at is None else self._resumed_at + 1
+        board: Any = SummaryWriter(str(self._directory / "tensorboard"), purge_step=purge)
+        scores = {f"{split}/{name}": 0.0 for split in ("test", "validation") for name in FINAL}
+        experiment, started, self._ended = hparams(_plain(self._settings), scores)
+        for summary in (experiment, started):  # its scores are the curves of the same names
+            board.file_writer.add_summary(summary)
+        return board
+
+    def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def picture(self, name: str, picture: Image.Image, step: int) -> None:
+        self._board.add_image(name, np.atleast_3d(np.asarray(picture)), step, dataformats="HWC")
+
+    def finish(self, status: str, test: Values | None) -> None:
+        if self._opened is not None:
+            if status == "completed":
+                self._opened.file_writer.add_summary(self._ended)
+            self._opened.close()
+
+
+class WandbLogger(Logger):
+    """Weights & Biases, under the run directory's name.
+
+    Args:
+        project: where the run is listed.
+        entity: whose project; None is the user's own.
+        mode: `online`, `offline` (files in the run directory, for `wandb sync`) or `disabled`; None is what
+            WANDB_MODE says, else online.
+    """
+
+    def __init__(self, project: str = "vae_cli", entity: str | None = None, mode: str | None = None) -> None:
+        self.project, self.entity, self.mode = project, entity, mode
+
+    def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
+        wandb = _import("wandb")
+        known = _remembered(directory, "wandb")
+        quiet = wandb.Settings(silent=True)
+        names = {"project": self.project, "entity": self.entity, "mode": self.mode, "name": directory.name}
+        try:
+            self._run = wandb.init(
+                dir=str(directory), id=known, resume="allow", config=settings, settings=quiet, **names
+            )
+        except Exception as error:
+            raise ConfigError(
+                f"logger=wandb cannot begin: {reason(error)}; see wandb login, or choose logger.mode=offline"
+            ) from error
+        self._picture = wandb.Image
+        _remember(directory, "wandb", self._run.id)
+        self._run.define_metric("*", step_metric="step")
+
+    def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
+        self._run.log({f"{split}/{name}": value for name, value in values.items()} | {"step": step, "epoch": epoch})
+
+    def picture(self, name: str, picture: Image.Image, step: int) -> None:
+        self._run.log({name: self._picture(picture), "step": step})
+
+    def finish(self, status: str, test: Values | None) -> None:
+        self._run.summary.update({"status": status} | {f"test/{name}": value for name, value in (test or {}).items()})
+        self._run.finish(exit_code=0 if status == "completed" else 1)
+
+
+class MLflowLogger(Logger):
+    """MLflow, where MLFLOW_TRACKING_URI says, under the run directory's name.
+
+    Args:
+        experiment_name: where the run is listed.
+    """
+
+    STATUS = {"completed": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+    def __init__(self, experiment_name: str = "vae_cli") -> None:
+        self.experiment_name = experiment_name
+
+    def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
+        mlflow = _import("mlflow")
+        try:
+            self._client = mlflow.MlflowClient()
+            self._id = self._taken_up(directory) or self._new(directory, settings)
+        except Exception as error:
+            raise ConfigError(
+                f"logger=mlflow cannot begin: {reason(error)}; set MLFLOW_TRACKING_URI, such as sqlite:///mlflow.db"
+            ) from error
+        self._metric = mlflow.entities.Metric
+
+    def _taken_up(self, directory: Path) -> str | None:
+        """The run that was begun for the same directory, if it is still known there."""
+        known = _remembered(directory, "mlflow")
+        if known is None:
+            return None
+        try:
+            self._client.update_run(known, status="RUNNING")
+        except Exception:  # of whatever kind the store has: gone, or another store
+            return None
+        return known
+
+    def _new(self, directory: Path, settings: dict[str, Any]) -> str:
+        found = self._client.get_experiment_by_name(self.experiment_name)
+        place = found.experiment_id if found else self._client.create_experiment(self.experiment_name)
+        run = self._client.create_run(place, run_name=directory.name)
+        for name, value in _plain(settings).items():
+            self._client.log_param(run.info.run_id, name, value)
+        _remember(directory, "mlflow", run.info.run_id)
+        return run.info.run_id
+
+    def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
+        now = int(time.time() * 1000)
+        metrics = [
+            self._metric(f"{split}/{name}", float(value), now, step)
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and math.isfinite(value)
+        ]
+        self._client.log_batch(self._id, metrics=metrics)
+
+    def picture(self, name: str, picture: Image.Image, step: int) -> None:
+        self._client.log_image(self._id, picture, artifact_file=f"{name}/step_{step:08d}.png")
+
+    def finish(self, status: str, test: Values | None) -> None:
+        self._client.set_terminated(self._id, self.STATUS[status])
+
+
+def _import(name: str) -> Any:
+    """A package that is an extra.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"logger={name} needs a package that is not installed: pip install {name} ({reason(error)})"
+        ) from error
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """Settings under dotted keys, as hyperparameters may be."""
+    return {
+        key: value if isinstance(value, (bool, int, float)) else str(value)[:LONGEST] for key, value in flat(settings)
+    }
+
+
+def _remembered(directory: Path, service: str) -> str | None:
+    """The name that a service gave to the run of a directory."""
+    with suppress(OSError, ValueError, AttributeError):
+        found = json.loads((directory / "logger.json").read_text(encoding="utf-8")).get(service)
+        return found if isinstance(found, str) else None
+    return None
+
+
+def _remember(directory: Path, service: str, name: str) -> None:
+    with suppress(OSError):  # then a resumed run is listed anew
+        (directory / "logger.json").write_text(json.dumps({service: name}) + "\n", encoding="utf-8")
