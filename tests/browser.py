@@ -33,6 +33,10 @@ f.onload = async () => {
     images: [...d.images].map(i => i.complete && i.naturalWidth > 0),
     charts: [...d.querySelectorAll(".chart")].map(c => c.querySelectorAll("svg path").length),
     letters: smallest(texts),
+    cut: [...d.querySelectorAll("svg text")].filter(t => {
+      const [inner, outer] = [t.getBoundingClientRect(), t.closest("svg").getBoundingClientRect()];
+      return inner.width && (inner.left < outer.left - 1 || inner.right > outer.right + 1);
+    }).map(t => t.textContent),
     chart_letters: smallest(d.querySelectorAll("svg text")),
     wide: d.documentElement.scrollWidth,
     title: d.title,

@@ -76,9 +76,9 @@ def _output(settings: Mapping[str, Any], path: Path) -> Path:
 def _numbers(used: Trained, data: Data, split: Split, settings: Mapping[str, Any]) -> dict[str, Any]:
     model, limit, seed = used.model, settings["limit"], settings["seed"]
     count = min(len(split), limit or len(split))
-    draws = _draws(settings["num_importance_samples"])
+    draws = draws_up_to(settings["num_importance_samples"])
     with tqdm(total=count, desc="log_likelihood", unit=" images", disable=None) as bar:
-        scores = score(model, split, draws, seed, count, _together(settings["memory"]), bar.update)
+        scores = score(model, split, draws, seed, count, numbers_together(settings["memory"]), bar.update)
     found = _bounds(scores, draws)
     if model.likelihood.discrete and used.facts.support == "levels256":
         found["bits_per_dim"] = number(-scores.log_likelihood[-1] / (math.prod(used.facts.shape) * math.log(2)))
@@ -87,12 +87,12 @@ def _numbers(used: Trained, data: Data, split: Split, settings: Mapping[str, Any
     return found | _of_codes(model, codes, seed) | _probes(model, data, split, codes, seed)
 
 
-def _draws(most: int) -> list[int]:
+def draws_up_to(most: int) -> list[int]:
     """1, 10, 100 … and the number asked for."""
     return [10**n for n in range(len(str(most))) if 10**n < most] + [most]
 
 
-def _together(given: str) -> int:
+def numbers_together(given: str) -> int:
     """Values that the decoder may give in one call."""
     allowed = min(FRACTION * memory.available(), LARGEST) if given == "auto" else parse_bytes(given)
     return max(1, int(allowed / (4 * COPIES)))

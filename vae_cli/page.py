@@ -115,7 +115,7 @@ def lines(
     scale = {"domain": names, "range": list(colors.values())}
     color = {"field": series, "type": "nominal", "scale": scale, "legend": {"orient": "top", "title": None}}
     y: Spec = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": from_zero}}
-    y["axis"] = {"format": "~g"}
+    y["axis"] = {"format": ",.6~g"}
     hover = {
         "name": "hover",
         "select": {"type": "point", "fields": ["epoch"], "nearest": True, "on": "pointermove", "clear": "pointerout"},
@@ -222,6 +222,7 @@ def _chart(title: str, rows: Sequence[Mapping[str, Any]], height: int) -> Spec:
         "width": "container",
         "height": height,
         "autosize": {"type": "fit", "contains": "padding"},
+        "padding": {"left": 8, "top": 5, "right": 12, "bottom": 5},
         "config": {
             "font": "system-ui, sans-serif",
             "axis": text | {"grid": True, "gridColor": "#eee"},

@@ -93,12 +93,14 @@ def _bounds(run: Run) -> list[dict[str, Any]]:
     """The numbers of the splits: of training the last epoch's, of validation the best one's."""
     train = [line for line in run.metrics if line["split"] == "train"]
     found = {
-        "training, last epoch": train[-1] if train else {},
-        "validation, best epoch": mapping(run.summary.get("validation")),
+        "training": train[-1] if train else {},
+        "validation": mapping(run.summary.get("validation")),
         "test": mapping(run.summary.get("test")),
     }
     known = [values for values in found.values() if values]
     names = [name for name in ("elbo", "reconstruction", "kl", "bound") if any(name in values for values in known)]
+    if all(values.get("bound") == values.get("elbo") for values in known):
+        names = [name for name in names if name != "bound"]
     return [
         {"split": split, "names": names, "numbers": [_decimal(values.get(name)) for name in names]}
         for split, values in found.items()
