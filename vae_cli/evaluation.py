@@ -147,10 +147,10 @@ def _probes(model: VAE, data: Data, split: Split, codes: Codes, seed: int) -> di
     known = data.train.labels
     if model.classes or codes.labels is None or known is None or split is data.train or len(known.unique()) < 2:
         return {}
-    train = latent_space.encode(model, data.train, seed)
+    train, test = latent_space.points(model, data.train, seed), codes.points
     found = {
-        "knn_accuracy": latent_space.knn_accuracy(train, codes),
-        "linear_probe_accuracy": latent_space.linear_probe_accuracy(train, codes),
+        "knn_accuracy": latent_space.knn_accuracy(train, test),
+        "linear_probe_accuracy": latent_space.linear_probe_accuracy(train, test),
     }
     n = len(codes.labels)
     return {name: {"value": p, "stderr": math.sqrt(p * (1 - p) / n), "n": n} for name, p in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +26,13 @@ PAIRS_OF_NORMALS, PAIRS = 10_000, 1_000  # most images of which every pair is lo
 NEIGHBOURS = 5
 
 
+class Points(NamedTuple):
+    """The posterior means (N, D) of images, with their labels (N,) where they have any, on the CPU."""
+
+    means: Tensor
+    labels: Tensor | None
+
+
 @dataclass(frozen=True)
 class Codes:
     """The posteriors of N images, chunk by chunk, with their labels where they have any."""
@@ -37,22 +45,45 @@ class Codes:
         """Their means, on the CPU."""
         return torch.cat([q.mean.cpu() for q in self.posteriors])
 
+    @property
+    def points(self) -> Points:
+        """Their means and labels."""
+        return Points(self.means, self.labels)
+
     def draws(self, model: VAE, seed: int) -> Float[Tensor, "n d"]:
         """One draw from each posterior, a function of the seed and the image's index, on the CPU."""
-        drawn = []
-        for number, q in enumerate(self.posteriors):
-            epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, seed, "codes", start=number * CHUNK)
-            drawn.append(q.push(epsilon.to(q.mean))[0][0].cpu())  # type: ignore[attr-defined]
-        return torch.cat(drawn)
+        return torch.cat([_draw(model, q, seed, number * CHUNK) for number, q in enumerate(self.posteriors)])
 
 
 @torch.no_grad()
 def encode(model: VAE, split: Split, seed: int, count: int | None = None) -> Codes:
-    """The posteriors of the first `count` images of a split."""
+    """The posteriors of the first `count` images of a split; all of them stay in memory."""
     images = len(split) if count is None else min(count, len(split))
-    slices = [slice(start, min(start + CHUNK, images)) for start in range(0, images, CHUNK)]
-    found = [model.infer(*batch(model, split, index, seed)) for index in slices]
+    found = [q for _, q in _posteriors(model, split, seed, images)]
     return Codes(found, None if split.labels is None else split.labels[:images].cpu())
+
+
+@torch.no_grad()
+def points(model: VAE, split: Split, seed: int) -> Points:
+    """The means of q(z|x) of a split's images."""
+    means = [q.mean.cpu() for _, q in _posteriors(model, split, seed, len(split))]
+    return Points(torch.cat(means), None if split.labels is None else split.labels.cpu())
+
+
+@torch.no_grad()
+def draws(model: VAE, split: Split, seed: int) -> Float[Tensor, "n d"]:
+    """One draw from q(z|x) of each of a split's images, a function of the seed and the image's index, on the CPU."""
+    return torch.cat([_draw(model, q, seed, start) for start, q in _posteriors(model, split, seed, len(split))])
+
+
+def _posteriors(model: VAE, split: Split, seed: int, images: int) -> Iterator[tuple[int, Distribution]]:
+    for start in range(0, images, CHUNK):
+        yield start, model.infer(*batch(model, split, slice(start, min(start + CHUNK, images)), seed))
+
+
+def _draw(model: VAE, q: Distribution, seed: int, start: int) -> Tensor:
+    epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, seed, "codes", start=start)
+    return q.push(epsilon.to(q.mean))[0][0].cpu()  # type: ignore[attr-defined]
 
 
 def active_units(means: Float[Tensor, "n d"]) -> int:
@@ -118,14 +149,14 @@ def _information(posteriors: list[Distribution], z: Tensor, start: int, count: i
     return own - (log_q.logsumexp(1) - math.log(count))
 
 
-def knn_accuracy(train: Codes, test: Codes) -> float:
+def knn_accuracy(train: Points, test: Points) -> float:
     """How often the label that most of the 5 nearest training codes have is the right one."""
     from sklearn.neighbors import KNeighborsClassifier
 
     return _accuracy(KNeighborsClassifier(NEIGHBOURS), train, test)
 
 
-def linear_probe_accuracy(train: Codes, test: Codes) -> float:
+def linear_probe_accuracy(train: Points, test: Points) -> float:
     """How often logistic regression on standardized training codes names the right label."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -134,7 +165,7 @@ def linear_probe_accuracy(train: Codes, test: Codes) -> float:
     return _accuracy(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), train, test)
 
 
-def _accuracy(classifier: object, train: Codes, test: Codes) -> float:
+def _accuracy(classifier: object, train: Points, test: Points) -> float:
     assert train.labels is not None and test.labels is not None
     classifier.fit(train.means.numpy(), train.labels.numpy())  # type: ignore[attr-defined]
     return float((classifier.predict(test.means.numpy()) == test.labels.numpy()).mean())  # type: ignore[attr-defined]

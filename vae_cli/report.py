@@ -21,6 +21,7 @@ SHOWN_SAMPLES = 64
 SHOWN_RECONSTRUCTIONS = 32
 SHOWN_DIMENSIONS = 20
 ENCODED = 10_000  # most test images whose codes are looked at
+HELD = 1 << 26  # numbers of their posteriors in memory at most
 
 
 def announce(training: Training, data: Data, output: RunDirectory, dropped: list[str]) -> None:
@@ -139,7 +140,8 @@ def draw_latents(training: Training, test: Split, output: RunDirectory) -> None:
     """The final pictures of the latent space: where the test images lie, what each dimension tells and does."""
     model, seed, step = training.model, training.settings["seed"], training.position.step
     model.eval()
-    codes = latent_space.encode(model, test.spread(ENCODED), seed)
+    fitting = max(1, HELD // model.posterior.values)
+    codes = latent_space.encode(model, test.spread(min(ENCODED, fitting)), seed)
     by_dimension = latent_space.kl_per_dim(model, codes)
 
     def traversals() -> Image.Image:

@@ -260,7 +260,7 @@ def _between_draws(used: Trained, settings: Settings, steps: int) -> Walk:
 def _traversal(used: Trained, settings: Settings, label: int) -> Walk:
     model, steps, seed = used.model, settings["steps"] or STEPS, settings["seed"]
     test = choose(load_data(used, settings), "test", used)
-    means = latent_space.encode(model, test.spread(MEASURED), seed).means
+    means = latent_space.points(model, test.spread(MEASURED), seed).means
     if settings["around"] is None:
         return walks.traverse(model, means, steps, settings["n"], label=label)
     x, y = _numbered(used, test, [settings["around"]], "around", seed)

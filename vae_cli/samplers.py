@@ -11,7 +11,7 @@ from vae_cli.data import Split
 from vae_cli.data.batches import pixels
 from vae_cli.distributions import FullNormal, Mixture
 from vae_cli.errors import ConfigError, DataError
-from vae_cli.latent_space import encode
+from vae_cli.latent_space import draws
 from vae_cli.model import VAE
 
 CHUNK = 64  # vectors drawn together; always all of them, since a product's rounding depends on its size
@@ -81,13 +81,9 @@ class MixtureSampler(Sampler):
     def __init__(self, model: VAE, seed: int, train: Split, components: int = 10) -> None:
         super().__init__(model, seed)
         self.components = components
-        codes = encode(model, train.spread(FITTED), seed)
-        self.codes = codes.draws(model, seed)
-        self.rows = {0: torch.arange(len(self.codes))}
-        if model.classes:
-            assert codes.labels is not None
-            self.rows = {int(y): (codes.labels == y).nonzero().flatten() for y in codes.labels.unique()}
-        self.fitted: dict[int, Mixture] = {}
+        fitted = train.spread(FITTED)
+        self.codes, self.rows = draws(model, fitted, seed), _by_label(fitted, model.classes)
+        self.mixtures: dict[int, Mixture] = {}
 
     @torch.no_grad()
     def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
@@ -99,9 +95,9 @@ class MixtureSampler(Sampler):
         return z.to(self.device)
 
     def _mixture(self, label: int) -> Mixture:
-        if label not in self.fitted:
-            self.fitted[label] = self._fit(self.codes[_known(self.rows.get(label), label)])
-        return self.fitted[label]
+        if label not in self.mixtures:
+            self.mixtures[label] = self._fit(self.codes[_known(self.rows.get(label), label)])
+        return self.mixtures[label]
 
     def _fit(self, codes: Tensor) -> Mixture:
         from sklearn.mixture import GaussianMixture
