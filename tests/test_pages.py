@@ -133,8 +133,8 @@ def test_a_page_is_drawn_of_whatever_lies_in_a_directory(tmp_path):
 
 
 def test_numbers_are_readable():
-    shown = [0, 12345, 0.5, -103.70561, 0.00012345, 1.5e9, None, True, [400, 2.0], "text", 3.14159]
-    expected = ["0", "12,345", "0.5", "-103.71", "0.000123", "1.5e+09", "", "true", "[400, 2]", "text", "3.1416"]
+    shown = [0, 12345, 0.5, -103.70561, 0.00012345, 1.5e9, None, True, "text", 3.14159, 0.027812]
+    expected = ["0", "12,345", "0.5", "-103.71", "0.000123", "1.5e+09", "", "true", "text", "3.14", "0.0278"]
     assert [page.number(value) for value in shown] == expected
 
 
@@ -236,6 +236,11 @@ def test_places_on_an_axis():
     assert compare._places(["b", "a", "c"]) == [0.5, 0, 1]
     assert compare._places([4, 4]) == [0.5, 0.5]
     assert compare._places([0, 100, 50]) == [0, 1, 0.5]
+
+
+def test_texts_beside_an_axis_do_not_crowd():
+    assert compare._apart([0, 0.01, 0.5, 0.52, 0.97, 1]) == [0, 0.5, 1]
+    assert compare._apart([0.5]) == [0.5] and compare._apart([0, 0.01]) == [0, 0.01]
 
 
 def test_settings_differ_only_where_runs_that_have_them_do(tmp_path):

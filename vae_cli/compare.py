@@ -16,13 +16,15 @@ from vae_cli.checks import show
 from vae_cli.errors import UserError
 from vae_cli.page import Spec
 from vae_cli.reason import printable
-from vae_cli.runs import EVALUATED, LOWER_IS_BETTER, STATUSES, TEST, Run, differing, find, finite, ranked
+from vae_cli.runs import EVALUATED, LOWER_IS_BETTER, METRICS, STATUSES, TEST, Run, differing, find, finite, ranked
 
 CSV, PAGE = "comparison.csv", "comparison.html"
 MOST_PICTURES = 60
 MOST_AXES = 8
 MOST_CURVES = 60
 PLACES = ("data_dir", "dataset.path", "dataset.cache", "resume", "report")  # that make no other model
+RESULTS = frozenset({"run", "status", "error", "epochs", *METRICS})  # the columns that are no settings
+CLOSEST = 0.05  # of an axis between two texts beside it
 WIDEST = 40  # characters of a cell on the terminal
 
 Row = dict[str, Any]
@@ -68,7 +70,7 @@ def _row(run: Run, keys: Iterable[str]) -> Row:
     numbers = {metric: run.number(metric) for metric in (*TEST, "validation_elbo", *EVALUATED)}
     if numbers["bound"] == numbers["elbo"]:
         numbers["bound"] = None
-    own = {key: flat.get(key) if not isinstance(flat.get(key), list) else show(flat[key]) for key in keys}
+    own = {key: show(value) if isinstance(value := flat.get(key), list) else value for key in keys}
     return {
         "run": run.name,
         "status": run.status,
@@ -99,7 +101,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def terminal_table(rows: Sequence[Row], columns: Sequence[str], width: int | None = None, least: int = 3) -> str:
     """The rows in aligned lines, of columns that fit into a width, but for so many first ones and the errors."""
-    cells = {name: [name, *(_short(row[name]) for row in rows)] for name in columns}
+    cells = {name: [name, *(_short(name, row[name]) for row in rows)] for name in columns}
     widths = {name: max(map(len, texts)) for name, texts in cells.items()}
     shown = list(columns)
     while width and sum(widths[name] + 2 for name in shown) - 2 > width and len(shown) > least + ("error" in shown):
@@ -111,8 +113,8 @@ def terminal_table(rows: Sequence[Row], columns: Sequence[str], width: int | Non
     return "\n".join("  ".join(line).rstrip() for line in zip(*aligned))
 
 
-def _short(value: Any) -> str:
-    text = printable(page.number(value))
+def _short(name: str, value: Any) -> str:
+    text = printable(_shown(name, value))
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
@@ -136,7 +138,7 @@ def render(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric
     """The page of many runs, in the order of the rows."""
     columns = _columns(rows, keys, metric)
     counts = [f"{n} {status}" for status in STATUSES if (n := sum(run.status == status for run in runs))]
-    shown = _with_pictures(runs)
+    shown = _with_pictures(runs, keys)
     left = sum((run.path / "samples.png").exists() for run in runs) - len(shown)
     return page.render(
         "comparison.html",
@@ -151,13 +153,15 @@ def render(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric
     )
 
 
-def _with_pictures(runs: Sequence[Run]) -> list[dict[str, str]]:
+def _with_pictures(runs: Sequence[Run], keys: Sequence[str]) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for run in runs:
         data = page.picture(run.path / "samples.png") if len(found) < MOST_PICTURES else None
         if data:
             elbo = run.number("elbo")
-            found.append({"data": data, "caption": run.name + ("" if elbo is None else f", test ELBO {elbo:,.2f}")})
+            found.append(
+                {"data": data, "caption": _label(run, keys) + ("" if elbo is None else f", test ELBO {elbo:,.2f}")}
+            )
     return found
 
 
@@ -173,7 +177,19 @@ def _is_numeric(name: str, rows: Sequence[Row]) -> bool:
 def _cell(name: str, value: Any) -> dict[str, str]:
     kinds = {"run": "name", "status": "status", "error": "why"}
     kind = kinds.get(name, "n" if finite(value) is not None else "")
-    return {"kind": kind, "value": "" if value is None else str(value), "shown": page.number(value)}
+    return {"kind": kind, "value": "" if value is None else str(value), "shown": _shown(name, value)}
+
+
+def _shown(name: str, value: Any) -> str:
+    """Numbers of the runs to a few digits; settings as they were given."""
+    return page.number(value) if value is None or name in RESULTS else show(value)
+
+
+def _label(run: Run, keys: Sequence[str]) -> str:
+    """A run's name, with what it was set to where that is short."""
+    flat = run.flat_settings()
+    own = " ".join(f"{key}={show(flat[key])}" for key in keys if key in flat)
+    return f"{run.name}: {own}" if own and len(own) <= WIDEST else run.name
 
 
 def _charts(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric: str) -> dict[str, Spec]:
@@ -182,7 +198,7 @@ def _charts(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metri
     axes = [key for key in keys if len({str(row[key]) for row in scored}) > 1][: MOST_AXES - 1]
     if axes and len(scored) > 1:
         charts["parallel"] = _parallel(scored, [*axes, metric])
-    points = [point for run in runs[:MOST_CURVES] for point in _curve(run)]
+    points = [point for run in runs[:MOST_CURVES] for point in _curve(run, _label(run, keys))]
     if points:
         split = points[0]["split"]
         names = list(dict.fromkeys(point["run"] for point in points))
@@ -190,11 +206,11 @@ def _charts(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metri
     return charts
 
 
-def _curve(run: Run) -> list[dict[str, Any]]:
+def _curve(run: Run, label: str) -> list[dict[str, Any]]:
     """A run's validation ELBO by epoch; of one without validation the training's."""
     for split in ("validation", "train"):
         found = [
-            {"run": run.name, "epoch": line["epoch"], "value": value, "split": split}
+            {"run": label, "epoch": line["epoch"], "value": value, "split": split}
             for line in run.metrics
             if line["split"] == split and (value := finite(line.get("elbo"))) is not None
         ]
@@ -212,12 +228,20 @@ def _parallel(rows: Sequence[Row], axes: Sequence[str]) -> Spec:
         values = [row[axis] for row in rows]
         places = _places(values)
         for row, place, mark in zip(rows, places, score):
-            shown = page.number(row[axis])
+            shown = _shown(axis, row[axis])
             points.append({"run": row["run"], "axis": axis, "place": place, "shown": shown, "score": mark})
-        written = dict(zip(places, map(page.number, values)))
-        chosen = written if len(written) <= 8 else {place: written[place] for place in (min(written), max(written))}
-        ends += [{"axis": axis, "place": place, "shown": text} for place, text in chosen.items()]
+        written = dict(zip(places, (_shown(axis, value) for value in values)))
+        ends += [{"axis": axis, "place": place, "shown": written[place]} for place in _apart(sorted(written))]
     return page.parallel(points, axes, ends)
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """The first and the last of some sorted places, and of those between as many as do not crowd."""
+    kept = [places[0]]
+    for place in places[1:-1]:
+        if place - kept[-1] >= CLOSEST and places[-1] - place >= CLOSEST:
+            kept.append(place)
+    return kept + [places[-1]] if places[-1] > places[0] else kept
 
 
 def _places(values: Sequence[Any]) -> list[float]:
@@ -228,5 +252,5 @@ def _places(values: Sequence[Any]) -> list[float]:
         scale = math.log if low > 0 and high / low > 20 else float
         span = scale(high) - scale(low)
         return [0.5 if span == 0 else (scale(value) - scale(low)) / span for value in values]
-    order = sorted({page.number(value) for value in values})
-    return [order.index(page.number(value)) / max(1, len(order) - 1) for value in values]
+    order = sorted({show(value) for value in values})
+    return [order.index(show(value)) / max(1, len(order) - 1) for value in values]

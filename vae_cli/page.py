@@ -18,6 +18,13 @@ SCALE = [  # of several runs, told apart by color-blind readers too, as far as t
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c6d31", "#666666"),
     *("#3b518b", "#b5a400", "#8c2d04", "#7fbc41"),
 ]
+FEW = 30  # epochs that have a point each
+EPOCHS = {
+    "field": "epoch",
+    "type": "quantitative",
+    "axis": {"tickMinStep": 1, "title": "epoch"},
+    "scale": {"zero": False, "nice": False},
+}
 LARGEST_PICTURE = 8_000_000  # bytes
 
 Spec = dict[str, Any]
@@ -77,13 +84,11 @@ def number(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(number, value))}]"
     if not isinstance(value, float):
         return str(value)
     if value and (abs(value) < 1e-3 or abs(value) >= 1e7):
         return f"{value:.3g}"
-    return f"{value:,.4f}".rstrip("0").rstrip(".") if abs(value) < 10 else f"{value:,.2f}"
+    return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{value:,.2f}"
 
 
 def duration(seconds: float) -> str:
@@ -110,8 +115,7 @@ def lines(
         colors: of every series, in their order.
         from_zero: the axis begins at zero.
     """
-    x: Spec = {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1, "title": "epoch"}}
-    names = list(colors)
+    names, few = list(colors), len({row["epoch"] for row in rows}) <= FEW
     scale = {"domain": names, "range": list(colors.values())}
     color = {"field": series, "type": "nominal", "scale": scale, "legend": {"orient": "top", "title": None}}
     y: Spec = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": from_zero}}
@@ -132,7 +136,7 @@ def lines(
         "params": [hover],
     }
     points = {
-        "mark": {"type": "point", "filled": True, "size": 50},
+        "mark": {"type": "point", "filled": True, "size": 36},
         "encoding": {
             "y": y,
             "color": color,
@@ -141,12 +145,12 @@ def lines(
                     {"value": 1, "param": "hover", "empty": False},
                     {"test": f"datum[{series!r}] == 'test'", "value": 1},
                 ],
-                "value": 0,
+                "value": int(few),
             },
         },
     }
     layers: list[Spec] = [{"mark": {"type": "line", "clip": True}, "encoding": {"y": y, "color": color}}, rule, points]
-    return _chart(title, rows, 260) | {"encoding": {"x": x}, "layer": layers}
+    return _chart(title, rows, 260) | {"encoding": {"x": EPOCHS}, "layer": layers}
 
 
 def overlaid(rows: Sequence[Mapping[str, Any]], title: str, runs: Sequence[str]) -> Spec:
@@ -157,10 +161,9 @@ def overlaid(rows: Sequence[Mapping[str, Any]], title: str, runs: Sequence[str])
         title: of the values.
         runs: their names, which give the colors.
     """
-    x: Spec = {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1, "title": "epoch"}}
     y: Spec = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False}}
     colors = [SCALE[place % len(SCALE)] for place in range(len(runs))]
-    legend = {"orient": "bottom", "title": None, "columns": 2, "labelLimit": 150} if len(runs) <= len(SCALE) else None
+    legend = {"orient": "bottom", "title": None, "columns": 1, "labelLimit": 300} if len(runs) <= len(SCALE) else None
     scale = {"domain": list(runs), "range": colors}
     color = {"field": "run", "type": "nominal", "scale": scale, "legend": legend}
     hover = {"name": "chosen", "select": {"type": "point", "fields": ["run"], "on": "pointerover", "nearest": True}}
@@ -172,8 +175,8 @@ def overlaid(rows: Sequence[Mapping[str, Any]], title: str, runs: Sequence[str])
         "encoding": {"y": y, "color": color, "opacity": faint, "tooltip": tooltip},
         "params": [hover],
     }
-    height = 300 + (20 * -(-len(runs) // 2) if legend else 0)
-    return _chart(title, rows, height) | {"encoding": {"x": x}, "layer": [drawn, points]}
+    height = 300 + (20 * len(runs) if legend else 0)
+    return _chart(title, rows, height) | {"encoding": {"x": EPOCHS}, "layer": [drawn, points]}
 
 
 def _field(name: str) -> str:
