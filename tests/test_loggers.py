@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import time
 
 import pytest
 
@@ -153,23 +154,43 @@ def test_a_wrong_setting_is_answered_with_what_is_right(settings, message):
 
 
 class Faulty(loggers.NoLogger):
-    def metrics(self, *_):
+    pass
+
+
+@pytest.mark.parametrize("method", ["metrics", "picture", "finish"])
+def test_a_logger_that_breaks_does_not_end_a_training(method, tmp_path, monkeypatch):
+    def broken(*_):
         raise RuntimeError("the line is down")
 
-    def picture(self, *_):
-        raise OSError("no room")
-
-    def finish(self, *_):
-        raise RuntimeError("gone")
-
-
-def test_a_logger_that_breaks_does_not_end_a_training(tmp_path, monkeypatch):
     real = build.construct
+    monkeypatch.setattr(Faulty, method, broken, raising=False)
     monkeypatch.setattr(build, "construct", lambda group, *a: Faulty() if group == "logger" else real(group, *a))
     assert trained(tmp_path) == 0
     said = (tmp_path / "train.log").read_text()
-    assert "Faulty could not be written, the training goes on: the line is down" in said and "gone" in said
+    assert "Faulty could not be written, the training goes on: the line is down" in said
     assert all(math.isfinite(line["elbo"]) for line in lines(tmp_path))
+
+
+def test_a_logger_that_fails_slowly_or_again_and_again_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "LONGEST_FAILURE", 0.1)
+    calls = []
+
+    class Down(loggers.NoLogger):
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def metrics(self, *_):
+            calls.append(self.seconds)
+            time.sleep(self.seconds)
+            raise OSError("no answer")
+
+    with outputs.RunDirectory(tmp_path) as output:
+        for seconds in (0.0, 0.2):
+            output.log_to(Down(seconds), {})
+        for step in range(6):
+            output.metrics(1, step, "train", {"elbo": -1.0})
+    assert calls.count(0.0) == outputs.MOST_FAILURES and calls.count(0.2) == 1
+    assert "nothing more is sent there" in (tmp_path / "train.log").read_text()
 
 
 def test_a_logger_hears_how_a_run_ended(tmp_path):

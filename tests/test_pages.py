@@ -330,3 +330,138 @@ def test_a_comparison_is_drawn_without_errors_sorts_and_filters(width, compared)
     assert table["filtered"] == ["2"] and table["count"] == "1 of 5 runs"
     assert table["badges"] == ["completed", "completed", "failed", "running", "unfinished"]
     assert table["bold"] == 0
+
+
+# What a review found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["posterior=flow", "prior=vampprior", "prior.components=5"],
+        ["posterior=flow", "posterior.kind=nsf", "prior=flow", "prior.kind=maf", "conditional=true", "latent_dim=1"],
+        ["posterior=full_normal", "prior=mixture_of_normals", "latent_dim=3"],
+    ],
+)
+def test_the_latent_pictures_are_drawn_of_every_kind_of_part(settings, tmp_path):
+    trained(tmp_path, "epochs=1", *settings)
+    assert "could not be written" not in (tmp_path / "train.log").read_text()
+    assert (tmp_path / "latents.png").exists() and (tmp_path / "traversals.png").exists()
+    assert ("label 0" in (tmp_path / "report.html").read_text()) == ("conditional=true" in settings)
+
+
+def test_pictures_that_cannot_be_made_do_not_fail_a_training(tmp_path, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("vae_cli.latent_space.encode", out_of_memory)
+    trained(tmp_path, "epochs=1")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "completed" and summary["test"]["elbo"] < 0
+    assert "pictures of the latent space could not be written" in (tmp_path / "train.log").read_text()
+
+
+def go_on(directory, epochs):
+    composed = config.compose("train", [f"resume={directory}", f"epochs={epochs}"])
+    return train.resume(composed, directory, frozenset({"resume", "epochs"}))
+
+
+def test_an_evaluation_of_other_weights_than_the_final_ones_is_not_shown(tmp_path):
+    trained(tmp_path, "epochs=1")
+    scoring = ["num_importance_samples=5", "limit=20"]
+    evaluation.run(config.compose("evaluate", [f"checkpoint={tmp_path}", *scoring]))
+    assert runs.Run(tmp_path, "").number("log_likelihood") is not None
+    go_on(tmp_path, 3)
+    assert runs.Run(tmp_path, "").number("log_likelihood") is None
+    assert "importance samples" not in (tmp_path / "report.html").read_text()
+    evaluation.run(config.compose("evaluate", [f"checkpoint={tmp_path}", *scoring]))
+    assert runs.Run(tmp_path, "").number("log_likelihood") is not None
+
+
+def test_a_run_that_goes_on_is_no_longer_completed(tmp_path, monkeypatch):
+    trained(tmp_path, "epochs=1", "report=false")
+    seen = []
+
+    def killed(*_):
+        seen.append(runs.Run(tmp_path, "").status)
+        os._exit(9)
+
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(train, "fit", killed)
+        monkeypatch.setattr(os, "_exit", lambda status, leave=os._exit: leave(10 if seen == ["running"] else 11))
+        go_on(tmp_path, 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+    assert runs.Run(tmp_path, "").status == "unfinished"
+    assert go_on(tmp_path, 3) == 0 and runs.Run(tmp_path, "").status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.yaml", "latent_dim: 2001-99-99"),
+        ("config.yaml", "[" * 3000),
+        ("config.yaml", "a: &a {b: *a}"),
+        ("config.yaml", "\n".join(["a0: &a0 x", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 31))])),
+        ("summary.json", '{"status": "completed", "test": {"elbo": 1' + "0" * 400 + "}}"),
+        ("metrics.jsonl", "[" * 100_000),
+        ("evaluation.json", '{"elbo": {"n": "many"}, "split": "test", "path": null}'),
+    ],
+)
+def test_a_strange_file_harms_no_other_run(name, text, sweep, tmp_path):
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "config.yaml").write_text("latent_dim: 7")
+    (tmp_path / "strange" / name).write_text(text)
+    compare.run([str(sweep / "0"), str(tmp_path / "strange")], config.compose("compare", [f"output={tmp_path}"]))
+    assert [row["run"].rpartition("/")[2] for row in rows(tmp_path)][0] == "0"
+    run_page.write(tmp_path / "strange")
+
+
+def test_only_plain_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    (tmp_path / "config.yaml").symlink_to("/dev/zero")
+    (tmp_path / "samples.png").symlink_to(tmp_path / "elsewhere.png")
+    Image.new("L", (9, 9)).save(tmp_path / "elsewhere.png")
+    run = runs.Run(tmp_path, "x")
+    assert (run.metrics, run.settings, page.picture(tmp_path / "samples.png")) == ([], {}, None)
+
+
+def test_settings_take_the_place_of_no_result(sweep, tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        hijack = {key: f"{key}{name}" for key in ("elbo", "run", "status", "epochs")}
+        settings = hijack | {f"\x1b[31mred{name}": 1, "=x": f"={name}"}
+        (tmp_path / name / "config.yaml").write_text(json.dumps(settings))
+        (tmp_path / name / "summary.json").write_text('{"status": "failed", "test": {"elbo": -3.5}, "epochs": 4}')
+    compare.run([str(tmp_path)], config.compose("compare", [f"output={tmp_path}"]))
+    for row, name in zip(rows(tmp_path), "ab"):
+        assert (row["run"], row["status"], row["elbo"], row["epochs"]) == (name, "failed", "-3.5", "4")
+        assert row["elbo (set)"] == f"elbo{name}" and row["=x"] == f"'={name}"
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_curves_are_thinned_evenly_and_keep_their_ends():
+    found = page.thinned([{"epoch": epoch, "value": 0} for epoch in range(5, 12_000, 7)], 100)
+    epochs = [row["epoch"] for row in found]
+    assert len(found) == 100 and epochs[0] == 5 and epochs[-1] == 11_996
+    assert np.ptp(np.diff(epochs)) <= 7
+    assert page.thinned(found, 100) == found
+
+
+def test_bounds_are_shown_where_they_sort_or_differ(sweep, tmp_path, capsys):
+    compare.run([str(sweep)], config.compose("compare", [f"output={tmp_path}"]))
+    assert "bound" not in capsys.readouterr().out.split()
+    compare.run([str(sweep)], config.compose("compare", [f"output={tmp_path}", "metric=bound"]))
+    assert capsys.readouterr().out.split()[:3] == ["run", "status", "bound"]
+
+
+def test_patterns_may_hold_an_equals_sign(sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr").mkdir()
+    (tmp_path / "lr" / "a=b").symlink_to(sweep / "0")
+    with pytest.raises(SystemExit) as ended:
+        cli.compare(["lr/a=*"])
+    assert ended.value.code == 0
+
+
+def test_a_single_code_is_drawn():
+    assert plots.latents(torch.randn(1, 5), None).mode == "RGB"

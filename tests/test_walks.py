@@ -259,6 +259,8 @@ def test_every_mode_draws_a_picture_and_fills_a_folder(mode, run, tmp_path, monk
         (["mode=interpolate", "between=[0,1]", "sampler=gmm"], "leave out one of the two"),
         (["mode=manifold", "label=3"], "knows no labels"),
         (["mode=manifold", "steps=500"], "a grid holds at most"),
+        (["mode=interpolate", "n=3000000"], "not 3000000 rows of 11"),
+        (["mode=traverse", "around=999"], "around=999: the test split"),
     ],
 )
 def test_what_a_mode_cannot_do_is_refused(settings, message, run, tmp_path):
@@ -287,3 +289,15 @@ def test_the_priors_sampler_is_the_models_own_sample():
     z = Sampler(model, 3, temperature=0.5).chunk(64)
     half = Sampler(model, 3).chunk(64) / 2
     close(z, half)
+
+
+def test_a_mixture_is_fitted_to_codes_that_lie_in_a_plane(monkeypatch):
+    model, split = toy()
+    flat = torch.randn(300, 4) @ torch.randn(4, 16) * 100
+    monkeypatch.setattr("vae_cli.samplers.draws", lambda *_: flat)
+    assert MixtureSampler(model, 0, split, 3).chunk(0).isfinite().all()
+
+
+def test_a_set_of_many_images_is_spread_within_its_bounds():
+    huge = Split(torch.zeros(1, 1, 1, 1), None, 1.0, rows=torch.zeros(16_777_220, dtype=torch.long))
+    assert len(huge.spread(1000)) == 1000

@@ -22,6 +22,8 @@ CSV, PAGE = "comparison.csv", "comparison.html"
 MOST_PICTURES = 60
 MOST_AXES = 8
 MOST_CURVES = 60
+MOST_POINTS = 4000  # of all curves together
+MOST_LINES = 300  # through the parallel axes: the best ones
 PLACES = ("data_dir", "dataset.path", "dataset.cache", "resume", "report")  # that make no other model
 RESULTS = frozenset({"run", "status", "error", "epochs", *METRICS})  # the columns that are no settings
 CLOSEST = 0.05  # of an axis between two texts beside it
@@ -68,9 +70,7 @@ def _row(run: Run, keys: Iterable[str]) -> Row:
     """A run's cells by the names of their columns."""
     flat = run.flat_settings()
     numbers = {metric: run.number(metric) for metric in (*TEST, "validation_elbo", *EVALUATED)}
-    if numbers["bound"] == numbers["elbo"]:
-        numbers["bound"] = None
-    own = {key: show(value) if isinstance(value := flat.get(key), list) else value for key in keys}
+    own = {_column(key): show(value) if isinstance(value := flat.get(key), list) else value for key in keys}
     return {
         "run": run.name,
         "status": run.status,
@@ -83,10 +83,17 @@ def _row(run: Run, keys: Iterable[str]) -> Row:
     }
 
 
+def _column(key: str) -> str:
+    """A setting's column, which takes the place of no result's."""
+    return f"{key} (set)" if key in RESULTS else key
+
+
 def _columns(rows: Sequence[Row], keys: Sequence[str], metric: str) -> list[str]:
     """The columns in which there is something, the metric first."""
-    names = ["run", "status", metric, *keys, *rows[0]]
-    filled = [name for name in dict.fromkeys(names) if any(row[name] not in (None, "") for row in rows)]
+    names = list(dict.fromkeys(["run", "status", metric, *map(_column, keys), *rows[0]]))
+    if metric != "bound" and all(row["bound"] == row["elbo"] for row in rows):
+        names.remove("bound")
+    filled = [name for name in names if any(row[name] not in (None, "") for row in rows)]
     return [name for name in filled if name != "error"] + (["error"] if "error" in filled else [])
 
 
@@ -95,13 +102,18 @@ def as_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "@", "\t")) else value
 
 
 def terminal_table(rows: Sequence[Row], columns: Sequence[str], width: int | None = None, least: int = 3) -> str:
     """The rows in aligned lines, of columns that fit into a width, but for so many first ones and the errors."""
-    cells = {name: [name, *(_short(name, row[name]) for row in rows)] for name in columns}
+    cells = {name: [_short("run", name), *(_short(name, row[name]) for row in rows)] for name in columns}
     widths = {name: max(map(len, texts)) for name, texts in cells.items()}
     shown = list(columns)
     while width and sum(widths[name] + 2 for name in shown) - 2 > width and len(shown) > least + ("error" in shown):
@@ -195,10 +207,13 @@ def _label(run: Run, keys: Sequence[str]) -> str:
 def _charts(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric: str) -> dict[str, Spec]:
     charts = {}
     scored = [row for row in rows if row[metric] is not None] if metric in rows[0] else []
-    axes = [key for key in keys if len({str(row[key]) for row in scored}) > 1][: MOST_AXES - 1]
+    settings = map(_column, keys)
+    axes = [key for key in settings if len({str(row[key]) for row in scored}) > 1][: MOST_AXES - 1]
     if axes and len(scored) > 1:
-        charts["parallel"] = _parallel(scored, [*axes, metric])
-    points = [point for run in runs[:MOST_CURVES] for point in _curve(run, _label(run, keys))]
+        charts["parallel"] = _parallel(scored[:MOST_LINES], [*axes, metric])
+    drawn = runs[:MOST_CURVES]
+    most = max(2, MOST_POINTS // len(drawn))
+    points = [point for run in drawn for point in page.thinned(_curve(run, _label(run, keys)), most)]
     if points:
         split = points[0]["split"]
         names = list(dict.fromkeys(point["run"] for point in points))

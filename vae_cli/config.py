@@ -76,8 +76,12 @@ class CommandLine:
 
     def without_places(self) -> tuple["CommandLine", list[str]]:
         """The line without the words that name directories, and those words."""
-        places = [word for word in self.overrides if "=" not in word or Path(word).exists()]
+        places = [word for word in self.overrides if "/" in word.partition("=")[0] or _is_place(word)]
         return replace(self, overrides=[word for word in self.overrides if word not in places]), places
+
+
+def _is_place(word: str) -> bool:
+    return "=" not in word or Path(word).exists()
 
 
 @dataclass(frozen=True)
@@ -438,14 +442,15 @@ def _task(config: DictConfig, job: Job, guard: Guard, command: str) -> int:
 def _run(config: DictConfig, job: Job, command: str) -> int:
     hydra = HydraConfig.get()
     plain, texts, directory = to_plain(config), list(hydra.overrides.task), Path(hydra.runtime.output_dir)
+    typed = _typed(command, [*texts, *(text for text in hydra.overrides.hydra if text.startswith("hydra.run.dir="))])
     if hydra.mode != RunMode.MULTIRUN:
         check(plain, command)
-        return job(plain, directory, overrides.given(texts), _typed(command, texts))
+        return job(plain, directory, overrides.given(texts), typed)
     name = f"job {hydra.job.num} ({' '.join(texts)})"
     print(name, flush=True)
     try:
         check(plain, command)
-        return job(plain, directory, overrides.given(texts), _typed(command, texts))
+        return job(plain, directory, overrides.given(texts), typed)
     except UserError as error:
         raise type(error)(f"{name}: {error}") from error
 

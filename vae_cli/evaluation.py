@@ -21,6 +21,7 @@ from vae_cli.evaluate import Scores, batch, score
 from vae_cli.inputs import choose, load_data
 from vae_cli.latent_space import CHUNK, Codes
 from vae_cli.model import VAE
+from vae_cli.reason import reason
 from vae_cli.tables import Number
 from vae_cli.trained import Trained
 
@@ -46,6 +47,7 @@ def run(settings: dict[str, Any]) -> None:
     split = choose(data, settings["split"], used)
     numbers = _numbers(used, data, split, settings)
     about = {"checkpoint": str(path), "data": data.facts.name, "split": settings["split"], "seed": settings["seed"]}
+    about["step"] = used.step
     about |= {key: settings[key] for key in ("num_importance_samples", "limit")} | {"path": settings["dataset"]["path"]}
     _write(output, about | numbers)
     print(tables.table(about | numbers))
@@ -58,11 +60,9 @@ def _renew_page(directory: Path) -> None:
     """Let the page of a run, where it has one, show the new numbers."""
     if (directory / run_page.NAME).exists():
         try:
-            print(f"shown in {run_page.write(directory)}")
-        except OSError as error:
-            print(
-                f"{directory / run_page.NAME} could not be written again ({error.strerror or error})", file=sys.stderr
-            )
+            print(f"{run_page.write(directory)} is renewed")
+        except Exception as error:  # of whatever kind the directory's files bring about
+            print(f"{directory / run_page.NAME} could not be written again ({reason(error)})", file=sys.stderr)
 
 
 def _output(settings: Mapping[str, Any], path: Path) -> Path:

@@ -42,7 +42,8 @@ def captioned(images: Float[Tensor, "n c h w"], rows: list[str], heads: list[str
     pen, ink = ImageDraw.Draw(canvas), _shade(picture, INK)
     for number, text in enumerate(rows):
         pen.text((left - GAP, top + GAP + number * height + height // 2), text, ink, font, anchor="rm")
-    for number, text in enumerate(heads):
+    every = max((math.ceil((font.getlength(text) + GAP) / width) for text in heads), default=1)
+    for number, text in list(enumerate(heads))[::every]:
         pen.text((left + GAP + number * width + width // 2, top // 2), text, ink, font, anchor="mm")
     return canvas
 

@@ -19,9 +19,13 @@ from tqdm import tqdm
 from vae_cli import figures, plots, run_page
 from vae_cli.errors import UserError
 from vae_cli.loggers import Logger, TensorBoardLogger, Unusable
+from vae_cli.reason import reason
 from vae_cli.runs import Run
 
 log = logging.getLogger("vae_cli")
+
+MOST_FAILURES = 3  # of a logger in a row
+LONGEST_FAILURE = 10.0  # seconds
 
 
 class _Console(logging.Handler):
@@ -71,6 +75,7 @@ class RunDirectory:
         for left in self.path.glob("checkpoints/.*.tmp"):  # by whoever was killed while writing
             left.unlink(missing_ok=True)
         self._loggers: list[Logger] = []
+        self._failures: dict[int, int] = {}
         self._status = "failed"
         self._locked: int | None = None
         self._handlers: list[logging.Handler] = []
@@ -81,7 +86,7 @@ class RunDirectory:
         log.setLevel(logging.DEBUG)
         log.propagate = False
         self._listen(_Console(logging.INFO))
-        self._try(self._open_log, "train.log")
+        self.attempt(self._open_log, "train.log")
         return self
 
     def _lock(self) -> None:
@@ -94,11 +99,14 @@ class RunDirectory:
             import fcntl
 
             self._locked = os.open(self.path / "checkpoints", os.O_RDONLY)
+            with suppress(BlockingIOError):
+                return fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(0.2)  # it may have been no training, but somebody's look whether there is one
             fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{self.path} is being trained by another process; let it end first") from error
         except (ImportError, OSError):
-            return
+            return None
 
     def _open_log(self) -> None:
         to_file = _LogFile(self.path / "train.log", encoding="utf-8")
@@ -173,7 +181,7 @@ class RunDirectory:
             figures.save(picture, self.path / f"{name}.png")
             self._tell(lambda logger: logger.picture(name.split("/")[0], picture, step))
 
-        self._try(write, f"{name}.png")
+        self.attempt(write, f"{name}.png")
 
     def note(self, **values: Any) -> None:
         """Keep what the summary will say, however the run ends."""
@@ -198,27 +206,34 @@ class RunDirectory:
                 file.write(" ".join(command.splitlines()) + "\n")
 
         if command:
-            self._try(add, "command.txt")
+            self.attempt(add, "command.txt")
 
     def page(self) -> None:
         """Draw curves.png and write report.html of what the directory holds."""
         run = Run(self.path, self.path.name)
         if run.metrics:
-            self._try(lambda: figures.save(plots.curves(run.metrics), self.path / "curves.png"), "curves.png")
-        self._try(lambda: run_page.write(self.path), run_page.NAME)
+            self.attempt(lambda: figures.save(plots.curves(run.metrics), self.path / "curves.png"), "curves.png")
+        self.attempt(lambda: run_page.write(self.path), run_page.NAME)
 
     def _tell(self, act: Callable[[Logger], object]) -> None:
         for logger in list(self._loggers):
-            self._try(lambda logger=logger: self._ask(logger, act), type(logger).__name__)  # type: ignore[misc]
+            self.attempt(lambda logger=logger: self._ask(logger, act), type(logger).__name__)  # type: ignore[misc]
 
     def _ask(self, logger: Logger, act: Callable[[Logger], object]) -> None:
+        """Tell a logger something; one that fails again and again, or slowly, is told nothing more."""
+        began = time.monotonic()
         try:
             act(logger)
-        except Unusable:
-            self._loggers.remove(logger)
+            self._failures[id(logger)] = 0
+        except Exception as error:
+            failures = self._failures[id(logger)] = self._failures.get(id(logger), 0) + 1
+            if isinstance(error, Unusable) or failures >= MOST_FAILURES or time.monotonic() - began > LONGEST_FAILURE:
+                self._loggers.remove(logger)
+                raise Unusable(f"{reason(error)}; nothing more is sent there") from error
             raise
 
-    def _try(self, act: Callable[[], object], what: str) -> None:
+    def attempt(self, act: Callable[[], object], what: str) -> None:
+        """Do what a training can do without; say so if it fails."""
         try:
             act()
         except Exception as error:

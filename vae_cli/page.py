@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.cache import cache_dir
+from vae_cli.runs import read_bytes
 
 COLORS = {"train": "#E69F00", "validation": "#0072B2", "test": "#009E73"}
 SCALE = [  # of several runs, told apart by color-blind readers too, as far as that goes
@@ -67,12 +68,7 @@ def javascript() -> str:
 
 def picture(path: Path) -> str | None:
     """A PNG as a data address, or None if there is none that one would want in a page."""
-    try:
-        if path.stat().st_size > LARGEST_PICTURE:
-            return None
-        data = path.read_bytes()
-    except OSError:
-        return None
+    data = read_bytes(path, LARGEST_PICTURE)
     return f"data:image/png;base64,{base64.b64encode(data).decode()}" if data.startswith(b"\x89PNG") else None
 
 
@@ -101,6 +97,16 @@ def duration(seconds: float) -> str:
 
 
 # Charts
+
+
+def thinned(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The rows of so many epochs at most, evenly chosen, the first and the last among them."""
+    epochs = sorted({row["epoch"] for row in rows})
+    if len(epochs) <= most:
+        return list(rows)
+    places = (round(place * (len(epochs) - 1) / (most - 1)) for place in range(most))
+    kept = {epochs[place] for place in places}
+    return [row for row in rows if row["epoch"] in kept]
 
 
 def lines(

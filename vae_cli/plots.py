@@ -99,11 +99,11 @@ def _plane(means: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
         return means, ("z0", "images")
     if means.shape[1] == 2:
         return means, ("z0", "z1")
-    centered = means - means.mean(0)
+    centered = np.pad(means - means.mean(0), ((0, max(0, 2 - len(means))), (0, 0)))
     _, scales, axes = np.linalg.svd(centered, full_matrices=False)
     shares = scales**2 / max((scales**2).sum(), 1e-30)
     names = [f"principal component {i + 1} ({shares[i]:.0%} of the variance)" for i in (0, 1)]
-    return centered @ axes[:2].T, (names[0], names[1])
+    return centered[: len(means)] @ axes[:2].T, (names[0], names[1])
 
 
 def _histograms(axes: Axes, values: np.ndarray, labels: Tensor | None, known: Sequence[int | None]) -> None:

@@ -136,20 +136,22 @@ def draw(training: Training, split: Split | None, output: RunDirectory, name: st
         model.train()
 
 
+@torch.no_grad()
 def draw_latents(training: Training, test: Split, output: RunDirectory) -> None:
-    """The final pictures of the latent space: where the test images lie, what each dimension tells and does."""
+    """The final pictures of the latent space: where the test images lie, what each dimension tells and does; of a
+    conditional model for the label 0."""
     model, seed, step = training.model, training.settings["seed"], training.position.step
     model.eval()
     fitting = max(1, HELD // model.posterior.values)
     codes = latent_space.encode(model, test.spread(min(ENCODED, fitting)), seed)
-    by_dimension = latent_space.kl_per_dim(model, codes)
+    means, by_dimension = codes.means, latent_space.kl_per_dim(model, codes)
 
     def traversals() -> Image.Image:
-        walk = walks.traverse(model, codes.means, sample.STEPS, SHOWN_DIMENSIONS)
-        return sample.walk_picture(walk, walk.images(model))
+        walk = walks.traverse(model, means, sample.STEPS, SHOWN_DIMENSIONS)
+        return sample.walk_picture(walk, torch.cat(list(walk.images(model))))
 
     output.picture("traversals", traversals, step)
-    output.picture("latents", lambda: plots.latents(codes.means, codes.labels), step)
+    output.picture("latents", lambda: plots.latents(means, codes.labels), step)
     if by_dimension is not None:
         output.picture("kl_per_dim", lambda: plots.kl_per_dim(by_dimension.tolist()), step)
     model.train()

@@ -28,7 +28,7 @@ PICTURES = {
     "latents": "where the test images lie in latent space",
     "kl_per_dim": "what each latent dimension tells of an image",
 }
-MOST_POINTS = 1000  # of a curve
+MOST_POINTS = 500  # of a curve
 
 
 def write(directory: Path) -> Path:
@@ -61,7 +61,7 @@ def render(run: Run) -> str:
         bounds=_bounds(run),
         evaluated=_evaluated(run),
         charts=_charts(run.metrics),
-        pictures=_pictures(run.path),
+        pictures=_pictures(run),
         facts=_facts(run, data),
         config=read(run.path / "config.yaml"),
         next=_next(run),
@@ -139,16 +139,17 @@ def _charts(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of every so many epochs and of the last one, if there are too many."""
-    last = max(row["epoch"] for row in rows)
-    every = -(-last // MOST_POINTS) or 1
-    return [row for row in rows if row["epoch"] % every == 0 or row["epoch"] == last or row["split"] == "test"]
+    """A curve's points, and the test split's one."""
+    test = [row for row in rows if row["split"] == "test"]
+    return page.thinned([row for row in rows if row["split"] != "test"], MOST_POINTS) + test
 
 
-def _pictures(directory: Path) -> list[dict[str, Any]]:
-    found = ((page.picture(directory / f"{name}.png"), caption) for name, caption in PICTURES.items())
+def _pictures(run: Run) -> list[dict[str, Any]]:
+    label = "; label 0" if run.settings.get("conditional") else ""
+    captions = PICTURES | {"traversals": PICTURES["traversals"] + label}
+    found = {name: page.picture(run.path / f"{name}.png") for name in PICTURES}
     return [
-        {"data": data, "caption": caption, "wide": caption == PICTURES["traversals"]} for data, caption in found if data
+        {"data": data, "caption": captions[name], "wide": name == "traversals"} for name, data in found.items() if data
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import Any
 from vae_cli.errors import UserError
 
 LARGEST = 100_000_000  # bytes of a file that is read; none that a run leaves is nearly as large
+LARGEST_CONFIG = 1_000_000  # characters
 LEFT = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a directory a run's
 STATUSES = ("completed", "interrupted", "failed", "running", "unfinished")
 
@@ -42,13 +44,7 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The resolved settings."""
-        import yaml
-
-        try:
-            found = yaml.safe_load(read(self.path / "config.yaml"))
-        except yaml.YAMLError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _yaml(read(self.path / "config.yaml"))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -56,8 +52,9 @@ class Run:
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
-        """What vae-evaluate found last."""
-        return _json(read(self.path / "evaluation.json"))
+        """What vae-evaluate found last, if it looked at the weights that the run ended with."""
+        found, step = _json(read(self.path / "evaluation.json")), self.summary.get("step")
+        return {} if step is not None and found.get("step", step) != step else found
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -72,12 +69,12 @@ class Run:
 
     @cached_property
     def status(self) -> str:
-        """`completed`, `interrupted` or `failed` as its summary says; without one `running`, or `unfinished` where
-        nobody is at work any more."""
+        """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says, and
+        `unfinished` without one."""
+        if _is_locked(self.path / "checkpoints"):
+            return "running"
         status = self.summary.get("status")
-        if status in STATUSES:
-            return str(status)
-        return "running" if _is_locked(self.path / "checkpoints") else "unfinished"
+        return str(status) if status in STATUSES else "unfinished"
 
     @property
     def error(self) -> str:
@@ -212,12 +209,38 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def read(path: Path) -> str:
     """A text file's contents; empty if there is none that one would want to read."""
+    return read_bytes(path).decode("utf-8", errors="replace")
+
+
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """A file's bytes; none of a larger one, nor of a link or anything else that is no plain file."""
     try:
-        if path.stat().st_size > LARGEST:
-            return ""
-        return path.read_text(encoding="utf-8", errors="replace")
+        seen = path.lstat()
+        return path.read_bytes() if stat.S_ISREG(seen.st_mode) and seen.st_size <= most else b""
     except OSError:
-        return ""
+        return b""
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    """A mapping of plain values; an empty one if the text is none, is large, or refers to its own parts."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        yaml_implicit_resolvers = {
+            start: [rule for rule in rules if not rule[0].endswith(":timestamp")]
+            for start, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("an alias")
+            return super().compose_node(parent, index)
+
+    try:
+        found = yaml.load(text, Plain) if len(text) <= LARGEST_CONFIG else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -237,7 +260,10 @@ def finite(value: Any) -> float | None:
     """A value that should be a finite number; None if it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _is_locked(path: Path) -> bool:

@@ -88,10 +88,27 @@ def _check_mode(settings: Settings) -> None:
         raise ConfigError(f"components={settings['components']} goes with sampler=gmm")
     if settings["temperature"] != 1 and settings["sampler"] != "prior":
         raise ConfigError(f"temperature={settings['temperature']} goes with sampler=prior")
+    _check_rows(settings)
     if settings["between"] is not None:
         for key in ("n", "sampler", "temperature"):
             if settings[key] != NEUTRAL[key]:
                 raise ConfigError(f"{key}={settings[key]}: between= names the ends already; leave out one of the two")
+
+
+def _check_rows(settings: Settings) -> None:
+    """Refuse a grid of more images than one holds before anything is drawn."""
+    if settings["mode"] in ("interpolate", "manifold") and settings["format"] == "grid":
+        ends, side = settings["between"], settings["steps"]
+        rows = len(ends) - 1 if ends else settings["n"] or ROWS
+        _check_grid(*((side or SIDE, side or SIDE) if settings["mode"] == "manifold" else (rows, side or STEPS)))
+
+
+def _check_grid(rows: int, steps: int) -> None:
+    if rows * steps > LARGEST_GRID:
+        raise ConfigError(
+            f"a grid holds at most {LARGEST_GRID:,} images, not {rows} rows of {steps}; ask for fewer, or use "
+            "format=png or format=npz"
+        )
 
 
 # Draws
@@ -185,19 +202,19 @@ def columns(y: Tensor | None) -> int | None:
 
 def _write_walk(walk: Walk, ends: Tensor | None, used: Trained, settings: Settings, output: Path) -> str:
     rows, steps = walk.z.shape[:2]
-    if settings["format"] == "grid" and rows * steps > LARGEST_GRID:
-        raise ConfigError(f"a grid holds at most {LARGEST_GRID:,} images, not {rows} rows of {steps}; ask for fewer")
+    if settings["format"] == "grid":
+        _check_grid(rows, steps)
     images = walk.images(used.model)
     names = [f"row_{row:03d}_step_{step:03d}.png" for row in range(rows) for step in range(steps)]
     if settings["format"] == "png":
         image_files.check_folder(output, names)
     with image_files.naming(output):
         if settings["format"] == "grid":
-            figures.save(walk_picture(walk, images, ends), output)
+            figures.save(walk_picture(walk, torch.cat(list(images)), ends), output)
         elif settings["format"] == "png":
-            image_files.write_pngs([images], output, names)
+            image_files.write_pngs(images, output, names)
         else:
-            image_files.write_npz([images], output, (rows * steps, *used.facts.shape), _coordinates(walk))
+            image_files.write_npz(images, output, (rows * steps, *used.facts.shape), _coordinates(walk))
     return f"{rows} row(s) of {steps} images"
 
 
@@ -277,7 +294,8 @@ def _numbered(used: Trained, split: Split, numbers: list[int], key: str, seed: i
     """
     for number in numbers:
         if number >= len(split):
-            raise ConfigError(f"{key}={show(numbers)}: the test split's images are numbered 0 to {len(split) - 1}")
+            given = show(numbers if key == "between" else number)
+            raise ConfigError(f"{key}={given}: the test split's images are numbered 0 to {len(split) - 1}")
     one = partial(batch, used.model, split, seed=seed)
     parts = [one(slice(number, number + 1)) for number in numbers]
     y = [label for _, label in parts if label is not None]

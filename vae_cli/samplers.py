@@ -108,9 +108,10 @@ class MixtureSampler(Sampler):
             )
         state = noise.key(self.seed, "fit") % 2**32
         fitted = GaussianMixture(self.components, random_state=state).fit(codes.double().numpy())
-        loc, covariance = (torch.from_numpy(values).float() for values in (fitted.means_, fitted.covariances_))
-        weights = torch.from_numpy(fitted.weights_)
-        return Mixture(FullNormal(loc, torch.linalg.cholesky(covariance)), weights.log().float())
+        found = (fitted.means_, fitted.covariances_, fitted.weights_)
+        loc, covariance, weights = (torch.from_numpy(values).double() for values in found)
+        scale_tril = torch.linalg.cholesky(covariance)
+        return Mixture(FullNormal(loc.float(), scale_tril.float()), weights.log().float())
 
 
 def _by_label(train: Split, classes: int) -> dict[int, Tensor]:

@@ -219,6 +219,7 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
         log.info("logger      %s is named by the file; only one that is typed beside resume= is used", stored["logger"])
     if training.schedule.total_steps != contents["scheduler"]["total_steps"]:
         log.info("schedule    rebuilt for %d epochs instead of %d", training.settings["epochs"], stored["epochs"])
+    output.forget_summary()
     output.cut_metrics(at.epoch, at.step)
     _train(training, data, output, began)
 
@@ -392,10 +393,11 @@ def _finish(training: Training, data: Data, output: RunDirectory, began: float) 
     epoch, step = (at.epoch, at.step) if training.best is None else (training.best["epoch"], training.best["step"])
     numbers = evaluate(training.model, training.objective, test, settings["seed"], step)
     output.metrics(epoch, step, "test", numbers)
+    output.note(test=numbers, step=step)
     draw(training, test, output, None)
     if settings.get("report", True):
-        draw_latents(training, test, output)
-    output.note(test=numbers, seconds=time.monotonic() - began)
+        output.attempt(lambda: draw_latents(training, test, output), "pictures of the latent space")
+    output.note(seconds=time.monotonic() - began)
     _note(training, output)
     output.summary("completed")
     log.info("test        %s", numbers_line(numbers))

@@ -16,11 +16,13 @@ Config = dict[str, Any]
 
 
 class Trained(NamedTuple):
-    """A model ready to be used, the facts about its data, and the plain config that it was trained with."""
+    """A model ready to be used, the facts about its data, the plain config that it was trained with, and after how many
+    steps."""
 
     model: VAE
     facts: DataFacts
     settings: Config
+    step: int
 
 
 def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
@@ -46,7 +48,7 @@ def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:
         raise CheckpointError(f"{path}: its parts do not fit together: {reason(error)}") from error
-    return Trained(model.to(device).eval(), facts, contents["config"])
+    return Trained(model.to(device).eval(), facts, contents["config"], contents["progress"]["step"])
 
 
 def places(stored: Config, data_dir: str | None) -> Config:

@@ -247,7 +247,7 @@ def on_device(split: Split, device: torch.device) -> Split:
 def _start_at_images(model: VAE, split: Split) -> None:
     """Let a prior that is made of images start at training images, spread evenly over the set."""
     if wanted := model.prior.starting_images:
-        chosen = torch.linspace(0, len(split) - 1, wanted).long()
+        chosen = torch.linspace(0, len(split) - 1, wanted, dtype=torch.float64).long()
         model.prior.start_at(split.select(chosen).float() / split.scale)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,16 +38,14 @@ class Walk:
     columns: list[str]
 
     @torch.no_grad()
-    def images(self, model: VAE) -> Float[Tensor, "n c h w"]:
-        """The mean of p(x|z) at each point, row by row, on the CPU."""
+    def images(self, model: VAE) -> Iterator[Float[Tensor, "n c h w"]]:
+        """The mean of p(x|z) at each point, row by row, in chunks on the CPU."""
         device = next(model.parameters()).device
         points = self.z.flatten(0, 1).to(device)
         labels = None if self.y is None else self.y.flatten().to(device)
-        parts = []
         for start in range(0, len(points), CHUNK):
             index = slice(start, start + CHUNK)
-            parts.append(model.decode(points[index], None if labels is None else labels[index]).mean.cpu())
-        return torch.cat(parts)
+            yield model.decode(points[index], None if labels is None else labels[index]).mean.cpu()
 
 
 def interpolate(

@@ -106,7 +106,7 @@ class Split:
         """So many of the images at most, spread evenly over the set."""
         if len(self) <= most:
             return self
-        chosen = torch.linspace(0, len(self) - 1, most).long()
+        chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long()
         labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
         chosen = chosen.to(self.images.device)
         return replace(self, labels=labels, rows=chosen if self.rows is None else self.rows[chosen])
