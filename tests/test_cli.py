@@ -111,7 +111,7 @@ def test_a_run_prints_nothing_of_hydras_own(capsys, tmp_path):
     assert capsys.readouterr() == ("", "")
     [(settings, directory, given, command)] = SEEN
     assert (settings["latent_dim"], directory, given) == (3, tmp_path / "out dir", {"latent_dim"})
-    assert command == "vae-train latent_dim=3"
+    assert command == "vae-train latent_dim=3 'hydra.run.dir=out dir'"
     assert [p.name for p in tmp_path.rglob("*")] == ["out dir"]
 
 

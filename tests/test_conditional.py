@@ -170,7 +170,9 @@ def test_data_without_a_label_for_every_image_are_refused(have, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     labels = {name: np.arange(40) % 4 for name in have}
     np.savez(tmp_path / "x.npz", train=images, test=images, **labels)
-    done = vae("train", "conditional=true", "dataset=arrays", "dataset.path=x.npz", "epochs=1", cwd=tmp_path)
+    done = vae(
+        "train", "conditional=true", "dataset=arrays", "dataset.path=x.npz", "epochs=1", "report=false", cwd=tmp_path
+    )
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "conditional=true needs a label for every image" in done.stderr
 

@@ -33,7 +33,7 @@ def test_each_new_part_is_described_in_under_fifteen_lines():
 def test_one_of_each_from_outside_trains_samples_and_resumes(package):
     own = [setting for settings in OWN.values() for setting in settings]
     narrow = ["decoder.hidden=[30]", "latent_dim=3", "hydra.run.dir=run"]
-    done = vae("train", "epochs=2", *own, *narrow, cwd=package)
+    done = vae("train", "epochs=2", "report=false", *own, *narrow, cwd=package)
     assert done.returncode == 0, done.stderr
     summary = json.loads((package / "run" / "summary.json").read_text())
     assert summary["status"] == "completed" and summary["test"]["elbo"] <= summary["test"]["bound"] + 1e-6

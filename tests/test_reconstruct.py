@@ -62,7 +62,7 @@ def reconstructed(run, output, *settings):
 
 def test_codes_are_the_posteriors_in_input_order(run, tmp_path):
     found = encoded(run, tmp_path)
-    model, _, settings = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
     split = build.dataset(settings).splits().test
     with torch.no_grad():
         q = model.infer(split.images.float() / 255)
@@ -124,7 +124,7 @@ def test_files_of_one_name_and_two_kinds_keep_apart(run, folder, digits, tmp_pat
 def test_a_grid_shows_originals_above_and_at_most_64_unless_asked(run, tmp_path):
     grid = np.asarray(Image.open(reconstructed(run, tmp_path / "x.png")))
     assert grid.shape[1] == 8 * 58 + 2
-    model, _, settings = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
     first = build.dataset(settings).splits().test.images[0, 0].numpy().repeat(7, 0).repeat(7, 1)
     np.testing.assert_array_equal(grid[2:58, 2:58], first)
     large = np.asarray(Image.open(reconstructed(run, tmp_path / "y.png", "limit=72")))
@@ -165,7 +165,7 @@ def test_a_model_of_binary_data_sees_pictures_in_black_and_white(digits, tmp_pat
 def test_a_flows_moments_are_those_of_its_draws(tmp_path):
     assert train.run(config.compose("train", [*WIDE, "posterior=flow", "epochs=2"]), tmp_path / "run") == 0
     found = encoded(tmp_path / "run", tmp_path, "limit=20")
-    model, _, settings = trained.load(tmp_path / "run" / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(tmp_path / "run" / "checkpoints" / "best.pt", "cpu")
     x = build.dataset(settings).splits().test.images[:20].float() / 255
     with torch.no_grad():
         z, _ = model.infer(x).push(torch.randn(20_000, 20, 8))

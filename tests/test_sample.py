@@ -75,7 +75,7 @@ def test_png_fills_a_folder_with_images_of_their_own_size(run, tmp_path):
 
 
 def test_a_sample_is_the_decoder_at_the_priors_draw(run):
-    model, facts, _ = trained.load(sample.checkpoint.find(run), "cpu")
+    model, facts, _, _ = trained.load(sample.checkpoint.find(run), "cpu")
     assert facts.shape == (1, 8, 8) and not model.training
     (chunk,) = sample.draw(Sampler(model, seed=7), 4)
     z = noise.by_image(4, 1, 2, 7, "samples")[0]
@@ -172,7 +172,7 @@ def vae(command, *arguments, cwd):
 def test_a_users_own_encoder_trains_and_samples_only_where_it_is_allowed(tmp_path):
     (tmp_path / "my_package.py").write_text(ENCODER)
     own = ["encoder._target_=my_package.MyEncoder", "+encoder.width=5"]
-    done = vae("train", "epochs=1", *own, "hydra.run.dir=run", cwd=tmp_path)
+    done = vae("train", "epochs=1", "report=false", *own, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "dropped     encoder.hidden, encoder.activation" in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
