@@ -109,7 +109,15 @@ class Run:
         if metric in EVALUATED:
             of_test = self.evaluation.get("split") == "test" and self.evaluation.get("path") is None
             return finite(mapping(self.evaluation.get(metric)).get("value")) if of_test else None
+        if metric == "seconds":
+            return self._seconds()
         return finite(self.summary.get(metric))
+
+    def _seconds(self) -> float | None:
+        """What the last training took, or all epochs together where that is more: of a run that was resumed."""
+        known = finite(self.summary.get("seconds"))
+        epochs = [finite(line.get("seconds")) or 0.0 for line in self.metrics if line["split"] == "train"]
+        return max(known or 0.0, sum(epochs)) or None
 
     def _last_validation(self) -> float | None:
         found = [finite(line.get("elbo")) for line in self.metrics if line["split"] == "validation"]
