@@ -95,7 +95,7 @@ def test_mlflow_gets_the_curves_pictures_and_settings_in_a_local_file(tmp_path, 
     assert trained(tmp_path / "run", "logger=mlflow", "logger.experiment_name=mine") == 0
     client = mlflow.MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
-    assert run.info.run_name == "run" and run.info.status == "FINISHED"
+    assert run.info.run_name == f"{tmp_path.name}/run" and run.info.status == "FINISHED"
     assert run.data.params["latent_dim"] == "3" and run.data.params["encoder"] == "MLPEncoder"
     for line in lines(tmp_path / "run"):
         points = {p.step: p.value for p in client.get_metric_history(run.info.run_id, f"{line['split']}/elbo")}

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from test_sample import vae
 
-from vae_cli import build, config, image_files, reconstruct, train, trained
+from vae_cli import build, config, image_files, reconstruct, sample, train, trained
 from vae_cli.errors import ConfigError, DataError, UserError
 
 WIDE = [
@@ -174,9 +174,10 @@ def test_a_flows_moments_are_those_of_its_draws(tmp_path):
     np.testing.assert_allclose(found["std"], z.std(0), rtol=0.35)
 
 
-def test_a_conditional_model_asks_for_labels_and_takes_them_from_folders(folder, digits, tmp_path):
+def test_a_conditional_model_asks_for_labels_that_it_knows(folder, digits, tmp_path):
     assert train.run(config.compose("train", [*WIDE, "conditional=true", "epochs=1"]), tmp_path / "run") == 0
-    assert encoded(tmp_path / "run", tmp_path, f"input={folder}")["label"].max() == 1
+    with pytest.raises(DataError, match="name them by those labels, 0 to 9"):
+        encoded(tmp_path / "run", tmp_path, f"input={folder}")
     np.savez(tmp_path / "mine.npz", digits[0][:9])
     with pytest.raises(DataError, match="needs a label for every image"):
         encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'mine.npz'}")
@@ -189,9 +190,6 @@ def test_images_that_do_not_fit_are_refused(run, tmp_path):
     np.savez(tmp_path / "large.npz", np.zeros((4, 9, 9), np.uint8) + 7)
     with pytest.raises(DataError, match="these images are 1x9x9, the model's are 1x8x8"):
         encoded(run, tmp_path, f"input={tmp_path / 'large.npz'}")
-    np.savez(tmp_path / "floats.npz", np.full((4, 8, 8), 0.3, np.float32))
-    with pytest.raises(DataError, match=r"floats in \[0, 1\], the model's are 8-bit images"):
-        encoded(run, tmp_path, f"input={tmp_path / 'floats.npz'}")
     (tmp_path / "empty").mkdir()
     for given in ("nowhere", "empty"):
         with pytest.raises(DataError, match=given):
@@ -224,3 +222,30 @@ def test_the_commands_run_from_a_shell(run, folder, tmp_path):
         assert done.returncode == 0 and (tmp_path / written).exists(), done.stderr
         wrong = vae(command, f"checkpoint={run}", "input=nowhere", cwd=tmp_path)
         assert wrong.returncode == 1 and wrong.stderr.count("\n") == 1
+
+
+def test_a_conditional_model_takes_labels_from_the_names_of_folders(tmp_path, digits):
+    settings = [*WIDE, "conditional=true", "epochs=1"]
+    assert train.run(config.compose("train", settings), tmp_path / "run") == 0
+    for name in ("1", "4", "7"):
+        (tmp_path / "drawn" / name).mkdir(parents=True)
+        Image.fromarray(digits[0][int(name)]).save(tmp_path / "drawn" / name / "a.png")
+    assert encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'drawn'}")["label"].tolist() == [1, 4, 7]
+    (tmp_path / "drawn" / "7").rename(tmp_path / "drawn" / "seven")
+    with pytest.raises(DataError, match="has 3 subfolder.s. and the model 10 labels; name them by .* 0 to 9"):
+        encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'drawn'}")
+
+
+def test_what_one_command_writes_another_reads(run, tmp_path):
+    sample.run(config.compose("sample", [f"checkpoint={run}", "n=7", "format=npz", f"output={tmp_path / 'x.npz'}"]))
+    assert len(encoded(run, tmp_path, f"input={tmp_path / 'x.npz'}")["mean"]) == 7
+    some = [f"checkpoint={run}", "limit=5", "format=npz", f"output={tmp_path / 'y.npz'}"]
+    reconstruct.run(config.compose("reconstruct", some))
+    assert len(encoded(run, tmp_path, f"input={tmp_path / 'y.npz'}")["label"]) == 5
+
+
+def test_floats_are_rounded_for_a_model_of_bytes(run, digits, tmp_path):
+    np.savez(tmp_path / "bytes.npz", digits[0][:9])
+    np.savez(tmp_path / "floats.npz", digits[0][:9].astype(np.float32) / 255)
+    codes = [encoded(run, tmp_path, f"input={tmp_path / name}")["mean"] for name in ("bytes.npz", "floats.npz")]
+    np.testing.assert_array_equal(*codes)

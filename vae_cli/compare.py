@@ -25,7 +25,7 @@ MOST_CURVES = 60
 MOST_POINTS = 4000  # of all curves together
 MOST_LINES = 300  # through the parallel axes: the best ones
 PLACES = ("data_dir", "dataset.path", "dataset.cache", "resume", "report")  # that make no other model
-RESULTS = frozenset({"run", "status", "error", "epochs", *METRICS})  # the columns that are no settings
+RESULTS = frozenset({"run", "status", "error", "epochs", "evaluated", *METRICS})  # the columns that are no settings
 CLOSEST = 0.05  # of an axis between two texts beside it
 WIDEST = 40  # characters of a cell on the terminal
 
@@ -52,6 +52,8 @@ def run(places: Sequence[str], settings: dict[str, Any]) -> None:
     print(terminal_table(rows, _columns(rows, keys, metric), width, 3 + len(keys)))
     _write(folder / CSV, as_csv(rows))
     _write(folder / PAGE, render(runs, rows, keys, metric))
+    if mixed := _mixed(keys):
+        print(f"note: {mixed}")
     print(f"written to {folder / CSV} and {folder / PAGE}")
 
 
@@ -77,10 +79,17 @@ def _row(run: Run, keys: Iterable[str]) -> Row:
         "epochs": run.epochs,
         **numbers,
         **own,
+        "evaluated": _evaluated(run),
         "parameters": run.number("parameters"),
         "seconds": run.number("seconds"),
         "error": run.error,
     }
+
+
+def _evaluated(run: Run) -> str:
+    """On what vae-evaluate's numbers stand."""
+    images, draws = run.evaluated_images, run.evaluation.get("num_importance_samples")
+    return "" if images is None else f"{page.number(images)} images, K = {page.number(draws)}"
 
 
 def _column(key: str) -> str:
@@ -148,7 +157,7 @@ def _write(path: Path, text: str) -> None:
 
 def render(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric: str) -> str:
     """The page of many runs, in the order of the rows."""
-    columns = _columns(rows, keys, metric)
+    columns = [name for name in _columns(rows, keys, metric) if name != "error"]
     counts = [f"{n} {status}" for status in STATUSES if (n := sum(run.status == status for run in runs))]
     shown = _with_pictures(runs, keys)
     left = sum((run.path / "samples.png").exists() for run in runs) - len(shown)
@@ -161,8 +170,16 @@ def render(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metric
         rows=[[_cell(name, row[name]) for name in columns] for row in rows],
         charts=_charts(runs, rows, keys, metric),
         pictures=shown,
+        errors=[{"name": run.name, "why": run.error} for run in runs if run.error],
+        mixed=_mixed(keys),
         note=f"Of {left} further runs the samples are left out." if left > 0 else "",
     )
+
+
+def _mixed(keys: Sequence[str]) -> str:
+    """What to keep in mind where runs model different things."""
+    found = [key for key in keys if key in ("dataset", "dataset.binarize", "dataset.image_size", "likelihood")]
+    return f"the runs differ in {' and '.join(found)}: their nats do not compare" if found else ""
 
 
 def _with_pictures(runs: Sequence[Run], keys: Sequence[str]) -> list[dict[str, str]]:
@@ -187,7 +204,7 @@ def _is_numeric(name: str, rows: Sequence[Row]) -> bool:
 
 
 def _cell(name: str, value: Any) -> dict[str, str]:
-    kinds = {"run": "name", "status": "status", "error": "why"}
+    kinds = {"run": "name", "status": "status"}
     kind = kinds.get(name, "n" if finite(value) is not None else "")
     return {"kind": kind, "value": "" if value is None else str(value), "shown": _shown(name, value)}
 
@@ -213,25 +230,22 @@ def _charts(runs: Sequence[Run], rows: Sequence[Row], keys: Sequence[str], metri
         charts["parallel"] = _parallel(scored[:MOST_LINES], [*axes, metric])
     drawn = runs[:MOST_CURVES]
     most = max(2, MOST_POINTS // len(drawn))
-    points = [point for run in drawn for point in page.thinned(_curve(run, _label(run, keys)), most)]
+    validated = any(line["split"] == "validation" for run in drawn for line in run.metrics)
+    split = "validation" if validated else "train"
+    points = [point for run in drawn for point in page.thinned(_curve(run, split, _label(run, keys)), most)]
     if points:
-        split = points[0]["split"]
         names = list(dict.fromkeys(point["run"] for point in points))
         charts["curves"] = page.overlaid(points, f"{split} ELBO, nats per image", names)
     return charts
 
 
-def _curve(run: Run, label: str) -> list[dict[str, Any]]:
-    """A run's validation ELBO by epoch; of one without validation the training's."""
-    for split in ("validation", "train"):
-        found = [
-            {"run": label, "epoch": line["epoch"], "value": value, "split": split}
-            for line in run.metrics
-            if line["split"] == split and (value := finite(line.get("elbo"))) is not None
-        ]
-        if found:
-            return found
-    return []
+def _curve(run: Run, split: str, label: str) -> list[dict[str, Any]]:
+    """A run's ELBO by epoch."""
+    return [
+        {"run": label, "epoch": line["epoch"], "value": value}
+        for line in run.metrics
+        if line["split"] == split and (value := finite(line.get("elbo"))) is not None
+    ]
 
 
 def _parallel(rows: Sequence[Row], axes: Sequence[str]) -> Spec:

@@ -18,8 +18,8 @@ SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
 LARGEST_GRID = 10_000
 
 
-def place(given: str | None, kind: str, stem: str) -> Path:
-    """Where images go: as given, or by the stem's name.
+def place(given: str | None, kind: str, stem: str, several: bool = True) -> Path:
+    """Where images go: as given, or by the stem's name; `several` formats may be there to choose from.
 
     Raises:
         ConfigError: if the given name is not one for such a file.
@@ -29,6 +29,8 @@ def place(given: str | None, kind: str, stem: str) -> Path:
     found = output.suffix.lower()
     if suffix and found != suffix:
         fix = next((name for name, other in SUFFIXES.items() if other == found), "png")
+        if not several:
+            raise ConfigError(f"output={given}: end it in {suffix}")
         raise ConfigError(f"output={given} is no name for format={kind}: end it in {suffix}, or set format={fix}")
     if kind == "png" and found in (".png", ".npz"):
         raise ConfigError(f"output={given}: format=png fills a folder; name one, or use format=grid or format=npz")

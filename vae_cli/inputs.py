@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vae_cli import build
 from vae_cli.data import Data, DataFacts, Dataset, Folder, Images, Split
 from vae_cli.data.base import Support
@@ -40,22 +42,42 @@ def read(used: Trained, settings: Mapping[str, Any]) -> Inputs:
     if used.facts.support == "binary" and options["binarize"] == "none":
         options["binarize"] = "threshold"  # a picture of pixels that are black or white
     dataset: Dataset = build.construct("dataset", options, {})
-    images, support, names = _in_order(dataset)
+    images, support, names = _in_order(dataset, used.model.classes)
+    if support == "unit" and used.facts.support == "levels256":
+        images, support = replace(images, values=np.rint(255 * images.values).astype(np.uint8)), "levels256"
     prepared = dataset.prepared(images, support, "input")
     _check_fit(tuple(prepared.shape), support if options["binarize"] == "none" else "binary", used.facts)
     _check_labels(prepared, used)
     return Inputs(prepared, names)
 
 
-def _in_order(dataset: Dataset) -> tuple[Images, Support, list[str] | None]:
+def _in_order(dataset: Dataset, classes: int) -> tuple[Images, Support, list[str] | None]:
     if isinstance(dataset, Folder):
-        images, names = dataset.in_order()
-        return images, "levels256", names
+        images, names, found = dataset.in_order()
+        return _relabeled(images, found, classes, dataset.path), "levels256", names
     source = dataset.load()
     images = source.train
     for more in (source.validation, source.test):
         images = images if more is None else images.join(more)
     return images, source.support, None
+
+
+def _relabeled(images: Images, folders: list[str], classes: int, path: Path) -> Images:
+    """The images with a conditional model's labels: the numbers that their folders are named by, unless there are as
+    many folders as labels, which then are numbered in their order as in training.
+
+    Raises:
+        DataError: if the folders' names are no such numbers.
+    """
+    if not classes or images.labels is None or len(folders) == classes:
+        return images
+    numbers = [int(name) if name.isdecimal() else classes for name in folders]
+    if max(numbers) >= classes:
+        raise DataError(
+            f"{path} has {len(folders)} subfolder(s) and the model {classes} labels; name them by those labels, "
+            f"0 to {classes - 1}"
+        )
+    return replace(images, labels=np.array(numbers, np.int64)[images.labels])
 
 
 def load_data(used: Trained, settings: Mapping[str, Any]) -> Data:

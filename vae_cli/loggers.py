@@ -117,7 +117,7 @@ class TensorBoardLogger(Logger):
 
 
 class WandbLogger(Logger):
-    """Weights & Biases, under the run directory's name.
+    """Weights & Biases, under the run directory's name with the one above it.
 
     Args:
         project: where the run is listed.
@@ -133,7 +133,7 @@ class WandbLogger(Logger):
         wandb = _import("wandb")
         known = _remembered(directory, "wandb")
         quiet = wandb.Settings(silent=True)
-        names = {"project": self.project, "entity": self.entity, "mode": self.mode, "name": directory.name}
+        names = {"project": self.project, "entity": self.entity, "mode": self.mode, "name": _name(directory)}
         try:
             self._run = wandb.init(
                 dir=str(directory), id=known, resume="allow", config=settings, settings=quiet, **names
@@ -197,7 +197,7 @@ class MLflowLogger(Logger):
     def _new(self, directory: Path, settings: dict[str, Any]) -> str:
         found = self._client.get_experiment_by_name(self.experiment_name)
         place = found.experiment_id if found else self._client.create_experiment(self.experiment_name)
-        run = self._client.create_run(place, run_name=directory.name)
+        run = self._client.create_run(place, run_name=_name(directory))
         for name, value in _plain(settings).items():
             self._client.log_param(run.info.run_id, name, value)
         _remember(directory, "mlflow", run.info.run_id)
@@ -217,6 +217,11 @@ class MLflowLogger(Logger):
 
     def finish(self, status: str, test: Values | None) -> None:
         self._client.set_terminated(self._id, self.STATUS[status])
+
+
+def _name(directory: Path) -> str:
+    """A run's name in a list of many: its directory's, with the one above, which a sweep's jobs have in common."""
+    return "/".join(directory.absolute().parts[-2:])
 
 
 def _import(name: str) -> Any:

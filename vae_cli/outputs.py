@@ -210,10 +210,10 @@ class RunDirectory:
 
     def page(self) -> None:
         """Draw curves.png and write report.html of what the directory holds."""
-        run = Run(self.path, self.path.name)
+        run = Run(self.path, self.path.name, ours=True)
         if run.metrics:
             self.attempt(lambda: figures.save(plots.curves(run.metrics), self.path / "curves.png"), "curves.png")
-        self.attempt(lambda: run_page.write(self.path), run_page.NAME)
+        self.attempt(lambda: run_page.write(self.path, ours=True), run_page.NAME)
 
     def _tell(self, act: Callable[[Logger], object]) -> None:
         for logger in list(self._loggers):

@@ -215,12 +215,17 @@ def parallel(rows: Sequence[Mapping[str, Any]], order: Sequence[str], ends: Sequ
         "params": [hover],
     }
     axes = {"mark": {"type": "rule", "color": "#999"}, "data": {"values": [{"axis": name} for name in order]}}
-    texts = {
-        "data": {"values": list(ends)},
-        "mark": {"type": "text", "align": "left", "dx": 7, "fontSize": 12, "fill": "#333", "limit": 110},
-        "encoding": {"y": y, "text": {"field": "shown"}},
-    }
-    return _chart("", rows, 300) | {"encoding": {"x": x}, "layer": [axes, lines_, points, texts]}
+    written = {"type": "text", "align": "left", "dx": 7, "fontSize": 12, "limit": 110}
+    halo, ink = {"stroke": "white", "strokeWidth": 4, "strokeJoin": "round"}, {"fill": "#333"}
+    texts = [
+        {
+            "data": {"values": list(ends)},
+            "mark": written | color_,
+            "encoding": {"y": y, "text": {"field": "shown"}},
+        }
+        for color_ in (halo, ink)
+    ]
+    return _chart("", rows, 300) | {"encoding": {"x": x}, "layer": [axes, lines_, points, *texts]}
 
 
 def _chart(title: str, rows: Sequence[Mapping[str, Any]], height: int) -> Spec:

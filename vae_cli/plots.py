@@ -74,19 +74,21 @@ def latents(means: Float[Tensor, "n d"], labels: Int[Tensor, "n"] | None) -> Ima
     figure = _figure(6.4, 5.4)
     axes = figure.subplots()
     points, names = _plane(means.double().cpu().numpy())
+    area = min(36.0, max(3.0, 16_000 / len(means)))
     known = [None] if labels is None else sorted(int(y) for y in labels.unique())
     if points.shape[1] == 1:
         _histograms(axes, points[:, 0], labels, known)
     elif len(known) > MOST_NAMED:
         assert labels is not None
-        drawn = axes.scatter(points[:, 0], points[:, 1], c=labels.cpu(), s=4, cmap="viridis", linewidths=0)
+        drawn = axes.scatter(points[:, 0], points[:, 1], c=labels.cpu(), s=area, cmap="viridis", linewidths=0)
         figure.colorbar(drawn, label="label")
     else:
         for color, label in zip(_palette(len(known)), known):
             chosen = slice(None) if label is None or labels is None else (labels == label).cpu().numpy()
-            axes.scatter(points[chosen, 0], points[chosen, 1], s=4, color=color, linewidths=0, label=str(label))
+            axes.scatter(points[chosen, 0], points[chosen, 1], s=area, color=color, linewidths=0, label=str(label))
     if 1 < len(known) <= MOST_NAMED:
-        axes.legend(title="label", fontsize=8, markerscale=3, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        shown = {"title": "label", "fontsize": 8, "markerscale": min(3.0, 6 / area**0.5), "frameon": False}
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), **shown)
     axes.set_xlabel(names[0], fontsize=9)
     axes.set_ylabel(names[1], fontsize=9)
     axes.set_title(f"means of q(z|x) of {len(means):,} test images", fontsize=10)

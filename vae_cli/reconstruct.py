@@ -76,7 +76,7 @@ def encode(settings: dict[str, Any]) -> None:
     Raises:
         UserError: as `run`.
     """
-    output = image_files.place(settings["output"], "npz", "codes")
+    output = image_files.place(settings["output"], "npz", "codes", several=False)
     path = checkpoint.find(settings["checkpoint"])
     used = trained.load(path, settings["device"], settings["allow"])
     given = inputs.read(used, settings)

@@ -31,8 +31,12 @@ PICTURES = {
 MOST_POINTS = 500  # of a curve
 
 
-def write(directory: Path) -> Path:
+def write(directory: Path, ours: bool = False) -> Path:
     """Write a run's page beside the files that it shows, whole or not at all; its path.
+
+    Args:
+        directory: the run directory.
+        ours: this process has trained it.
 
     Raises:
         OSError: if it cannot be written.
@@ -40,7 +44,7 @@ def write(directory: Path) -> Path:
     output = directory / NAME
     temporary = output.with_name(f".{NAME}.tmp")
     try:
-        temporary.write_text(render(Run(directory, directory.resolve().name)), encoding="utf-8")
+        temporary.write_text(render(Run(directory.resolve(), directory.resolve().name, ours)), encoding="utf-8")
         temporary.replace(output)
     finally:
         temporary.unlink(missing_ok=True)
@@ -73,7 +77,8 @@ def _cards(run: Run) -> list[dict[str, str]]:
     test, cards = mapping(run.summary.get("test")), []
     likelihood = run.number("log_likelihood")
     if likelihood is not None:
-        cards.append({"name": "test log-likelihood, nats per image", "value": page.number(likelihood)})
+        name = f"log-likelihood of {page.number(run.evaluated_images)} test images, nats each"
+        cards.append({"name": name, "value": page.number(likelihood)})
     for name, title in (("elbo", "test ELBO, nats per image"), ("kl", "test KL, nats per image")):
         if finite(test.get(name)) is not None:
             cards.append({"name": title, "value": page.number(float(test[name]))})

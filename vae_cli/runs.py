@@ -26,7 +26,7 @@ EVALUATED = (
     *("knn_accuracy", "linear_probe_accuracy"),
 )
 METRICS = (*TEST, "validation_elbo", *EVALUATED, "seconds", "parameters")
-LOWER_IS_BETTER = frozenset({"kl", "bits_per_dim", "mse", "mmd", "seconds", "parameters"})
+LOWER_IS_BETTER = frozenset({"bits_per_dim", "mse", "mmd", "seconds", "parameters"})
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ class Run:
     Args:
         path: the directory.
         name: what to call it.
+        ours: this process is the one that trains it, and has come to its end.
     """
 
     path: Path
     name: str
+    ours: bool = False
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class Run:
     def status(self) -> str:
         """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says, and
         `unfinished` without one."""
-        if _is_locked(self.path / "checkpoints"):
+        if not self.ours and _is_locked(self.path / "checkpoints"):
             return "running"
         status = self.summary.get("status")
         return str(status) if status in STATUSES else "unfinished"
@@ -118,6 +120,11 @@ class Run:
         known = finite(self.summary.get("seconds"))
         epochs = [finite(line.get("seconds")) or 0.0 for line in self.metrics if line["split"] == "train"]
         return max(known or 0.0, sum(epochs)) or None
+
+    @property
+    def evaluated_images(self) -> int | None:
+        """How many test images vae-evaluate looked at."""
+        return None if self.number("log_likelihood") is None else mapping(self.evaluation["log_likelihood"]).get("n")
 
     def _last_validation(self) -> float | None:
         found = [finite(line.get("elbo")) for line in self.metrics if line["split"] == "validation"]
@@ -194,12 +201,12 @@ def differing(runs: Iterable[Run]) -> list[str]:
 
 
 def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
-    """The runs by a metric, the best first; those without it last, in their order."""
+    """The runs by a metric, the best first; those that are not completed behind, and those without it last."""
     sign = 1 if metric in LOWER_IS_BETTER else -1
 
-    def place(run: Run) -> float:
+    def place(run: Run) -> tuple[bool, bool, float]:
         value = run.number(metric)
-        return math.inf if value is None else sign * value
+        return (value is None, run.status != "completed", 0.0 if value is None else sign * value)
 
     return sorted(runs, key=place)
 

@@ -12,7 +12,7 @@ UNITS = {
     "bits_per_dim": "bits per dimension",
     "mse": "per pixel, on [0, 1]",
     "psnr": "decibels",
-    "active_units": "dimensions whose mean varies by more than 0.01",
+    "active_units": "dimensions whose posterior mean has a variance above 0.01",
     "mmd": "squared, of codes and prior",
     "index_code_mi": "nats",
     "knn_accuracy": "5 nearest training codes",

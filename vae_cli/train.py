@@ -73,12 +73,12 @@ def resume(settings: Config, directory: Path, given: frozenset[str], command: st
             raise ConfigError(f"{key}: beside resume= only {', '.join(MAY_CHANGE)} may be given")
     path, contents = _newest(directory)
     changes = {key: settings[key] for key in typed if key.partition(".")[0] != "logger"}
-    if _is_finished(directory, contents, changes):
-        print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
-        return 0
     done, wanted = contents["progress"]["epoch"], changes.get("epochs", contents["config"]["epochs"])
     if wanted < done:
         raise ConfigError(f"epochs={wanted}: {directory} has trained for {done} epochs already")
+    if _is_finished(directory, contents, changes):
+        print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
+        return 0
     with RunDirectory(directory, contents["progress"]["step"]) as output:
         output.typed(command)
         job = partial(_go_on, path, contents, changes, settings, output)
@@ -216,7 +216,8 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
     output.note(**about(training, data))
     log.info("resumed     after epoch %d and %d batches, from %s", at.epoch, at.batch, path)
     if stored.get("logger", settings["logger"]) != settings["logger"]:
-        log.info("logger      %s is named by the file; only one that is typed beside resume= is used", stored["logger"])
+        name = str(stored["logger"].get("_target_")).rpartition(".")[2]
+        log.info("logger      %s is named by the file; only one that is typed beside resume= is used", name)
     if training.schedule.total_steps != contents["scheduler"]["total_steps"]:
         log.info("schedule    rebuilt for %d epochs instead of %d", training.settings["epochs"], stored["epochs"])
     output.forget_summary()

@@ -115,7 +115,8 @@ def manifold(model: VAE, steps: int, label: int = 0) -> Walk:
     if dim == 2:
         z = torch.stack([across, quantiles[:, 1].flip(0).unsqueeze(-1).expand_as(across)], dim=-1)
     y = torch.full(z.shape[:2], label, device=z.device) if model.classes else None
-    return Walk(z, y, [], [])
+    columns = [f"{value:+.2f}" for value in quantiles[:, 0].tolist()]
+    return Walk(z, y, [f"{value:+.2f}" for value in quantiles[:, 1].flip(0).tolist()] if dim == 2 else [], columns)
 
 
 @torch.no_grad()

@@ -122,8 +122,9 @@ class Folder(Dataset):
                 raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder can be read")
         return Source(parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes))
 
-    def in_order(self) -> tuple[Images, list[str]]:
-        """Every image as bytes, whatever folder it lies in, and its path below the directory.
+    def in_order(self) -> tuple[Images, list[str], list[str]]:
+        """Every image as bytes, whatever folder it lies in, its path below the directory, and the names of the classes
+        that the labels number.
 
         Raises:
             DataError: as `load`.
@@ -133,7 +134,8 @@ class Folder(Dataset):
         found = self._decoded(tree, entries)
         if not len(found.kept):
             raise DataError(f"{printable(self.path)}: none of its images can be read")
-        return _parts(found, entries, _classes(entries))["train"], [entries[number].path for number in found.kept]
+        classes = _classes(entries)
+        return _parts(found, entries, classes)["train"], [entries[number].path for number in found.kept], classes
 
     def _tree(self) -> Tree:
         tree = _tree(self.path)

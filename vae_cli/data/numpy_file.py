@@ -14,10 +14,10 @@ from vae_cli.reason import reason
 
 # Every role that an array can play, and the names by which it is known in an .npz file.
 ROLES = {
-    "train": ("train",),
+    "train": ("train", "images"),
     "validation": ("valid", "validation", "val"),
     "test": ("test",),
-    "train_labels": ("train_labels", "labels"),
+    "train_labels": ("train_labels", "labels", "label"),
     "validation_labels": ("valid_labels", "validation_labels", "val_labels"),
     "test_labels": ("test_labels",),
 }
