@@ -15,7 +15,7 @@ train: $(READY)  ## train; settings go into ARGS, e.g. make train ARGS="dataset=
 	@$(BIN)/vae-train $(ARGS)
 
 test: $(READY)  ## every test that takes seconds
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

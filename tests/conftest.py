@@ -12,3 +12,18 @@ from jaxtyping import install_import_hook  # noqa: E402
 CHECKED = ("data", "distributions", "networks", "objectives", "model", "evaluate", "figures", "noise", "totals")
 
 install_import_hook([f"vae_cli.{name}" for name in CHECKED], "typechecker.checked")
+
+# Files whose few tests take long: begun first, so that no core waits for another at the end.
+LONG = (
+    "test_outside",
+    "test_sample",
+    "test_conditional",
+    "test_reconstruct",
+    "test_pages",
+    "test_evaluation",
+    "test_train",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)

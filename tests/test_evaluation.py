@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from test_sample import vae
 
-from vae_cli import build, config, evaluation, latent_space, noise, train, trained
+from vae_cli import build, cli, config, evaluation, latent_space, noise, train, trained
 from vae_cli.distributions import (
     DiagonalNormal,
     DiagonalNormalPosterior,
@@ -211,12 +211,14 @@ def test_a_missing_validation_split_is_named(tmp_path):
         evaluated(run, tmp_path, "split=validation")
 
 
-def test_the_command_prints_a_table_and_answers_in_one_line(run, tmp_path):
+def test_the_command_prints_a_table_and_answers_in_one_line(run, tmp_path, capsys):
     done = vae("evaluate", f"checkpoint={run}", "limit=20", "num_importance_samples=3", "output=x.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "log_likelihood" in done.stdout and (tmp_path / "x.json").exists() and not (tmp_path / "outputs").exists()
-    wrong = vae("evaluate", "checkpoint=nowhere", cwd=tmp_path)
-    assert wrong.returncode == 1 and wrong.stderr.count("\n") == 1 and "nowhere" in wrong.stderr
+    with pytest.raises(SystemExit) as ended:
+        cli.evaluate(["checkpoint=nowhere"])
+    err = capsys.readouterr().err
+    assert ended.value.code == 1 and err.count("\n") == 1 and "nowhere" in err
 
 
 # The latent space

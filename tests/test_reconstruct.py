@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_sample import vae
 
-from vae_cli import build, config, image_files, reconstruct, sample, train, trained
+from vae_cli import build, cli, config, image_files, reconstruct, sample, train, trained
 from vae_cli.errors import ConfigError, DataError, UserError
 
 WIDE = [
@@ -216,12 +215,18 @@ def test_an_output_that_cannot_be_written_is_named(run, tmp_path):
         image_files.place("x.png", "npz", "codes")
 
 
-def test_the_commands_run_from_a_shell(run, folder, tmp_path):
-    for command, written in (("reconstruct", "reconstructions.png"), ("encode", "codes.npz")):
-        done = vae(command, f"checkpoint={run}", f"input={folder}", cwd=tmp_path)
-        assert done.returncode == 0 and (tmp_path / written).exists(), done.stderr
-        wrong = vae(command, f"checkpoint={run}", "input=nowhere", cwd=tmp_path)
-        assert wrong.returncode == 1 and wrong.stderr.count("\n") == 1
+@pytest.mark.parametrize(("command", "written"), [("reconstruct", "reconstructions.png"), ("encode", "codes.npz")])
+def test_the_commands_write_where_they_are_and_answer_in_one_line(
+    command, written, run, folder, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for given, status in ((folder, 0), ("nowhere", 1)):
+        with pytest.raises(SystemExit) as ended:
+            getattr(cli, command)([f"checkpoint={run}", f"input={given}"])
+        assert ended.value.code == status
+    assert [path.name for path in (tmp_path / "here").iterdir()] == [written]
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"vae-{command}: error: input=nowhere")
 
 
 def test_a_conditional_model_takes_labels_from_the_names_of_folders(tmp_path, digits):
