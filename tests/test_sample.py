@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_cli import config, noise, sample, train, trained
+from vae_cli import cli, config, noise, sample, train, trained
 from vae_cli.errors import CheckpointError, ConfigError, UserError
 from vae_cli.samplers import Sampler
 
@@ -169,18 +169,22 @@ def vae(command, *arguments, cwd):
     return subprocess.run(call, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_a_users_own_encoder_trains_and_samples_only_where_it_is_allowed(tmp_path):
-    (tmp_path / "my_package.py").write_text(ENCODER)
-    own = ["encoder._target_=my_package.MyEncoder", "+encoder.width=5"]
-    done = vae("train", "epochs=1", "report=false", *own, "hydra.run.dir=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "dropped     encoder.hidden, encoder.activation" in done.stdout
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["status"] == "completed"
-    refused = vae("sample", "checkpoint=run", cwd=tmp_path)
-    assert refused.returncode == 1 and "allow=my_package" in refused.stderr and refused.stderr.count("\n") == 1
-    allowed = vae("sample", "checkpoint=run", "allow=my_package", "n=4", cwd=tmp_path)
-    assert allowed.returncode == 0, allowed.stderr
+def test_a_users_own_encoder_trains_and_samples_only_where_it_is_allowed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_encoder.py").write_text(ENCODER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def status(command, *words):
+        with pytest.raises(SystemExit) as ended:
+            command(list(words))
+        return ended.value.code
+
+    own = ["encoder._target_=own_encoder.MyEncoder", "+encoder.width=5"]
+    assert status(cli.train, "epochs=1", "report=false", *own, "hydra.run.dir=run") == 0
+    assert "dropped     encoder.hidden, encoder.activation" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
+    assert status(cli.sample, "checkpoint=run") == 1
+    refused = capsys.readouterr().err
+    assert "allow=own_encoder" in refused and refused.count("\n") == 1
+    assert status(cli.sample, "checkpoint=run", "allow=own_encoder", "n=4") == 0
     assert (tmp_path / "samples.png").exists()
-    wrong = vae("train", "epochs=1", *own, "+encoder.widht=5", "hydra.run.dir=other", cwd=tmp_path)
-    assert wrong.returncode == 1 and "did you mean encoder.width" in wrong.stderr
