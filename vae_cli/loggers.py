@@ -17,12 +17,11 @@ from PIL import Image
 
 from vae_cli.errors import ConfigError
 from vae_cli.reason import reason
-from vae_cli.runs import flat
+from vae_cli.runs import TEST, flat
 
 Values = Mapping[str, Any]
 
 LONGEST = 250  # characters of a hyperparameter
-FINAL = ("elbo", "reconstruction", "kl", "bound")  # what a run is judged by
 
 
 class Logger(ABC):
@@ -96,7 +95,7 @@ class TensorBoardLogger(Logger):
 
         purge = None if self._resumed_at is None else self._resumed_at + 1
         board: Any = SummaryWriter(str(self._directory / "tensorboard"), purge_step=purge)
-        scores = {f"{split}/{name}": 0.0 for split in ("test", "validation") for name in FINAL}
+        scores = {f"{split}/{name}": 0.0 for split in ("test", "validation") for name in TEST}
         experiment, started, self._ended = hparams(_plain(self._settings), scores)
         for summary in (experiment, started):  # its scores are the curves of the same names
             board.file_writer.add_summary(summary)
@@ -158,7 +157,7 @@ class WandbLogger(Logger):
 
 
 class MLflowLogger(Logger):
-    """MLflow, where MLFLOW_TRACKING_URI says, under the run directory's name.
+    """MLflow, where MLFLOW_TRACKING_URI says, under the run directory's name with the one above it.
 
     Args:
         experiment_name: where the run is listed.

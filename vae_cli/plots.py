@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from vae_cli.page import COLORS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {"train": "#E69F00", "validation": "#0072B2", "test": "#009E73"}
 CURVES = {
     "elbo": "ELBO, nats per image",
     "reconstruction": "E_q log p(x|z), nats per image",
