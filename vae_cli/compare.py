@@ -16,6 +16,7 @@ from vae_cli.checks import show
 from vae_cli.errors import UserError
 from vae_cli.page import Spec
 from vae_cli.reason import printable
+from vae_cli.replacing import replacing
 from vae_cli.runs import EVALUATED, LOWER_IS_BETTER, METRICS, STATUSES, TEST, Run, differing, find, finite, ranked
 
 CSV, PAGE = "comparison.csv", "comparison.html"
@@ -140,16 +141,11 @@ def _short(name: str, value: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); name a folder with output=") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 # The page

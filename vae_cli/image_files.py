@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from vae_cli import figures
 from vae_cli.errors import ConfigError, UserError
+from vae_cli.replacing import replacing
 
 SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
 LARGEST_GRID = 10_000
@@ -101,15 +101,3 @@ def _add(archive: zipfile.ZipFile, arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-@contextmanager
-def replacing(output: Path) -> Iterator[Path]:
-    """A temporary path beside a file, which takes the file's place at the end."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from vae_cli import page, tables
 from vae_cli.page import COLORS, Spec
+from vae_cli.replacing import replacing
 from vae_cli.runs import Run, finite, mapping, read
 
 NAME = "report.html"
@@ -42,12 +43,8 @@ def write(directory: Path, ours: bool = False) -> Path:
         OSError: if it cannot be written.
     """
     output = directory / NAME
-    temporary = output.with_name(f".{NAME}.tmp")
-    try:
+    with replacing(output) as temporary:
         temporary.write_text(render(Run(directory.resolve(), directory.resolve().name, ours)), encoding="utf-8")
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
     return output
 
 
