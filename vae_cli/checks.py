@@ -102,6 +102,13 @@ RULES: dict[str, Rule] = {
         lambda v: isinstance(v, str) and bool(_DEVICE.fullmatch(v)),
         ("auto", "cuda", "mps"),
     ),
+    "threads": _or(None, _COUNT),
+    "fail_fast": _BOOL,
+    "retry_failed": _BOOL,
+    "optimize": Rule(
+        "a number of the metrics such as validation/elbo, or a list of them",
+        lambda v: all(_TEXT.test(each) for each in (v if isinstance(v, list) and v else [v])),
+    ),
     "precision": _choice("float32", "bfloat16"),
     "compile": _BOOL,
     "data_dir": _or(None, Rule("a folder", _PATH.test)),
@@ -236,7 +243,7 @@ def check_keys(config: Mapping[str, Any], command: str) -> None:
     Raises:
         ConfigError: naming the first key that is missing or unknown.
     """
-    allowed = [*schema.needed(command), *schema.groups(command)]
+    allowed = [*(key.name for key in schema.keys(command)), *schema.groups(command)]
     for key in config:
         if key not in allowed:
             raise ConfigError(unknown(str(key), [*allowed, *_nested(config)]))

@@ -53,8 +53,9 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str], command: str) -> int:
-    from vae_cli import train
+    from vae_cli import resources, train
 
+    resources.use_threads(config["threads"])
     if config["resume"] is not None:
         return train.resume(config, directory, given, command)
     return train.run(config, directory, given, command)

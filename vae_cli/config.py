@@ -3,17 +3,15 @@
 Whatever is wrong with a command line is a `ConfigError` of one line, raised before any directory is made.
 """
 
-import re
 import shlex
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra import version
 from hydra._internal.hydra import Hydra
@@ -21,17 +19,18 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import overrides, schema
+from vae_cli import flags, overrides
 from vae_cli.checks import check, check_keys, parse_interval, show, unknown
 from vae_cli.command_line import as_typed, escape, for_hydra
-from vae_cli.errors import ConfigError, UserError
-from vae_cli.schema import conf_dir, options
+from vae_cli.errors import ConfigError
+from vae_cli.schema import conf_dir, keys, options
 
 __all__ = [
     "CommandLine",
@@ -48,13 +47,9 @@ __all__ = [
     "to_yaml",
 ]
 
+Arguments = tuple[dict[str, Any], Path, frozenset[str], str]
 Job = Callable[[dict[str, Any], Path, frozenset[str], str], int]
 Guard = Callable[[Callable[[], int]], int]
-
-_NOISE = re.compile(
-    r"\n\s*(See https?://|(Config )?[Ss]earch path:|full_key:|reference_type=|object_type=).*", re.DOTALL
-)
-_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,8 @@ class CommandLine:
     @property
     def asks(self) -> bool:
         """Whether a flag asks for something else than to run."""
-        flags = self.flags
-        return bool(flags.cfg or flags.info or flags.hydra_help or flags.shell_completion)
+        asked = self.flags
+        return bool(asked.cfg or asked.info or asked.hydra_help or asked.shell_completion)
 
     def without_places(self) -> tuple["CommandLine", list[str]]:
         """The line without the words that name directories, and those words."""
@@ -104,12 +99,8 @@ def read_command_line(argv: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: for an unknown, incomplete or contradictory flag.
     """
-    parser = get_args_parser()
-    parser.error = _refuse_flag  # type: ignore[method-assign]
-    flags = parser.parse_intermixed_args(_spell_out_info(argv))
-    flags.multirun |= "hydra.mode=MULTIRUN" in flags.overrides
-    _check_flags(flags)
-    return CommandLine([for_hydra(argument, flags.multirun) for argument in flags.overrides], flags)
+    read = flags.read(argv, get_args_parser)
+    return CommandLine([for_hydra(argument, read.multirun) for argument in read.overrides], read)
 
 
 def compose(command: str, argv: Sequence[str] = ()) -> dict[str, Any]:
@@ -119,7 +110,7 @@ def compose(command: str, argv: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: for anything wrong with the command line.
     """
     with _session(command, read_command_line(argv)) as session:
-        return to_plain(_checked(session))
+        return _of_one_run(to_plain(_checked(session)))
 
 
 def call(command: str, line: CommandLine, job: Callable[[dict[str, Any]], None]) -> int:
@@ -158,9 +149,9 @@ def launch(line: CommandLine, job: Job, command: str = "train", guard: Guard = l
         config = to_plain(_checked(session))
         if _shows(session):
             return 0
-        if config.get("resume") is not None:
+        if config["resume"] is not None:
             return _resume(config, line, job)
-        return _start(session, partial(_task, job=job, guard=guard, command=command))
+        return _start(session, job, guard)
 
 
 def option(group: str, name: str) -> dict[str, Any]:
@@ -207,48 +198,7 @@ def _escaped(value: Any) -> Any:
     return escape(value) if isinstance(value, str) else value
 
 
-# Flags
-
-
-def _spell_out_info(argv: Sequence[str]) -> list[str]:
-    """`--info` takes an optional value, which must not swallow the override behind it."""
-    behind = [*argv[1:], ""]
-    return [
-        "--info=all" if argument in ("--info", "-i") and following not in _INFO else argument
-        for argument, following in zip(argv, behind)
-    ]
-
-
-def _refuse_flag(message: str) -> NoReturn:
-    wrong = re.search(r"unrecognized arguments: (\S+)", message)
-    if not wrong:
-        raise ConfigError(f"{message.removeprefix('argument ')}; --help lists the flags")
-    setting = re.fullmatch(r"--?([a-z][\w.]*)(=.*)?", wrong[1])
-    if setting and setting[1].partition(".")[0] in schema.every_key():
-        raise ConfigError(
-            f"unknown flag {wrong[1]}: settings have no dashes, write {setting[1]}{setting[2] or '=VALUE'}"
-        )
-    known = [name for action in get_args_parser()._actions for name in action.option_strings]
-    near = get_close_matches(wrong[1], known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "--help lists the flags"
-    raise ConfigError(f"unknown flag {wrong[1]}: {hint}")
-
-
-def _check_flags(flags: Namespace) -> None:
-    actions = {
-        "--run": flags.run,
-        "-m": flags.multirun,
-        "--cfg": flags.cfg,
-        "--info": flags.info,
-        "--shell-completion": flags.shell_completion,
-    }
-    asked = [name for name, value in actions.items() if value]
-    if len(asked) > 1:
-        raise ConfigError(f"{' and '.join(asked)} do not go together: keep one")
-    if flags.resolve and not flags.cfg:
-        raise ConfigError("--resolve goes with --cfg: add --cfg job")
-    if flags.experimental_rerun:
-        raise ConfigError("--experimental-rerun is not supported: use resume=RUN_DIR")
+# Hydra's flags
 
 
 def _completes(session: _Session) -> bool:
@@ -322,21 +272,38 @@ def _folder(flag: str, value: str | None) -> Path | None:
 
 def _checked(session: _Session) -> DictConfig:
     """The composed config with every value checked; of a sweep, every value that is not swept."""
-    hydra, command, line = session.hydra, session.command, session.line
+    command, line = session.command, session.line
     parsed = overrides.parse(line.overrides)
     for override in parsed:
         overrides.check_sweep(override, line.multirun)
-        overrides.check_choice(override, hydra, command)
-    for job in overrides.sample_jobs(parsed, hydra) if line.multirun else []:
-        check_keys(overrides.outline(_compose(session, job)), command)
-    if line.multirun and any(override.key_or_group == "hydra.run.dir" for override in parsed):
-        raise ConfigError("hydra.run.dir is the folder of one run; name that of a sweep with sweep=DIR")
+        overrides.check_choice(override, session.hydra.config_loader, command)
+    if line.multirun:
+        _check_sweep(session, parsed)
     config = _compose(session, overrides.follow_swept_groups(parsed))
     overrides.check_deleted(parsed, config, command)
     check_keys(overrides.outline(config), command)
     _stage(config, line.multirun)
     check(to_plain(config), command)
     return config
+
+
+def _check_sweep(session: _Session, parsed: list[Override]) -> None:
+    """Checks what all jobs of a sweep have in common; a job that is wrong by itself fails alone."""
+    for override in parsed:
+        if override.key_or_group == "hydra.run.dir":
+            raise ConfigError("hydra.run.dir is the folder of one run; name that of a sweep with sweep=DIR")
+        if override.key_or_group == "hydra.sweep.subdir":
+            raise ConfigError("hydra.sweep.subdir: the folders of a sweep's jobs are named by their settings")
+        if override.key_or_group == "resume" and override.value() is not None:
+            raise ConfigError("resume= goes on with one run; leave out -m, or give the same sweep=DIR again")
+    wrong, samples = [], list(overrides.sample_jobs(parsed, session.hydra.config_loader))
+    for job in samples:
+        try:
+            check_keys(overrides.outline(_compose(session, job)), session.command)
+        except ConfigError as error:
+            wrong.append(error)
+    if len(wrong) == len(samples):
+        raise wrong[0]
 
 
 def _compose(session: _Session, texts: list[str]) -> DictConfig:
@@ -357,16 +324,8 @@ def _explaining(
         hydras = isinstance(error, HydraException)  # some of which are an OSError too
         if isinstance(error, ConfigError) or (isinstance(error, OSError) and not hydras):
             raise
-        culprit = overrides.culprit(texts, session.hydra, session.command, session.name)
-        raise ConfigError(culprit or _one_line(error, session)) from error
-
-
-def _one_line(error: Exception, session: _Session) -> str:
-    if "Cannot find primary config" in str(error):
-        return f"--config-name {session.name}: there is no {session.name}.yaml in the config folders"
-    causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
-    texts = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
-    return "; ".join(filter(None, texts)) or type(error).__name__
+        what = overrides.explain(error, texts, session.hydra.config_loader, session.command, session.name)
+        raise ConfigError(what) from error
 
 
 def _stage(config: DictConfig, multirun: bool) -> None:
@@ -392,11 +351,8 @@ def _stage(config: DictConfig, multirun: bool) -> None:
 
 def _resume(config: dict[str, Any], line: CommandLine, job: Job) -> int:
     """Runs the job in the directory that it left; Hydra, which would make a new one, stays out."""
-    if line.multirun:
-        raise ConfigError("resume= goes on with one run; leave out -m")
-    return job(
-        config, Path(config["resume"]).expanduser(), overrides.given(line.overrides), _typed("train", line.overrides)
-    )
+    given = overrides.given(line.overrides)
+    return job(_of_one_run(config), Path(config["resume"]).expanduser(), given, _typed("train", line.overrides))
 
 
 def _typed(command: str, texts: Sequence[str]) -> str:
@@ -404,14 +360,21 @@ def _typed(command: str, texts: Sequence[str]) -> str:
     return shlex.join([f"vae-{command}", *map(as_typed, texts)])
 
 
-def _start(session: _Session, task: Callable[[DictConfig], int]) -> int:
-    hydra, line = session.hydra, session.line
-    texts = overrides.follow_swept_groups(overrides.parse(line.overrides))
+def _start(session: _Session, job: Job, guard: Guard) -> int:
+    line, parsed = session.line, overrides.parse(session.line.overrides)
+    texts = overrides.follow_swept_groups(parsed)
+    arguments = partial(_arguments, command=session.command)
     with _explaining(session, texts, (HydraException, OmegaConfBaseException)), _making_folders(line.multirun):
         if line.multirun:
-            returned = hydra.multirun(session.name, task, [*texts, "hydra.mode=MULTIRUN"])
+            from vae_cli import sweeps
+
+            typed = _typed(session.command, ["-m", *map(str, line.overrides)])
+            task: Callable[[DictConfig], int] = sweeps.Task(arguments, job, guard, session.command, typed)
+            sweeps.register()
+            returned = session.hydra.multirun(session.name, task, [*texts, "hydra.mode=MULTIRUN"])
         else:
-            returned = hydra.run(session.name, task, [*texts, "hydra.mode=RUN"])
+            task = partial(_run, arguments=arguments, job=job, guard=guard)
+            returned = session.hydra.run(session.name, task, [*texts, "hydra.mode=RUN"])
     return max(_statuses(returned), default=0)
 
 
@@ -431,33 +394,30 @@ def _making_folders(multirun: bool) -> Iterator[None]:
         ) from error
 
 
-def _task(config: DictConfig, job: Job, guard: Guard, command: str) -> int:
-    """What Hydra runs: the job, with its config made plain. An interruption ends the whole sweep."""
-    status = guard(partial(_run, config, job, command))
-    if status > 128 and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise SystemExit(status)
-    return status
+def _run(config: DictConfig, arguments: Callable[[DictConfig], Arguments], job: Job, guard: Guard) -> int:
+    """What Hydra runs for a single run."""
+    return guard(lambda: job(*arguments(config)))
 
 
-def _run(config: DictConfig, job: Job, command: str) -> int:
+def _arguments(config: DictConfig, command: str) -> Arguments:
+    """What a job that Hydra runs is to be given: its checked plain config, directory, typed keys and command."""
     hydra = HydraConfig.get()
     plain, texts, directory = to_plain(config), list(hydra.overrides.task), Path(hydra.runtime.output_dir)
-    typed = _typed(command, [*texts, *(text for text in hydra.overrides.hydra if text.startswith("hydra.run.dir="))])
-    if hydra.mode != RunMode.MULTIRUN:
-        check(plain, command)
-        return job(plain, directory, overrides.given(texts), typed)
-    name = f"job {hydra.job.num} ({' '.join(texts)})"
-    print(name, flush=True)
-    try:
-        check(plain, command)
-        return job(plain, directory, overrides.given(texts), typed)
-    except UserError as error:
-        raise type(error)(f"{name}: {error}") from error
+    check(plain, command)
+    place = [text for text in hydra.overrides.hydra if text.startswith("hydra.run.dir=")]
+    return _of_one_run(plain), directory, overrides.given(texts), _typed(command, [*texts, *place])
+
+
+def _of_one_run(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without what only a sweep as a whole is told."""
+    return {key: value for key, value in config.items() if key not in {known.name for known in keys("sweep")}}
 
 
 def _statuses(returned: Any) -> Iterator[int]:
-    """The exit statuses in what a sweeper returns: job returns, nested by batch."""
-    if isinstance(returned, JobReturn):
+    """The exit statuses in what a sweeper returns: its own, or job returns nested by batch."""
+    if isinstance(returned, int):
+        yield returned
+    elif isinstance(returned, JobReturn):
         yield int(returned.return_value or 0)
     elif isinstance(returned, (list, tuple)):
         for each in returned:

@@ -26,3 +26,7 @@ class CheckpointError(UserError):
 
 class OutputError(UserError):
     """A file of a run that cannot be written."""
+
+
+class Busy(UserError):
+    """A run directory in which another process is at work."""

@@ -8,6 +8,16 @@ import threading
 from types import FrameType
 from typing import Any
 
+PRUNING = signal.SIGTERM  # as what a training ends that a search has no more use for
+
+_requested: int | None = None
+
+
+def request(signal_number: int | None) -> None:
+    """Ask the training in this process to end as it would after a signal; None takes that back."""
+    global _requested
+    _requested = signal_number
+
 
 class Interrupted(Exception):
     """A signal asked the training to end, and it has saved itself."""
@@ -18,16 +28,22 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Inside, SIGINT and SIGTERM only set `signal_number`, for the loop to act on after the step; a second SIGINT
-    ends the process at once. Outside the main thread, where Python allows no handlers, it does nothing."""
+    """Inside, SIGINT, SIGTERM and what a batch system sends before it takes a job's place only set `signal_number`,
+    for the loop to act on after the step; a second SIGINT ends the process at once. Outside the main thread, where
+    Python allows no handlers, only `request` sets it."""
 
     def __init__(self) -> None:
-        self.signal_number: int | None = None
+        self._received: int | None = None
         self._before: dict[int, Any] = {}
+
+    @property
+    def signal_number(self) -> int | None:
+        """The signal that asks for the end, if one does."""
+        return self._received or _requested
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _signals():
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -38,4 +54,10 @@ class Interruption:
     def _handle(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal_number is not None:
             os._exit(128 + signal.SIGINT)
-        self.signal_number = number
+        self._received = number
+
+
+def _signals() -> list[int]:
+    """Those that ask for the end: under Slurm the ones before preemption and the time limit too."""
+    warnings = [signal.SIGUSR1, signal.SIGUSR2] if "SLURM_JOB_ID" in os.environ else []
+    return [signal.SIGINT, signal.SIGTERM, *warnings]

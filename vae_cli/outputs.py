@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from vae_cli import figures, plots, run_page
-from vae_cli.errors import UserError
+from vae_cli import figures, listeners, plots, run_page
+from vae_cli.errors import Busy
 from vae_cli.loggers import Logger, TensorBoardLogger, Unusable
 from vae_cli.reason import reason
 from vae_cli.runs import Run
@@ -104,7 +104,7 @@ class RunDirectory:
             time.sleep(0.2)  # it may have been no training, but somebody's look whether there is one
             fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{self.path} is being trained by another process; let it end first") from error
+            raise Busy(f"{self.path} is being trained by another process; let it end first") from error
         except (ImportError, OSError):
             return None
 
@@ -159,6 +159,7 @@ class RunDirectory:
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive what belongs to it
         self._tell(lambda logger: logger.metrics(split, values, step, epoch))
+        listeners.tell(epoch, split, values)
 
     def cut_metrics(self, epoch: int, step: int) -> None:
         """Drop from metrics.jsonl what a resumed training will write again, and any line cut short."""

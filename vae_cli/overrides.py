@@ -3,18 +3,33 @@
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
-from hydra._internal.hydra import Hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from vae_cli import schema
 from vae_cli.checks import show, unknown
 from vae_cli.errors import ConfigError
+
+# The extra and the modules that options of Hydra's own groups need.
+NEEDED = {
+    ("hydra/launcher", "cores"): ("sweep", ("joblib", "hydra_plugins.hydra_joblib_launcher")),
+    ("hydra/launcher", "slurm"): ("slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher")),
+    ("hydra/launcher", "slurm_local"): ("slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher")),
+    ("hydra/launcher", "ray_cluster"): ("ray", ("ray", "hydra_plugins.hydra_ray_launcher")),
+    ("hydra/sweeper", "optuna"): ("sweep", ("optuna",)),
+}
+_NOISE = re.compile(
+    r"\n\s*(See https?://|(Config )?[Ss]earch path:|full_key:|reference_type=|object_type=).*", re.DOTALL
+)
 
 
 def parse(texts: list[str]) -> list[Override]:
@@ -58,9 +73,11 @@ def check_sweep(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{text}: several values make a sweep, add -m; a list is written {key}=[...]")
     if override.is_hydra_override():
         raise ConfigError(f"{text}: Hydra's own settings cannot be swept, give one value")
+    if key in [known.name for known in schema.keys("sweep")]:
+        raise ConfigError(f"{text}: {key} is the whole sweep's, give one value")
 
 
-def check_choice(override: Override, hydra: Hydra, command: str) -> None:
+def check_choice(override: Override, loader: ConfigLoader, command: str) -> None:
     """Checks the options that an override chooses for a group of the command or of Hydra."""
     group, choices = override.key_or_group, schema.groups(command)
     if group in schema.groups("train") and group not in choices:
@@ -72,12 +89,22 @@ def check_choice(override: Override, hydra: Hydra, command: str) -> None:
         return
     if group in choices and (override.package or override.type != OverrideType.CHANGE):
         raise ConfigError(f"{override.input_line}: {group} is there already; choose with {group}=OPTION")
-    known = hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+    known = loader.get_group_options(group, ObjectType.CONFIG)
     if not known:
-        raise ConfigError(unknown(group, [f"hydra/{g}" for g in hydra.config_loader.list_groups("hydra")]))
-    for name in _values(override, hydra):
-        if not isinstance(name, str) or name not in known:
-            raise ConfigError(no_option(group, name, known))
+        raise ConfigError(unknown(group, [f"hydra/{g}" for g in loader.list_groups("hydra")]))
+    values = _values(override, loader)
+    wrong = [name for name in values if not isinstance(name, str) or name not in known]
+    if len(wrong) == len(values):  # of a sweep, a job with a wrong choice fails alone
+        raise ConfigError(no_option(group, wrong[0], known))
+    _check_installed(group, values[0])
+
+
+def _check_installed(group: str, name: Any) -> None:
+    """Checks that what one of this package's launchers or sweepers is made of is there."""
+    extra, modules = NEEDED.get((group, name), ("", ()))
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise ConfigError(f"{group}={name} needs {' and '.join(missing)}: pip install 'vae-cli[{extra}]'")
 
 
 def no_option(group: str, name: Any, known: list[str]) -> str:
@@ -87,14 +114,14 @@ def no_option(group: str, name: Any, known: list[str]) -> str:
     return f"{group}={show(name)}: {hint}{group} is one of {', '.join(known)}"
 
 
-def _values(override: Override, hydra: Hydra) -> list[Any]:
+def _values(override: Override, loader: ConfigLoader) -> list[Any]:
     """The values of an override: all of a sweep, if they can be counted, else the first."""
     value = override.value()
     if not override.is_sweep_override():
         return [value]
     if isinstance(value, IntervalSweep):
         return [value.start]
-    override.config_loader = hydra.config_loader
+    override.config_loader = loader
     values = [Override._convert_value(each) for each in override.sweep_iterator()]
     if not values:
         raise ConfigError(f"{override.input_line}: this sweep has no values")
@@ -105,13 +132,29 @@ def _with(override: Override, value: Any) -> str:
     return f"{override.get_key_element()}={Override._get_value_element_as_str(value)}"
 
 
-def sample_jobs(overrides: list[Override], hydra: Hydra) -> Iterator[list[str]]:
+def combinations(overrides: list[Override], loader: ConfigLoader) -> list[list[str]]:
+    """The overrides of every job of a sweep.
+
+    Raises:
+        ConfigError: for a range of numbers that cannot be counted.
+    """
+    for override in overrides:
+        override.config_loader = loader
+        if override.is_sweep_override() and isinstance(override.value(), IntervalSweep):
+            raise ConfigError(
+                f"{override.input_line}: an interval has no end of values; search it with hydra/sweeper=optuna, or "
+                "give values: 1,2,3 or range(1,9,2)"
+            )
+    return [list(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+
+
+def sample_jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[list[str]]:
     """Jobs of a sweep whose keys stand for all: the first, and one for every other option of a swept group."""
-    first = [_with(o, _values(o, hydra)[0]) if o.is_sweep_override() else str(o.input_line) for o in overrides]
+    first = [_with(o, _values(o, loader)[0]) if o.is_sweep_override() else str(o.input_line) for o in overrides]
     yield first
     for place, override in enumerate(overrides):
         if override.is_sweep_override() and override.key_or_group in schema.groups("train"):
-            for value in _values(override, hydra)[1:]:
+            for value in _values(override, loader)[1:]:
                 yield [*first[:place], _with(override, value), *first[place + 1 :]]
 
 
@@ -138,13 +181,26 @@ def check_deleted(overrides: list[Override], config: DictConfig, command: str) -
             raise ConfigError(f"{override.input_line}: vae-{command} needs {key}, it cannot be deleted")
 
 
-def culprit(texts: list[str], hydra: Hydra, command: str, primary: str) -> str | None:
+def explain(error: Exception, texts: list[str], loader: ConfigLoader, command: str, primary: str) -> str:
+    """What Hydra and OmegaConf raised while composing, in one line about the override at fault."""
+    return culprit(texts, loader, command, primary) or _one_line(error, primary)
+
+
+def _one_line(error: Exception, primary: str) -> str:
+    if "Cannot find primary config" in str(error):
+        return f"--config-name {primary}: there is no {primary}.yaml in the config folders"
+    causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
+    texts = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
+    return "; ".join(filter(None, texts)) or type(error).__name__
+
+
+def culprit(texts: list[str], loader: ConfigLoader, command: str, primary: str) -> str | None:
     """The sentence about the first override whose key fits none of the config that the choices make."""
     overrides = parse(texts)
     chosen = [o for o in overrides if o.key_or_group in schema.groups(command) and not o.is_delete()]
-    choices = [_with(o, _values(o, hydra)[0]) for o in chosen if not isinstance(o.value(), dict)]
+    choices = [_with(o, _values(o, loader)[0]) for o in chosen if not isinstance(o.value(), dict)]
     try:
-        base = hydra.compose_config(primary, choices, RunMode.RUN)
+        base = loader.load_configuration(primary, choices, RunMode.RUN)
     except Exception:
         return None
     own = {o.key_or_group.partition(".")[0] for o in overrides if o.key_or_group.endswith("._target_")}
@@ -186,6 +242,23 @@ def _inside(group: str, command: str) -> list[str]:
     if group not in schema.groups(command):
         return []
     return [f"{group}.{key.name}" for o in schema.options(group) for key in schema.keys(f"{group}/{o}")]
+
+
+def preset(overrides: list[Override], command: str) -> str:
+    """The text of a preset of `experiment=` that sets what overrides set, a choice of a preset among them by its own
+    defaults list."""
+    choices: list[str] = []
+    inside = OmegaConf.create({})
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        if key == "experiment":
+            choices.insert(0, f"  - {value}\n")
+        elif key in schema.groups(command) and not isinstance(value, dict):
+            choices.append(f"  - override /{key}: {value}\n")
+        elif not override.is_delete():
+            OmegaConf.update(inside, key, value, force_add=True)
+    defaults = f"defaults:\n{''.join(choices)}  - _self_\n" if choices else ""
+    return defaults + (OmegaConf.to_yaml(inside) if len(inside) else "")
 
 
 def has(config: DictConfig, key: str) -> bool:

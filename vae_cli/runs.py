@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.errors import UserError
+from vae_cli.holding import is_held
 
 LARGEST = 100_000_000  # bytes of a file that is read; none that a run leaves is nearly as large
 LARGEST_CONFIG = 1_000_000  # characters
@@ -73,7 +74,7 @@ class Run:
     def status(self) -> str:
         """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says, and
         `unfinished` without one."""
-        if not self.ours and _is_locked(self.path / "checkpoints"):
+        if not self.ours and is_held(self.path / "checkpoints"):
             return "running"
         status = self.summary.get("status")
         return str(status) if status in STATUSES else "unfinished"
@@ -279,22 +280,3 @@ def finite(value: Any) -> float | None:
         return value if math.isfinite(value) else None
     except OverflowError:
         return None
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a training holds the directory's lock."""
-    try:
-        import fcntl
-
-        held = os.open(path, os.O_RDONLY)
-    except (ImportError, OSError):
-        return False
-    try:
-        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(held)

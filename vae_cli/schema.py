@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_KEY = re.compile(r"^(?P<name>[a-z]\w*): +(?P<default>\S.*?)(?: +# *(?P<comment>.*))?$", re.MULTILINE)
+_KEY = re.compile(r"^(?!hydra:)(?P<name>[a-z]\w*): +(?P<default>\S.*?)(?: +# *(?P<comment>.*))?$", re.MULTILINE)
 _GROUP = re.compile(r"^  - (?:optional )?(?P<name>\w+): (?P<default>\w+)", re.MULTILINE)
+
+_INCLUDED = re.compile(r"^  - (?P<name>[a-z]\w*)$", re.MULTILINE)
 
 _DESCRIPTION = {
     "train": "trains a variational autoencoder, measures it on held-out images and writes a run directory.",
@@ -81,9 +83,11 @@ def conf_dir() -> Path:
 
 
 def keys(file: str) -> list[Key]:
-    """The top-level keys of `conf/<file>.yaml`, a command's or an option's, without its `_target_`."""
-    found = _KEY.finditer(_text(file))
-    return [Key(m["name"], m["default"], m["comment"] or "") for m in found]
+    """The top-level keys of `conf/<file>.yaml`, a command's or an option's, without its `_target_`, and those of the
+    files that its defaults list includes."""
+    text = _text(file)
+    own = [Key(m["name"], m["default"], m["comment"] or "") for m in _KEY.finditer(text)]
+    return own + [key for included in _INCLUDED.finditer(text) for key in keys(included["name"])]
 
 
 def groups(command: str) -> dict[str, str]:
@@ -97,13 +101,15 @@ def options(group: str) -> list[str]:
 
 
 def needed(command: str) -> list[str]:
-    """The top-level keys and groups that a command's config always has."""
-    return [key.name for key in keys(command)] + [g for g, name in groups(command).items() if name != "null"]
+    """The top-level keys and groups that the config of one run of a command always has."""
+    of_sweeps = {key.name for included in _INCLUDED.finditer(_text(command)) for key in keys(included["name"])}
+    own = [key.name for key in keys(command) if key.name not in of_sweeps]
+    return own + [g for g, name in groups(command).items() if name != "null"]
 
 
 def every_key() -> set[str]:
     """The top-level keys and groups of all commands."""
-    return {key for command in _DESCRIPTION for key in needed(command)}
+    return {key for command in _DESCRIPTION for key in [*needed(command), *(key.name for key in keys(command))]}
 
 
 def help_text(command: str) -> str:

@@ -27,7 +27,7 @@ from vae_cli.trained import places
 from vae_cli.training import Config, Training, TrainingError, on_device
 
 DEVICE_CHECK = 100  # steps between looks at what only the device knows
-MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every", "logger")  # beside resume=
+MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
 
 
 def run(settings: Config, directory: Path, given: frozenset[str] = frozenset(), command: str = "") -> int:

@@ -1,0 +1,257 @@
+"""The jobs of a sweep: a directory for each, how each stands, and the tables of those that have ended."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vae_cli.holding import holding
+from vae_cli.replacing import replacing
+from vae_cli.runs import Run, finite, read
+
+RECORD, CSV, JSONL = "job.json", "sweep.csv", "sweep.jsonl"
+COLUMNS = ("job", "status", "overrides", "test_elbo", "seconds", "directory", "error")
+STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished", "pending")
+ENDED = ("completed", "failed", "interrupted", "pruned")
+LONGEST_NAME = 64
+
+# Settings of which the results do not depend: a job is the same with another value, unless that is what is swept.
+BESIDE = (
+    *("fail_fast", "retry_failed", "optimize", "threads", "device", "data_dir"),
+    *("checkpoint_every", "sample_every", "logger", "report", "allow"),
+)
+
+_FAITHFUL = re.compile(r"[a-z][a-z0-9_.]*=[a-z0-9._-]*[a-z0-9]")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Args:
+        number: what it is called by; it stays the same when the sweep is started again.
+        overrides: its settings, as Hydra reads them.
+        path: its run directory.
+        more: what else is known of it, such as the trial that it is.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    path: Path
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"job {self.number} ({self.shown})"
+
+    @property
+    def shown(self) -> str:
+        """The settings in which it may differ from others."""
+        swept = self.more.get("swept", ())
+        return " ".join([text for text in self.overrides if key(text) in swept] or self.overrides)
+
+    def write(self, **more: Any) -> None:
+        """Keep the job, and what became known of it, in its directory."""
+        known = {"job": self.number, "overrides": list(self.overrides)} | {**self.more, **more}
+        write(self.path / RECORD, json.dumps(known, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class State:
+    """How a job stands, as its directory tells.
+
+    Args:
+        path: its directory.
+    """
+
+    path: Path
+
+    @cached_property
+    def run(self) -> Run:
+        return Run(self.path, self.path.name)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        return _record(self.path)
+
+    @property
+    def status(self) -> str:
+        """`completed`, `failed`, `interrupted`, `pruned`; `running` while a process is at work on it; `unfinished`
+        where one has died; `pending` before it was begun."""
+        status = self.run.status
+        if status == "interrupted" and self.record.get("pruned"):
+            return "pruned"
+        begun = any((self.path / "checkpoints").glob("*.pt"))
+        return "pending" if status == "unfinished" and not begun else status
+
+    def ended_in(self, sweep: str) -> bool:
+        """Whether it ended in that start of the sweep."""
+        return self.record.get("ended_in") == sweep
+
+    def row(self) -> dict[str, Any]:
+        """Its line of the tables."""
+        return {
+            "job": self.record.get("job"),
+            "status": self.status,
+            "overrides": " ".join(map(str, self.record.get("overrides", []))),
+            "test_elbo": self.run.number("elbo"),
+            "seconds": self.run.number("seconds"),
+            "directory": str(self.path.absolute()),
+            "error": self.run.error,
+        }
+
+
+def read_job(path: Path) -> Job | None:
+    """The job that a directory was made for."""
+    record = _record(path)
+    number, overrides = record.get("job"), record.get("overrides")
+    if not isinstance(number, int) or not isinstance(overrides, list):
+        return None
+    more = {key: value for key, value in record.items() if key not in ("job", "overrides", "ended_in", "pruned")}
+    return Job(number, tuple(map(str, overrides)), path, more)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read(path / RECORD))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def of_sweep(sweep: Path) -> list[Job]:
+    """All jobs that a sweep's directory holds, by number."""
+    found = (read_job(path.parent) for path in sweep.glob(f"*/{RECORD}"))
+    return sorted((job for job in found if job is not None), key=lambda job: job.number)
+
+
+def assign(
+    sweep: Path, wanted: Iterable[Sequence[str]], swept: Collection[str], name: str | None = None, **more: Any
+) -> list[Job]:
+    """A directory for each list of overrides: the one that it has had before, or a new one, in the order given.
+
+    Args:
+        sweep: the sweep's directory.
+        wanted: the overrides of each job.
+        swept: the keys that take several values.
+        name: what to call the directory; by default it is made of the swept overrides.
+        more: what else to keep of the jobs.
+    """
+    jobs: dict[frozenset[str], Job] = {}
+    with locked(sweep):
+        there = of_sweep(sweep)
+        known = {} if name else {_identity(job.overrides, job.more.get("swept", ())): job for job in there}
+        number = max((job.number for job in there), default=-1)
+        for overrides in wanted:
+            identity = _identity(overrides, swept)
+            if identity in jobs:
+                continue
+            job = known.get(identity)
+            if job is None:
+                number += 1
+                job = Job(number, tuple(overrides), sweep / (name or _free_name(sweep, overrides, swept, identity)))
+                job.path.mkdir(parents=True, exist_ok=True)
+            jobs[identity] = job = Job(job.number, tuple(overrides), job.path, {"swept": sorted(swept), **more})
+            job.write(**{key: value for key, value in _record(job.path).items() if key in ("ended_in", "pruned")})
+    return list(jobs.values())
+
+
+def _identity(overrides: Sequence[str], swept: Collection[str]) -> frozenset[str]:
+    """What makes a job this one and no other."""
+    last = {key(text): text for text in overrides}
+    return frozenset(text for name, text in last.items() if name in swept or name.partition(".")[0] not in BESIDE)
+
+
+def key(override: str) -> str:
+    """The key that an override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _free_name(sweep: Path, overrides: Sequence[str], swept: Collection[str], identity: frozenset[str]) -> str:
+    """A directory's name that no other job has: letters, digits, `.`, `-` and `_` alone, and short."""
+    shown = [text for text in overrides if key(text) in swept] or list(overrides) or ["job=default"]
+    parts = [re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.") for text in shown]
+    whole = "__".join(parts)
+    faithful = all(_FAITHFUL.fullmatch(text) and "__" not in text for text in shown) and len(whole) <= LONGEST_NAME
+    if faithful and not (sweep / whole).exists():
+        return whole
+    digest = hashlib.sha256("\n".join(sorted(identity)).encode()).hexdigest()
+    name = f"{whole[: LONGEST_NAME - 9].rstrip('-._')}-{digest[:8]}"
+    return name if not (sweep / name).exists() else f"{whole[: LONGEST_NAME - 33].rstrip('-._')}-{digest[:32]}"
+
+
+def fail(path: Path, why: str) -> None:
+    """Write the summary of a job that failed before it could write its own."""
+    note(path, "failed", why)
+
+
+def note(path: Path, status: str, error: str | None = None) -> None:
+    """Write the summary of a job that has not written its own."""
+    write(path / "summary.json", json.dumps({"status": status, "error": error}, indent=2) + "\n")
+
+
+def write_tables(sweep: Path) -> None:
+    """Write sweep.csv and sweep.jsonl anew, of all jobs that have ended; each is replaced as a whole."""
+    with locked(sweep):
+        states = [State(job.path) for job in of_sweep(sweep)]
+        rows = [state.row() for state in states if state.status in ENDED]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write(sweep / CSV, text.getvalue())
+        write(sweep / JSONL, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows in aligned lines, each failure's reason below its row."""
+    shown = [("job", "status", "test elbo", "seconds", "directory", "settings")]
+    for row in rows:
+        numbers = ["" if finite(row[name]) is None else f"{row[name]:,.2f}" for name in ("test_elbo", "seconds")]
+        shown.append((str(row["job"]), row["status"], *numbers, _from_here(row["directory"]), row["overrides"]))
+    widths = [max(map(len, column)) for column in zip(*shown)]
+    lines = []
+    for line, row in zip(shown, [{}, *rows]):
+        cells = [text.rjust(w) if n in (0, 2, 3) else text.ljust(w) for n, (text, w) in enumerate(zip(line, widths))]
+        lines.append("  ".join(cells).rstrip())
+        if row.get("error"):
+            lines.append(f"{' ' * widths[0]}  └ {row['error']}")
+    return "\n".join(lines)
+
+
+def _from_here(directory: str) -> str:
+    """A directory's path from the current one where it lies inside."""
+    try:
+        return str(Path(directory).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return directory
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a small text file as a whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def locked(sweep: Path) -> Iterator[None]:
+    """One process at a time, on systems and disks that have locks."""
+    with holding(sweep / ".lock", wait=True):
+        yield
+
+
+def waiting(jobs: Sequence[Job], sweep: str, retry_failed: bool) -> list[Job]:
+    """The jobs that are to be run: not completed, not at work, and not ended in this start of the sweep already; those
+    that failed before only if that is wanted."""
+    leave = {"completed", "running", "pruned"} | (set() if retry_failed else {"failed"})
+    states: list[tuple[Job, State]] = [(job, State(job.path)) for job in jobs]
+    return [job for job, state in states if state.status not in leave and not state.ended_in(sweep)]

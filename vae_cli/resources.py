@@ -1,0 +1,67 @@
+"""What a job takes of the machine it shares with others: threads and a GPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vae_cli.holding import holding
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch use so many CPU threads in this process; None leaves it as it is."""
+    if count is None:
+        return
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+@contextmanager
+def own_gpu(device: str, number: int) -> Iterator[int | None]:
+    """Make one GPU this process's current one that no other job holds meanwhile; gives its index.
+
+    Args:
+        device: what was asked for; where that is one GPU by its number, or none, nothing is done.
+        number: the job's, by which jobs share GPUs where there are more jobs than GPUs.
+    """
+    found = _gpus() if device in ("auto", "cuda") else []
+    if len(found) < 2:
+        yield None
+        return
+    import torch
+
+    for index in [(number + offset) % len(found) for offset in range(len(found))]:
+        with holding(_lock_of(found[index])) as free:
+            if free:
+                torch.cuda.set_device(index)
+                yield index
+                return
+    torch.cuda.set_device(number % len(found))
+    yield number % len(found)
+
+
+def _gpus() -> list[str]:
+    """The names of the GPUs that this process sees, in torch's order."""
+    import torch
+
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return visible[:count] if visible else [str(index) for index in range(count)]
+
+
+def _lock_of(gpu: str) -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"vae_cli-{user}-gpu-{gpu.strip().replace('/', '_')}.lock"

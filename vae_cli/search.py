@@ -1,0 +1,393 @@
+"""A search for settings: what Optuna is asked and told. Hydra and the jobs are others' business."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vae_cli import interruption
+from vae_cli.errors import ConfigError
+from vae_cli.jobs import Job, State, write
+from vae_cli.listeners import heard_by
+from vae_cli.runs import Run, finite, mapping
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("tpe", "random", "cmaes", "grid", "nsga2")
+PRUNERS = ("none", "median", "hyperband")
+DIRECTIONS = ("maximize", "minimize")
+LARGER_IS_BETTER = ("elbo", "bound", "reconstruction", "images_per_second")
+LARGEST_GRID = 100_000
+WAIT = 60  # seconds that processes wait for each other's writing
+
+Dimension = Any  # optuna.distributions.BaseDistribution, of a package that may not be there
+
+
+def choice(values: Sequence[str]) -> Dimension:
+    """One of some values, as Hydra reads them."""
+    from optuna.distributions import CategoricalDistribution
+
+    return CategoricalDistribution(list(values))
+
+
+def interval(low: float, high: float, log: bool = False) -> Dimension:
+    """A number from `low` to `high`, both included; a whole one where both are whole numbers by type."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def stepped(start: float, stop: float, step: float, log: bool = False) -> Dimension:
+    """The numbers of Hydra's range, which ends before `stop`."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    count = max(1, math.ceil((stop - start) / step))
+    last = start + (count - 1) * step
+    if isinstance(start, int) and isinstance(last, int) and isinstance(step, int):
+        return IntDistribution(start, last, log=log, step=1 if log else step)
+    return FloatDistribution(start, last, log=log, step=None if log else step)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search.
+
+    Args:
+        number: Optuna's.
+        overrides: keys and values, as Hydra reads them.
+        values: what it came to, in the order of the metrics; empty before it ended.
+        said: it in one line.
+    """
+
+    number: int
+    overrides: Mapping[str, str]
+    values: tuple[float, ...] = ()
+    said: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its job's directory."""
+        return f"trial_{self.number:04d}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study and how it is searched; plain data, so that jobs in other processes can tell of their epochs.
+
+    Args:
+        metrics: what is optimized, such as `validation/elbo`: a split and a number of its metrics, or a number of the
+            summary's own.
+        directions: `maximize` or `minimize`, for each.
+        space: where keys take their values.
+        n_trials: in all.
+        sampler, pruner: one of `SAMPLERS`, of `PRUNERS`.
+        seed: of the sampler.
+        storage: a database's address; None before it is opened without one.
+        name: of the study in it.
+        shared: whether others may use it too.
+    """
+
+    metrics: tuple[str, ...]
+    directions: tuple[str, ...]
+    space: Mapping[str, Dimension]
+    n_trials: int
+    sampler: str
+    pruner: str
+    seed: int
+    storage: str | None
+    name: str
+    shared: bool
+
+    def open(self, folder: Path, line: Sequence[str]) -> Study:
+        """The study with its storage, by default a file in a sweep's directory, made if need be.
+
+        Args:
+            folder: the sweep's directory.
+            line: the overrides it is searched with.
+
+        Raises:
+            ConfigError: if it cannot be opened, or was begun with other overrides.
+        """
+        opened = replace(self, storage=self.storage or f"sqlite:///{folder / 'study.db'}")
+        try:
+            study = opened._made()
+            begun = study.user_attrs.get("overrides")
+        except Exception as error:
+            what = str(error).strip().splitlines() or [type(error).__name__]
+            raise ConfigError(f"hydra.sweeper.storage={opened.storage} cannot be used: {what[0]}") from error
+        if begun is None:
+            study.set_user_attr("overrides", sorted(line))
+        elif begun != sorted(line):
+            raise ConfigError(
+                f"the study in {opened.storage} was begun with {' '.join(begun)}; search on with the same, or choose "
+                f"another {'hydra.sweeper.study_name' if self.shared else 'sweep'}="
+            )
+        return opened
+
+    def _made(self) -> optuna.Study:
+        optuna = _optuna()
+        return optuna.create_study(
+            storage=_storage(self.storage),
+            study_name=self.name,
+            directions=list(self.directions),
+            load_if_exists=True,
+        )
+
+    def _loaded(self) -> optuna.Study:
+        return _optuna().load_study(
+            study_name=self.name, storage=_storage(self.storage), pruner=_pruner(self.pruner, self.metrics)
+        )
+
+    def ask(self, most: int) -> list[Trial]:
+        """New trials, at most so many, as long as all together are fewer than `n_trials`."""
+        from optuna.trial import TrialState
+
+        study, found = self._loaded(), []
+        for _ in range(most):
+            before = study.get_trials(deepcopy=False)
+            if sum("surplus" not in trial.user_attrs for trial in before) >= self._most():
+                break
+            study.sampler = _sampler(self.sampler, _mixed(self.seed, len(before)), self.space)
+            asked = study.ask(dict(self.space))
+            if self.shared and self._is_surplus(study, asked.number):
+                asked.set_user_attr("surplus", True)
+                study.tell(asked, state=TrialState.FAIL)
+                break
+            found.append(Trial(asked.number, {key: _typed(value) for key, value in asked.params.items()}))
+        return found
+
+    def _most(self) -> int:
+        return min(self.n_trials, math.prod(map(len, _grid(self.space).values()))) if self._is_grid else self.n_trials
+
+    @property
+    def _is_grid(self) -> bool:
+        return self.sampler == "grid"
+
+    def _is_surplus(self, study: optuna.Study, number: int) -> bool:
+        """Whether another process asked for the last trial at the same time."""
+        trials = study.get_trials(deepcopy=False)
+        return sum("surplus" not in trial.user_attrs for trial in trials if trial.number < number) >= self._most()
+
+    def tell(self, jobs: Sequence[Job]) -> None:
+        """What came of trials whose jobs have ended; an interrupted one stays open for the next start."""
+        from optuna.trial import TrialState
+
+        study = self._loaded()
+        for job in jobs:
+            state = State(job.path)
+            known = [value(state.run, metric) for metric in self.metrics]
+            values = [found for found in known if found is not None]
+            if state.status not in ("completed", "pruned", "failed"):
+                continue
+            with suppress(RuntimeError):  # the grid's last point asks for the end of a loop that is not Optuna's
+                if state.status == "pruned":
+                    study.tell(job.more["trial"], state=TrialState.PRUNED)
+                elif state.status == "failed" or len(values) < len(known):
+                    study.tell(job.more["trial"], state=TrialState.FAIL)
+                else:
+                    study.tell(job.more["trial"], values)
+
+    def unfinished(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those of the jobs whose trials have not been told yet."""
+        from optuna.trial import TrialState
+
+        trials = self._loaded().get_trials(deepcopy=False)
+        running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}
+        return [job for job in jobs if job.more.get("trial") in running]
+
+    def best(self) -> list[Trial]:
+        """The best trial; of several metrics all that no other one beats in each."""
+        study = self._loaded()
+        return [
+            Trial(
+                trial.number,
+                {key: _typed(found) for key, found in trial.params.items()},
+                tuple(trial.values),
+                self._said(trial.number, trial.values, trial.params),
+            )
+            for trial in study.best_trials
+        ]
+
+    def _said(self, number: int, values: Sequence[float], params: Mapping[str, Any]) -> str:
+        numbers = ", ".join(f"{metric} {found:,.4f}" for metric, found in zip(self.metrics, values))
+        return f"trial {number}: {numbers}; {' '.join(f'{key}={_typed(found)}' for key, found in params.items())}"
+
+    @contextmanager
+    def listening(self, job: Job) -> Iterator[None]:
+        """Tell the study of the epochs of a job that is trained inside, and end it early if it is to be pruned."""
+        if self.pruner == "none" or "trial" not in job.more:
+            yield
+            return
+        optuna, study = _optuna(), self._loaded()
+        trial = optuna.trial.Trial(study, study.trials[job.more["trial"]]._trial_id)
+        split, _, name = self.metrics[0].rpartition("/")
+
+        def listen(epoch: int, of: str, values: Mapping[str, float]) -> None:
+            if of == split and finite(values.get(name)) is not None:
+                trial.report(float(values[name]), epoch)
+                if trial.should_prune():
+                    trial.set_user_attr("pruned", True)
+                    interruption.request(interruption.PRUNING)
+
+        with heard_by(listen):
+            yield
+
+    def prunes(self, job: Job) -> bool:
+        """Whether a job was ended because its trial is pruned."""
+        if self.pruner == "none" or "trial" not in job.more:
+            return False
+        return bool(self._loaded().trials[job.more["trial"]].user_attrs.get("pruned"))
+
+
+def plan(settings: Mapping[str, Any], metrics: Sequence[str], space: Mapping[str, Dimension]) -> Study:
+    """The study that `hydra.sweeper.*` describes.
+
+    Args:
+        settings: those keys.
+        metrics: what is optimized.
+        space: where keys take their values.
+
+    Raises:
+        ConfigError: naming what is wrong or does not go together.
+    """
+    _check(settings, metrics)
+    if not space:
+        raise ConfigError(
+            "a search needs keys with several values, such as latent_dim=2,8 optimizer.lr=interval(1e-4,1e-2)"
+        )
+    if settings["sampler"] == "grid":
+        _grid(space)
+    study = Study(
+        metrics=tuple(metrics),
+        directions=_directions(settings["direction"], metrics),
+        space=dict(space),
+        n_trials=settings["n_trials"],
+        sampler=settings["sampler"],
+        pruner=settings["pruner"],
+        seed=settings["seed"],
+        storage=settings["storage"],
+        name=settings["study_name"] or "vae_cli",
+        shared=settings["storage"] is not None,
+    )
+    _sampler(study.sampler, 0, space)
+    return study
+
+
+def _check(settings: Mapping[str, Any], metrics: Sequence[str]) -> None:
+    for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+        if settings[key] not in known:
+            raise ConfigError(f"hydra.sweeper.{key}={settings[key]}: it is one of {', '.join(known)}")
+    for key, least in (("n_trials", 1), ("n_jobs", 1), ("seed", 0)):
+        number = settings[key]
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise ConfigError(f"hydra.sweeper.{key}={number}: it is an integer of at least {least}")
+    if settings["pruner"] != "none" and len(metrics) > 1:
+        raise ConfigError("hydra.sweeper.pruner: trials with several numbers to optimize are not pruned; choose none")
+    if settings["pruner"] != "none" and metrics[0].partition("/")[0] not in ("train", "validation"):
+        raise ConfigError(
+            f"hydra.sweeper.pruner needs a number of each epoch, optimize=validation/elbo; not {metrics[0]}"
+        )
+    if settings["storage"] is not None and not settings["study_name"]:
+        raise ConfigError("hydra.sweeper.storage: name the study in it with hydra.sweeper.study_name=NAME")
+
+
+def _directions(given: Any, metrics: Sequence[str]) -> tuple[str, ...]:
+    if given is None:
+        return tuple(DIRECTIONS[metric.rpartition("/")[2] not in LARGER_IS_BETTER] for metric in metrics)
+    found = tuple(given) if isinstance(given, (list, tuple)) else (given,) * len(metrics)
+    if len(found) != len(metrics) or any(direction not in DIRECTIONS for direction in found):
+        raise ConfigError(
+            f"hydra.sweeper.direction={given}: maximize or minimize, one for each of {', '.join(metrics)}"
+        )
+    return found
+
+
+def value(run: Run, metric: str) -> float | None:
+    """A run's number by its name: `validation/elbo` of the best epoch, `test/kl`, `train/loss` of the last epoch, or
+    `seconds`, `parameters` and the like."""
+    split, _, name = metric.rpartition("/")
+    if split == "train":
+        found = [line for line in run.metrics if line["split"] == "train"]
+        return finite(found[-1].get(name)) if found else None
+    return finite(mapping(run.summary.get(split)).get(name)) if split else run.number(name)
+
+
+def _mixed(seed: int, place: int) -> int:
+    """A sampler's seed for one trial, so that a search taken up again asks what it would have asked."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{place}".encode()).digest()[:4], "little")
+
+
+def _typed(found: Any) -> str:
+    """A value as Hydra reads it."""
+    return found if isinstance(found, str) else repr(found)
+
+
+def _grid(space: Mapping[str, Dimension]) -> dict[str, list[Any]]:
+    """All values of each key.
+
+    Raises:
+        ConfigError: for a key without an end of them.
+    """
+    from optuna.distributions import CategoricalDistribution
+
+    found: dict[str, list[Any]] = {}
+    for key, where in space.items():
+        if isinstance(where, CategoricalDistribution):
+            found[key] = list(where.choices)
+        elif where.step is None or where.log:
+            raise ConfigError(f"{key}: a grid needs values that can be counted, such as 1,2,3 or range(1,9,2)")
+        else:
+            count = round((where.high - where.low) / where.step) + 1
+            found[key] = [where.low + where.step * index for index in range(min(count, LARGEST_GRID))]
+    return found
+
+
+def _sampler(name: str, seed: int, space: Mapping[str, Dimension]) -> optuna.samplers.BaseSampler:
+    samplers = _optuna().samplers
+    if name == "grid":
+        return samplers.GridSampler(_grid(space), seed=0)  # which goes through the grid in an order of its own
+    if name == "cmaes":
+        try:
+            import cmaes  # type: ignore[import-untyped] # noqa: F401
+        except ImportError as error:
+            raise ConfigError("hydra.sweeper.sampler=cmaes needs cmaes: pip install 'vae-cli[sweep]'") from error
+        return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    return {"tpe": samplers.TPESampler, "random": samplers.RandomSampler, "nsga2": samplers.NSGAIISampler}[name](
+        seed=seed
+    )
+
+
+def _pruner(name: str, metrics: Sequence[str]) -> optuna.pruners.BasePruner:
+    pruners = _optuna().pruners
+    return {"none": pruners.NopPruner, "median": pruners.MedianPruner, "hyperband": pruners.HyperbandPruner}[name]()
+
+
+def _storage(address: str | None) -> Any:
+    """A storage in which several processes wait for each other instead of failing."""
+    assert address is not None
+    waiting = {"connect_args": {"timeout": WAIT}} if address.startswith("sqlite") else {"pool_pre_ping": True}
+    return _optuna().storages.RDBStorage(address, engine_kwargs=waiting)
+
+
+def _optuna() -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+def write_preset(folder: Path, trial: Trial, text: str) -> str:
+    """Write a trial's settings as a preset that `--config-dir` of the sweep's directory offers; the preset's name."""
+    name = f"best_{trial.number:04d}"
+    write(folder / "experiment" / f"{name}.yaml", f"# @package _global_\n# {trial.said}\n{text}")
+    return name

@@ -1,0 +1,509 @@
+"""What a sweep adds to its jobs: going on where an earlier start of it ended, ending together, and one table.
+
+`GridSweeper` and `OptunaSweeper` are Hydra's plugins; `Task` is what its launchers run, wherever that is. What they
+share lies in the sweep's directory: a job.json in every job's own, and files that say that the sweep is alive or is
+to stop.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from vae_cli import interruption, jobs, overrides, resources, search
+from vae_cli.errors import Busy, CheckpointError, ConfigError, UserError
+from vae_cli.holding import holding, is_held
+from vae_cli.jobs import Job, State
+from vae_cli.reason import reason
+
+Arguments = tuple[dict[str, Any], Path, frozenset[str], str]
+
+POLL = 0.5  # seconds between looks whether a job is to stop
+ORPHANED = 128 + signal.SIGTERM
+MAY_CHANGE = ("device", "checkpoint_every", "sample_every", "logger", "threads", "allow")  # for a job taken up again
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a sweep, as its jobs see it from wherever they run.
+
+    Args:
+        path: the sweep's directory.
+        token: its name among other starts.
+    """
+
+    path: Path
+    token: str
+
+    @property
+    def stop(self) -> Path:
+        """Exists once all jobs are to save themselves and end."""
+        return self.path / f".stop-{self.token}"
+
+    @property
+    def alive(self) -> Path:
+        """Locked while the process that started the sweep lives."""
+        return self.path / f".alive-{self.token}"
+
+    def is_over(self, bound: bool) -> bool:
+        """Whether jobs are to end; those `bound` to the process that started them also when that has died."""
+        return self.stop.exists() or (bound and not is_held(self.alive))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What Hydra runs for every job: trains, goes on with what was begun, or leaves alone what is done.
+
+    Args:
+        arguments: from Hydra's config to what the job takes.
+        job: trains one model.
+        guard: prints what a job raises and turns it into an exit status.
+        command: which of the commands it is.
+        typed: the line that started the sweep.
+        start: of the sweep; None under a sweeper that knows nothing of it.
+        process: the process that started it.
+        bound: whether jobs end when that process has died.
+        threads: of the CPU, for each job.
+        quiet: whether jobs run beside each other and leave their lines to train.log.
+        fail_fast: whether a failure ends the sweep.
+        study: what a trial tells of its epochs.
+    """
+
+    arguments: Callable[[DictConfig], Arguments]
+    job: Callable[[dict[str, Any], Path, frozenset[str], str], int]
+    guard: Callable[[Callable[[], int]], int]
+    command: str
+    typed: str
+    start: Start | None = None
+    process: int = 0
+    bound: bool = False
+    threads: int | None = None
+    quiet: bool = False
+    fail_fast: bool = False
+    study: search.Study | None = None
+
+    def __call__(self, config: DictConfig) -> int:
+        hydra = HydraConfig.get()
+        path = Path(hydra.runtime.output_dir)
+        job = jobs.read_job(path) or Job(hydra.job.num, tuple(hydra.overrides.task), path)
+        _number(job.number)
+        here = os.getpid() == self.process
+        if not here and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process tells when to stop
+        if self.start is None:
+            return self.guard(partial(self._attempt, job, config))
+        status = 0
+        if not self.start.is_over(self.bound) and State(path).status not in ("completed", "running"):
+            print(f"{job.title}{' begins' if self.quiet else ''}", flush=True)
+            status = self._told(job, self._run(job, config), here)
+        if self.bound and not here and not is_held(self.start.alive):
+            os._exit(ORPHANED)  # nobody waits for this process any more
+        return status
+
+    def _run(self, job: Job, config: DictConfig) -> int:
+        assert self.start is not None
+        with suppress(OSError):  # of an earlier attempt
+            (job.path / "summary.json").unlink(missing_ok=True)
+        with _watching(partial(self.start.is_over, self.bound)):
+            return self.guard(partial(self._attempt, job, config))
+
+    def _told(self, job: Job, status: int, here: bool) -> int:
+        """Keep how a job ended, and end the sweep if that is what it means."""
+        assert self.start is not None
+        if State(job.path).status == "running":  # by another process
+            return 0
+        if not (job.path / "summary.json").exists():
+            jobs.note(job.path, "failed" if 0 < status < 128 else "interrupted" if status else "completed")
+        failed = State(job.path).status == "failed"
+        pruned = self.study is not None and self.study.prunes(job)
+        job.write(ended_in=self.start.token, **({"pruned": True} if pruned else {}))
+        jobs.write_tables(self.start.path)
+        if self.quiet and not failed:  # which the guard has said
+            print(f"{job.title} {_ending(State(job.path))}", flush=True)
+        if failed and self.fail_fast:
+            self.start.stop.touch()
+        if status > 128 and here and not pruned and not self.start.stop.exists():
+            signal.raise_signal(status - 128)  # which the training has kept to itself
+        return 0 if pruned else status
+
+    def _attempt(self, job: Job, config: DictConfig) -> int:
+        """Run the job, leaving word of what goes wrong before a training could."""
+        try:
+            plain, directory, given, typed = self.arguments(config)
+            resources.use_threads(plain["threads"] or self.threads)
+            with ExitStack() as stack:
+                if self.quiet:
+                    sink = stack.enter_context(Path(os.devnull).open("w"))
+                    stack.enter_context(redirect_stdout(sink))
+                    stack.enter_context(redirect_stderr(sink))
+                stack.enter_context(resources.own_gpu(plain["device"], job.number))
+                if self.study is not None:
+                    stack.enter_context(self.study.listening(job))
+                return self._train(plain, directory, given, typed)
+        except Busy:
+            return 0
+        except Exception as error:
+            _leave_word(job.path, error)
+            if isinstance(error, UserError):
+                raise type(error)(f"{job.title}: {error}") from error
+            raise
+
+    def _train(self, plain: dict[str, Any], directory: Path, given: frozenset[str], typed: str) -> int:
+        """Go on from the newest checkpoint in the job's directory, or begin where there is none that opens."""
+        if self.start is not None and any((directory / "checkpoints").glob("*.pt")):
+            changes = frozenset(key for key in given if key.partition(".")[0] in MAY_CHANGE)
+            try:
+                return self.job(plain | {"resume": str(directory)}, directory, changes, typed)
+            except CheckpointError as error:
+                print(f"begun anew: {error}", file=sys.stderr, flush=True)
+                _clear(directory)
+        return self.job(plain, directory, given, typed)
+
+
+def _number(number: int) -> None:
+    """Let `${hydra:job.num}` be the job's number, whichever jobs a launcher was given with it."""
+    config: Any = HydraConfig.instance().cfg
+    with read_write(config.hydra.job), open_dict(config.hydra.job):
+        config.hydra.job.num = number
+
+
+def _leave_word(path: Path, error: Exception) -> None:
+    """Write why a job failed where its training has not."""
+    if not (path / "summary.json").exists():
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}"
+        with suppress(OSError):
+            jobs.fail(path, why)
+
+
+def _clear(path: Path) -> None:
+    for left in (*path.glob("checkpoints/*.pt"), path / "metrics.jsonl"):
+        left.unlink(missing_ok=True)
+
+
+def _ending(state: State) -> str:
+    row = state.row()
+    elbo = "" if row["test_elbo"] is None else f": test elbo {row['test_elbo']:,.2f}, {row['seconds']:,.1f} s"
+    return f"{row['status']}{elbo}"
+
+
+@contextmanager
+def _watching(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Let the training in this process end as soon as the sweep is over."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(POLL):
+            if is_over():
+                return interruption.request(signal.SIGTERM)
+        return None
+
+    watcher = threading.Thread(target=watch, name="watching the sweep", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        interruption.request(None)
+
+
+class _Sweeper(Sweeper):
+    """What every sweep does with its jobs."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        assert isinstance(task_function, Task)
+        self.context, self.settings, self.task = hydra_context, config, task_function
+        self.signal: int | None = None
+
+    def sweep(self, arguments: list[str]) -> int:
+        """Run the jobs that are left to run; the exit status of the sweep."""
+        parsed = OverridesParser.create(self.context.config_loader).parse_overrides(arguments)
+        self._check(parsed)
+        path = Path(self.settings.hydra.sweep.dir).absolute()
+        self.start = Start(path, secrets.token_hex(4))
+        with holding(self.start.alive), self._listening():
+            try:
+                self._begin()
+                done = self._sweep(parsed)
+            finally:
+                for left in (self.start.stop, self.start.alive):
+                    left.unlink(missing_ok=True)
+                jobs.write_tables(path)
+        return self._sum_up(done)
+
+    def _check(self, parsed: list[Override]) -> None:
+        """Refuse what this kind of sweep cannot do, before anything is made."""
+
+    def _sweep(self, parsed: list[Override]) -> list[Job]:
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        for left in self.start.path.glob(".alive-*"):  # of starts that were killed
+            if left != self.start.alive and not is_held(left):
+                left.unlink(missing_ok=True)
+        with (self.start.path / "command.txt").open("a", encoding="utf-8") as file:
+            file.write(" ".join(self.task.typed.splitlines()) + "\n")
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the jobs first."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            interruption.request(None)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal is None:
+            self.signal = number
+            self.start.stop.touch()
+            interruption.request(number)
+            print("the sweep stops: its jobs save themselves; Ctrl-C again ends them at once", file=sys.stderr)
+
+    @property
+    def _stopped(self) -> bool:
+        return self.start.stop.exists()
+
+    @cached_property
+    def _at_once(self) -> int | None:
+        """How many jobs the launcher runs beside each other on this machine; None where it is not ours to say."""
+        launcher = self.settings.hydra.launcher
+        kind = str(launcher._target_).rpartition(".")[2]
+        if kind == "JoblibLauncher":
+            count = launcher.n_jobs or 1
+            return max(1, count if count > 0 else resources.cores() + 1 + count)
+        if kind == "LocalLauncher":
+            return max(1, resources.cores() // (launcher.cpus_per_task or 1))
+        return 1 if kind == "BasicLauncher" else None
+
+    def _launcher(self, count: int) -> Launcher:
+        """The launcher of so many jobs, told how they share this machine."""
+        at_once = None if self._at_once is None else min(self._at_once, max(1, count))
+        here = str(self.settings.hydra.launcher._target_).endswith("BasicLauncher")
+        share = None
+        if at_once not in (None, 1) and "OMP_NUM_THREADS" not in os.environ:
+            share = max(1, resources.cores() // at_once)
+        task = replace(
+            self.task,
+            start=self.start,
+            process=os.getpid() if here else 0,
+            bound=at_once is not None and is_held(self.start.alive),
+            threads=share,
+            quiet=not here and not str(self.settings.hydra.launcher._target_).endswith("SlurmLauncher"),
+            fail_fast=self.settings.fail_fast,
+        )
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=task, config=self.settings
+        )
+        assert isinstance(launcher, Launcher)
+        return launcher
+
+    def _run(self, wanted: Sequence[Job], at_once: int | None = None) -> None:
+        """Launch jobs until each has ended in this start or was done before; wait for those that other processes have.
+
+        A job whose process dies is taken up again as long as others get on.
+        """
+        launcher = self._launcher(at_once or len(wanted))
+        stuck: list[Job] = []
+        while not self._stopped:
+            left = [job for job in self._waiting(wanted) if job not in stuck]
+            for job in [job for job in left if not self._is_legal(job)]:
+                left.remove(job)
+            if left and not self._stopped:
+                why = self._launch(launcher, left)
+                after = [job for job in self._waiting(left) if not self._stopped]
+                if len(after) == len(left):
+                    stuck += [job for job in after if self._fail(job, why or "its process ended without a word")]
+            elif any(State(job.path).status == "running" for job in wanted):
+                time.sleep(POLL)
+            else:
+                return
+
+    def _waiting(self, wanted: Sequence[Job]) -> list[Job]:
+        return jobs.waiting(wanted, self.start.token, self.settings.retry_failed)
+
+    def _launch(self, launcher: Launcher, left: Sequence[Job]) -> str | None:
+        """Hand jobs to the launcher; what went wrong with itself."""
+        size = len(left)
+        if str(self.settings.hydra.launcher._target_).endswith("LocalLauncher"):  # which begins all that it is given
+            size = self._at_once or 1
+        try:
+            for first in range(0, len(left), size):
+                batch = [
+                    [*job.overrides, f"hydra.sweep.subdir='{job.path.name}'"] for job in left[first : first + size]
+                ]
+                launcher.launch(batch, initial_job_idx=first)
+        except Exception as error:
+            return f"{type(error).__name__}: {reason(error)}"
+        return None
+
+    def _is_legal(self, job: Job) -> bool:
+        """Whether the job's settings go together; where they do not, it has failed."""
+        loader, texts = self.context.config_loader, list(job.overrides)
+        try:
+            loader.load_sweep_config(self.settings, texts)
+        except Exception as error:
+            what = str(error) if isinstance(error, ConfigError) else self._explained(error, texts)
+            return not self._fail(job, what)
+        return True
+
+    def _explained(self, error: Exception, texts: list[str]) -> str:
+        loader = self.context.config_loader
+        try:
+            parsed = overrides.parse(texts)
+            for override in parsed:
+                overrides.check_choice(override, loader, self.task.command)
+            return overrides.explain(error, texts, loader, self.task.command, self.settings.hydra.job.config_name)
+        except ConfigError as found:
+            return str(found)
+
+    def _fail(self, job: Job, why: str) -> bool:
+        jobs.fail(job.path, why)
+        job.write(ended_in=self.start.token)
+        jobs.write_tables(self.start.path)
+        print(f"vae-{self.task.command}: error: {job.title}: {why}", file=sys.stderr, flush=True)
+        if self.settings.fail_fast:
+            self.start.stop.touch()
+        return True
+
+    def _sum_up(self, done: Sequence[Job]) -> int:
+        """Print the table; 128 + signal after a signal, 1 unless every job is done, else 0."""
+        states = [State(job.path) for job in done]
+        rows = [state.row() | {"overrides": job.shown} for job, state in zip(done, states)]
+        counts = [f"{n} {status}" for status in jobs.STATUSES if (n := sum(row["status"] == status for row in rows))]
+        print(f"\n{jobs.table(rows)}\n\n{', '.join(counts)}; {self.start.path / jobs.CSV}", flush=True)
+        found = {row["status"] for row in rows}
+        if self.signal is not None:
+            return 128 + self.signal
+        if found & {"failed", "unfinished", "pending"}:
+            return 1
+        return 143 if found & {"interrupted", "running"} else 0
+
+
+class GridSweeper(_Sweeper):
+    """Every combination of the values."""
+
+    def _check(self, parsed: list[Override]) -> None:
+        overrides.combinations(parsed, self.context.config_loader)
+
+    def _sweep(self, parsed: list[Override]) -> list[Job]:
+        wanted = overrides.combinations(parsed, self.context.config_loader)
+        values: dict[str, set[str]] = {}
+        for text in (text for job in wanted for text in job):
+            values.setdefault(jobs.key(text), set()).add(text)
+        swept = [key for key, found in values.items() if len(found) > 1]
+        found = jobs.assign(self.start.path, wanted, swept)
+        self._run(found)
+        return found
+
+
+class OptunaSweeper(_Sweeper):
+    """A search by Optuna, whose trials are jobs."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def _check(self, parsed: list[Override]) -> None:
+        wanted = self.settings.optimize
+        metrics = list(wanted) if OmegaConf.is_list(wanted) else [wanted]
+        values = {o.get_key_element(): _values(o) for o in parsed}
+        searched = [o for o in parsed if o.is_sweep_override() and len(values[o.get_key_element()]) != 1]
+        space = {o.get_key_element(): _dimension(o) for o in searched}
+        self.fixed = [
+            f"{key}={values[key][0]}" if override.is_sweep_override() else str(override.input_line)
+            for override in parsed
+            if (key := override.get_key_element()) not in space
+        ]
+        self.plan = search.plan(self.options, metrics, space)
+
+    def _sweep(self, parsed: list[Override]) -> list[Job]:
+        self.study = self.plan.open(self.start.path, [o.input_line or "" for o in parsed])
+        self.task = replace(self.task, study=self.study)
+        self._take_up()
+        while not self._stopped and (asked := self._ask()):
+            self._run(asked, self.options["n_jobs"])
+            self.study.tell(asked)
+        mine = [job for job in jobs.of_sweep(self.start.path) if "trial" in job.more]
+        self._best()
+        return mine
+
+    def _take_up(self) -> None:
+        """Finish the trials that a killed start of this sweep has left."""
+        left = [job for job in self.study.unfinished(jobs.of_sweep(self.start.path)) if self._is_orphan(job)]
+        for first in range(0, len(left), self.options["n_jobs"]):
+            batch = left[first : first + self.options["n_jobs"]]
+            self._run(batch, self.options["n_jobs"])
+            self.study.tell(batch)
+
+    def _is_orphan(self, job: Job) -> bool:
+        return not is_held(self.start.path / f".alive-{job.more.get('start')}")
+
+    def _ask(self) -> list[Job]:
+        found = []
+        for trial in self.study.ask(self.options["n_jobs"]):
+            texts = [*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())]
+            found += jobs.assign(
+                self.start.path, [texts], list(trial.overrides), trial.name, trial=trial.number, start=self.start.token
+            )
+        return found
+
+    def _best(self) -> None:
+        """Print the best trials and write them as presets."""
+        for trial in self.study.best():
+            chosen = overrides.parse([*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())])
+            name = search.write_preset(self.start.path, trial, overrides.preset(chosen, self.task.command))
+            print(f"\nbest: {trial.said}")
+            print(f"      vae-{self.task.command} --config-dir {self.start.path} experiment={name}")
+
+
+def _values(override: Override) -> list[str]:
+    """The values of an override as Hydra reads them; of an interval none."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+
+
+def _dimension(override: Override) -> search.Dimension:
+    """Where a search looks for a key's value."""
+    value = override.value()
+    log = "log" in getattr(value, "tags", ())
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None and value.end is not None
+        return search.interval(value.start, value.end, log)
+    if isinstance(value, RangeSweep) and not value.shuffle:
+        assert value.start is not None and value.stop is not None
+        return search.stepped(value.start, value.stop, value.step, log)
+    return search.choice(list(override.sweep_string_iterator()))
+
+
+def register() -> None:
+    """Make the sweepers known to Hydra, which takes plugins by names of its own package alone."""
+    for sweeper in (GridSweeper, OptunaSweeper):
+        Plugins.instance().class_name_to_class[f"hydra_plugins.vae_cli.{sweeper.__name__}"] = sweeper
