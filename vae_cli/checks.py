@@ -237,6 +237,13 @@ def check_values(config: Mapping[str, Any]) -> None:
                 _judge(f"{group}.{key}", value, rules.get(key, rules.get("*")))
 
 
+def accepts(key: str, value: Any) -> bool:
+    """Whether a dotted key of this package takes a value; True for one without a rule."""
+    group, _, inside = key.partition(".")
+    rule = GROUP_RULES.get(group, {}).get(inside) if inside else RULES.get(key)
+    return rule is None or rule.test(value)
+
+
 def check_keys(config: Mapping[str, Any], command: str) -> None:
     """Checks that the top-level keys are a command's own, all of them and no other.
 

@@ -8,22 +8,22 @@ import threading
 from types import FrameType
 from typing import Any
 
-PRUNING = signal.SIGTERM  # as what a training ends that a search has no more use for
-
 _requested: int | None = None
+_reason: str | None = None
 
 
-def request(signal_number: int | None) -> None:
-    """Ask the training in this process to end as it would after a signal; None takes that back."""
-    global _requested
-    _requested = signal_number
+def request(signal_number: int | None, reason: str | None = None) -> None:
+    """Ask the training in this process to end as it would after a signal, and say for what reason; None takes that
+    back."""
+    global _requested, _reason
+    _requested, _reason = signal_number, reason
 
 
 class Interrupted(Exception):
     """A signal asked the training to end, and it has saved itself."""
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
+        super().__init__(_reason or signal.Signals(signal_number).name)
         self.exit_status = 128 + signal_number
 
 

@@ -217,7 +217,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     shown = [("job", "status", "test elbo", "seconds", "directory", "settings")]
     for row in rows:
         numbers = ["" if finite(row[name]) is None else f"{row[name]:,.2f}" for name in ("test_elbo", "seconds")]
-        shown.append((str(row["job"]), row["status"], *numbers, _from_here(row["directory"]), row["overrides"]))
+        shown.append(
+            (str(row["job"]), row["status"], *numbers, _from_here(row["directory"]), _rounded(row["overrides"]))
+        )
     widths = [max(map(len, column)) for column in zip(*shown)]
     lines = []
     for line, row in zip(shown, [{}, *rows]):
@@ -226,6 +228,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         if row.get("error"):
             lines.append(f"{' ' * widths[0]}  └ {row['error']}")
     return "\n".join(lines)
+
+
+def _rounded(settings: str) -> str:
+    """Settings whose numbers of many digits are shown with a few."""
+    return re.sub(r"(?<==)-?\d+\.\d{5,}(e-?\d+)?(?= |$)", lambda match: f"{float(match[0]):.4g}", settings)
 
 
 def _from_here(directory: str) -> str:

@@ -197,7 +197,8 @@ def _one_line(error: Exception, primary: str) -> str:
 def culprit(texts: list[str], loader: ConfigLoader, command: str, primary: str) -> str | None:
     """The sentence about the first override whose key fits none of the config that the choices make."""
     overrides = parse(texts)
-    chosen = [o for o in overrides if o.key_or_group in schema.groups(command) and not o.is_delete()]
+    groups = {*schema.groups(command), *(o.key_or_group for o in overrides if o.key_or_group.startswith("hydra/"))}
+    chosen = [o for o in overrides if o.key_or_group in groups and not o.is_delete()]
     choices = [_with(o, _values(o, loader)[0]) for o in chosen if not isinstance(o.value(), dict)]
     try:
         base = loader.load_configuration(primary, choices, RunMode.RUN)

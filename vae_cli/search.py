@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -90,6 +91,7 @@ class Study:
         space: where keys take their values.
         n_trials: in all.
         sampler, pruner: one of `SAMPLERS`, of `PRUNERS`.
+        warmup, epochs: no trial is pruned before so many epochs; how many there are.
         seed: of the sampler.
         storage: a database's address; None before it is opened without one.
         name: of the study in it.
@@ -102,6 +104,8 @@ class Study:
     n_trials: int
     sampler: str
     pruner: str
+    warmup: int
+    epochs: int
     seed: int
     storage: str | None
     name: str
@@ -143,9 +147,15 @@ class Study:
         )
 
     def _loaded(self) -> optuna.Study:
-        return _optuna().load_study(
-            study_name=self.name, storage=_storage(self.storage), pruner=_pruner(self.pruner, self.metrics)
-        )
+        return _optuna().load_study(study_name=self.name, storage=_storage(self.storage), pruner=self._pruner())
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        pruners = _optuna().pruners
+        if self.pruner == "median":
+            return pruners.MedianPruner(n_warmup_steps=self.warmup)
+        if self.pruner == "hyperband":
+            return pruners.HyperbandPruner(min_resource=self.warmup, max_resource=max(self.epochs, self.warmup))
+        return pruners.NopPruner()
 
     def ask(self, most: int) -> list[Trial]:
         """New trials, at most so many, as long as all together are fewer than `n_trials`."""
@@ -222,7 +232,7 @@ class Study:
         return f"trial {number}: {numbers}; {' '.join(f'{key}={_typed(found)}' for key, found in params.items())}"
 
     @contextmanager
-    def listening(self, job: Job) -> Iterator[None]:
+    def listening(self, job: Job, epochs: int) -> Iterator[None]:
         """Tell the study of the epochs of a job that is trained inside, and end it early if it is to be pruned."""
         if self.pruner == "none" or "trial" not in job.more:
             yield
@@ -234,9 +244,9 @@ class Study:
         def listen(epoch: int, of: str, values: Mapping[str, float]) -> None:
             if of == split and finite(values.get(name)) is not None:
                 trial.report(float(values[name]), epoch)
-                if trial.should_prune():
+                if epoch < epochs and trial.should_prune():
                     trial.set_user_attr("pruned", True)
-                    interruption.request(interruption.PRUNING)
+                    interruption.request(signal.SIGTERM, "the search, which prunes it")
 
         with heard_by(listen):
             yield
@@ -248,13 +258,14 @@ class Study:
         return bool(self._loaded().trials[job.more["trial"]].user_attrs.get("pruned"))
 
 
-def plan(settings: Mapping[str, Any], metrics: Sequence[str], space: Mapping[str, Dimension]) -> Study:
+def plan(settings: Mapping[str, Any], metrics: Sequence[str], space: Mapping[str, Dimension], epochs: int) -> Study:
     """The study that `hydra.sweeper.*` describes.
 
     Args:
         settings: those keys.
         metrics: what is optimized.
         space: where keys take their values.
+        epochs: of a trial.
 
     Raises:
         ConfigError: naming what is wrong or does not go together.
@@ -273,6 +284,8 @@ def plan(settings: Mapping[str, Any], metrics: Sequence[str], space: Mapping[str
         n_trials=settings["n_trials"],
         sampler=settings["sampler"],
         pruner=settings["pruner"],
+        warmup=max(1, epochs // 5 if settings["pruner_warmup"] is None else settings["pruner_warmup"]),
+        epochs=epochs,
         seed=settings["seed"],
         storage=settings["storage"],
         name=settings["study_name"] or "vae_cli",
@@ -290,6 +303,9 @@ def _check(settings: Mapping[str, Any], metrics: Sequence[str]) -> None:
         number = settings[key]
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise ConfigError(f"hydra.sweeper.{key}={number}: it is an integer of at least {least}")
+    warmup = settings["pruner_warmup"]
+    if warmup is not None and (not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 1):
+        raise ConfigError(f"hydra.sweeper.pruner_warmup={warmup}: it is null or epochs, an integer of at least 1")
     if settings["pruner"] != "none" and len(metrics) > 1:
         raise ConfigError("hydra.sweeper.pruner: trials with several numbers to optimize are not pruned; choose none")
     if settings["pruner"] != "none" and metrics[0].partition("/")[0] not in ("train", "validation"):
@@ -366,11 +382,6 @@ def _sampler(name: str, seed: int, space: Mapping[str, Dimension]) -> optuna.sam
     )
 
 
-def _pruner(name: str, metrics: Sequence[str]) -> optuna.pruners.BasePruner:
-    pruners = _optuna().pruners
-    return {"none": pruners.NopPruner, "median": pruners.MedianPruner, "hyperband": pruners.HyperbandPruner}[name]()
-
-
 def _storage(address: str | None) -> Any:
     """A storage in which several processes wait for each other instead of failing."""
     assert address is not None
@@ -386,8 +397,6 @@ def _optuna() -> Any:
     return optuna
 
 
-def write_preset(folder: Path, trial: Trial, text: str) -> str:
-    """Write a trial's settings as a preset that `--config-dir` of the sweep's directory offers; the preset's name."""
-    name = f"best_{trial.number:04d}"
+def write_preset(folder: Path, trial: Trial, text: str, name: str) -> None:
+    """Write a trial's settings as a preset that `--config-dir` of the sweep's directory offers."""
     write(folder / "experiment" / f"{name}.yaml", f"# @package _global_\n# {trial.said}\n{text}")
-    return name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import sys
 import threading
@@ -30,7 +31,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from vae_cli import interruption, jobs, overrides, resources, search
+from vae_cli import checks, interruption, jobs, overrides, resources, schema, search
 from vae_cli.errors import Busy, CheckpointError, ConfigError, UserError
 from vae_cli.holding import holding, is_held
 from vae_cli.jobs import Job, State
@@ -158,7 +159,7 @@ class Task:
                     stack.enter_context(redirect_stderr(sink))
                 stack.enter_context(resources.own_gpu(plain["device"], job.number))
                 if self.study is not None:
-                    stack.enter_context(self.study.listening(job))
+                    stack.enter_context(self.study.listening(job, plain["epochs"]))
                 return self._train(plain, directory, given, typed)
         except Busy:
             return 0
@@ -249,7 +250,12 @@ class _Sweeper(Sweeper):
                 for left in (self.start.stop, self.start.alive):
                     left.unlink(missing_ok=True)
                 jobs.write_tables(path)
-        return self._sum_up(done)
+        status = self._sum_up(done)
+        self._conclude()
+        return status
+
+    def _conclude(self) -> None:
+        """Say what comes after the table."""
 
     def _check(self, parsed: list[Override]) -> None:
         """Refuse what this kind of sweep cannot do, before anything is made."""
@@ -365,7 +371,12 @@ class _Sweeper(Sweeper):
         return None
 
     def _is_legal(self, job: Job) -> bool:
-        """Whether the job's settings go together; where they do not, it has failed."""
+        """Whether the job's settings go together; where they do not, it has failed.
+
+        Without a choice of its own it composes as the line did, and its values are judged when it runs.
+        """
+        if not {*job.more.get("swept", ())} & {*schema.groups(self.task.command)}:
+            return True
         loader, texts = self.context.config_loader, list(job.overrides)
         try:
             loader.load_sweep_config(self.settings, texts)
@@ -441,7 +452,11 @@ class OptunaSweeper(_Sweeper):
             for override in parsed
             if (key := override.get_key_element()) not in space
         ]
-        self.plan = search.plan(self.options, metrics, space)
+        for key, (low, high) in {o.get_key_element(): _ends(o) for o in searched if o.is_interval_sweep()}.items():
+            inside = low + (high - low) / 3
+            if isinstance(low, float) and not checks.accepts(key, inside) and checks.accepts(key, int(inside)):
+                raise ConfigError(f"{key}: it takes whole numbers, search {key}=int(interval({low:g},{high:g}))")
+        self.plan = search.plan(self.options, metrics, space, self.settings.epochs)
 
     def _sweep(self, parsed: list[Override]) -> list[Job]:
         self.study = self.plan.open(self.start.path, [o.input_line or "" for o in parsed])
@@ -450,9 +465,7 @@ class OptunaSweeper(_Sweeper):
         while not self._stopped and (asked := self._ask()):
             self._run(asked, self.options["n_jobs"])
             self.study.tell(asked)
-        mine = [job for job in jobs.of_sweep(self.start.path) if "trial" in job.more]
-        self._best()
-        return mine
+        return [job for job in jobs.of_sweep(self.start.path) if "trial" in job.more]
 
     def _take_up(self) -> None:
         """Finish the trials that a killed start of this sweep has left."""
@@ -474,13 +487,18 @@ class OptunaSweeper(_Sweeper):
             )
         return found
 
-    def _best(self) -> None:
+    def _conclude(self) -> None:
         """Print the best trials and write them as presets."""
-        for trial in self.study.best():
+        best = self.study.best()
+        for trial in best:
+            name = "best" if len(self.plan.metrics) == 1 else f"best_{trial.number:04d}"
             chosen = overrides.parse([*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())])
-            name = search.write_preset(self.start.path, trial, overrides.preset(chosen, self.task.command))
-            print(f"\nbest: {trial.said}")
-            print(f"      vae-{self.task.command} --config-dir {self.start.path} experiment={name}")
+            search.write_preset(self.start.path, trial, overrides.preset(chosen, self.task.command), name)
+            print(f"best: {trial.said}")
+            line = shlex.join([f"vae-{self.task.command}", "--config-dir", str(self.start.path), f"experiment={name}"])
+            print(f"      {line}", flush=True)
+        if not best:
+            print("no trial was completed", flush=True)
 
 
 def _values(override: Override) -> list[str]:
@@ -490,13 +508,25 @@ def _values(override: Override) -> list[str]:
     return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
 
 
+def _ends(override: Override) -> tuple[float, float]:
+    value = override.value()
+    assert isinstance(value, IntervalSweep) and value.start is not None and value.end is not None
+    return value.start, value.end
+
+
 def _dimension(override: Override) -> search.Dimension:
     """Where a search looks for a key's value."""
     value = override.value()
     log = "log" in getattr(value, "tags", ())
+    try:
+        return _distribution(override, value, log)
+    except ValueError as error:
+        raise ConfigError(f"{override.input_line}: {reason(error)}") from error
+
+
+def _distribution(override: Override, value: Any, log: bool) -> search.Dimension:
     if isinstance(value, IntervalSweep):
-        assert value.start is not None and value.end is not None
-        return search.interval(value.start, value.end, log)
+        return search.interval(*_ends(override), log)
     if isinstance(value, RangeSweep) and not value.shuffle:
         assert value.start is not None and value.stop is not None
         return search.stepped(value.start, value.stop, value.step, log)

@@ -1,0 +1,270 @@
+"""A search by Optuna: where it looks, what it is told, and that nothing it has learned is lost."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+import services
+import yaml
+
+from vae_cli import cli, config, listeners, train
+from vae_cli.jobs import State
+
+SEARCH = ["hydra/sweeper=optuna", "sweep=s"]
+SMALL = ["epochs=2", "report=false", "device=cpu", "sample_every=0", "encoder.hidden=[8]", "decoder.hidden=[8]"]
+TRIALS: list = []
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    TRIALS.clear()
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Stands in for training: −(latent_dim − 6)² − log₁₀(lr / 10⁻³)², reached from below over the epochs."""
+
+    def run(settings, directory, given, command):
+        TRIALS.append(settings)
+        score = -((settings["latent_dim"] - 6) ** 2) - math.log10(settings["optimizer"]["lr"] / 1e-3) ** 2
+        (directory / "checkpoints").mkdir()
+        status = "completed"
+        for epoch in range(1, settings["epochs"] + 1):
+            listeners.tell(epoch, "validation", {"elbo": score - 1 / epoch})
+            if train.Interruption().signal_number:
+                status = "interrupted"
+                break
+        numbers = {"validation": {"elbo": score, "kl": settings["latent_dim"]}, "test": {"elbo": score}}
+        (directory / "summary.json").write_text(json.dumps({"status": status, "epochs": epoch, **numbers}))
+        return 0 if status == "completed" else 143
+
+    monkeypatch.setattr(train, "run", run)
+
+
+def status(*argv):
+    with pytest.raises(SystemExit) as caught:
+        cli.train(["-m", *argv])
+    return caught.value.code
+
+
+def study(storage="sqlite:///s/study.db", name="vae_cli"):
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def points(found):
+    return [(trial.number, trial.state.name, trial.params, trial.values) for trial in found.trials]
+
+
+@pytest.mark.parametrize(
+    ("words", "accepts"),
+    [
+        (["latent_dim=2,8"], lambda s: s["latent_dim"] in (2, 8)),
+        (["latent_dim=choice(3,4)", "encoder=mlp,conv"], lambda s: s["latent_dim"] in (3, 4)),
+        (["early_stopping=null,3"], lambda s: s["early_stopping"] in (None, 3)),
+        (["encoder.hidden=[8],[8,4]"], lambda s: s["encoder"]["hidden"] in ([8], [8, 4])),
+        (["latent_dim=range(3,9,3)"], lambda s: s["latent_dim"] in (3, 6)),
+        (["objective.beta=range(0.5,2,0.5)"], lambda s: s["objective"]["beta"] in (0.5, 1.0, 1.5)),
+        (["latent_dim=int(interval(2,5))"], lambda s: s["latent_dim"] in (2, 3, 4, 5)),
+        (["latent_dim=tag(log,int(interval(2,64)))"], lambda s: 2 <= s["latent_dim"] <= 64),
+        (["optimizer.lr=interval(0.1,0.2)"], lambda s: 0.1 <= s["optimizer"]["lr"] <= 0.2),
+        (["optimizer.lr=tag(log,interval(1e-5,1e-1))"], lambda s: 1e-5 <= s["optimizer"]["lr"] <= 1e-1),
+    ],
+)
+def test_hydras_own_words_say_where_to_search(words, accepts, stub):
+    assert status(*SEARCH, "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=8", "epochs=1", *words) == 0
+    assert len(TRIALS) == 8 and all(accepts(settings) for settings in TRIALS)
+    keys = [word.partition("=")[0] for word in words]
+    assert all(list(trial.params) == keys for trial in study().trials)
+    assert len({str(trial.params) for trial in study().trials}) > 1
+
+
+def test_a_logarithmic_range_is_searched_evenly_in_its_logarithm(stub):
+    line = ["optimizer.lr=tag(log,interval(1e-6,1))", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=24"]
+    assert status(*SEARCH, "epochs=1", *line) == 0
+    small = sum(settings["optimizer"]["lr"] < 1e-3 for settings in TRIALS)
+    assert 4 <= small <= 20  # of a fair coin's 24 throws, but for one in a thousand
+
+
+SPACE = ["latent_dim=int(interval(2,10))", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("cmaes", marks=pytest.mark.slow)])
+def test_a_search_ends_near_the_maximum(sampler, stub, capsys):
+    assert status(*SEARCH, *SPACE, "epochs=1", "hydra.sweeper.n_trials=30", f"hydra.sweeper.sampler={sampler}") == 0
+    assert study().best_value > -0.6 and study().best_params["latent_dim"] == 6
+    out = capsys.readouterr().out
+    assert f"best: trial {study().best_trial.number}: validation/elbo {study().best_value:,.4f}; latent_dim=6 " in out
+
+
+def test_a_grid_is_searched_once_and_whole(stub):
+    line = ["latent_dim=2,4,6", "optimizer.lr=1e-3,1e-2", "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=50"]
+    assert status(*SEARCH, "epochs=1", *line) == 0
+    seen = sorted((settings["latent_dim"], settings["optimizer"]["lr"]) for settings in TRIALS)
+    assert seen == [(n, lr) for n in (2, 4, 6) for lr in (1e-3, 1e-2)]
+    assert study().best_params == {"latent_dim": "6", "optimizer.lr": "0.001"}
+
+
+def test_several_numbers_are_optimized_together_and_all_the_best_are_kept(stub, capsys):
+    line = ["optimize=[validation/elbo,validation/kl]", "hydra.sweeper.sampler=nsga2", "hydra.sweeper.n_trials=16"]
+    assert status(*SEARCH, "epochs=1", "latent_dim=int(interval(2,10))", *line) == 0
+    front = {trial.params["latent_dim"] for trial in study().best_trials}
+    values = {(-((n - 6) ** 2), n) for n in {settings["latent_dim"] for settings in TRIALS}}
+    assert front == {n for elbo, n in values if not any(e > elbo and k < n for e, k in values)}
+    assert max(front) == 6
+    written = {path.stem for path in Path("s/experiment").iterdir()}
+    assert written == {f"best_{trial.number:04d}" for trial in study().best_trials}
+    assert capsys.readouterr().out.count("best: trial") == len(study().best_trials)
+
+
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.slow)])
+def test_trials_that_fall_behind_are_pruned_and_listed(pruner, stub, capsys):
+    line = [f"hydra.sweeper.pruner={pruner}", "hydra.sweeper.n_trials=15", "hydra.sweeper.pruner_warmup=3"]
+    assert status(*SEARCH, *SPACE, "epochs=9", *line) == 0
+    states = [trial.state.name for trial in study().trials]
+    assert {"PRUNED", "COMPLETE"} == set(states)
+    for trial in study().trials:
+        state = State(Path(f"s/trial_{trial.number:04d}"))
+        assert state.status == {"PRUNED": "pruned", "COMPLETE": "completed"}[trial.state.name]
+        assert len(trial.intermediate_values) == state.run.summary["epochs"] >= 3
+        assert (trial.state.name == "PRUNED") == (len(trial.intermediate_values) < 9)
+    counts = f"{states.count('COMPLETE')} completed, {states.count('PRUNED')} pruned"
+    assert counts in capsys.readouterr().out
+
+
+def test_a_search_goes_on_where_it_was_killed_and_ends_the_same(stub, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    line = [*SPACE, "epochs=4", "hydra.sweeper.n_trials=10", "hydra.sweeper.pruner=median", "hydra/sweeper=optuna"]
+    assert status(*line, "sweep=whole") == 0
+    honest, calls = train.run, []
+
+    def dying(settings, directory, given, command):
+        calls.append(directory)
+        if len(calls) in (1, 6, 11):
+            raise Killed
+        return honest(settings, directory, given, command)
+
+    monkeypatch.setattr(train, "run", dying)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            status(*line, "sweep=s")
+    assert status(*line, "sweep=s") == 0
+    assert points(study()) == points(study("sqlite:///whole/study.db"))
+    assert status(*line, "sweep=s") == 0 and len(calls) == 13
+    assert status(*line[:3], "hydra.sweeper.n_trials=12", *line[4:], "sweep=s") == 0 and len(calls) == 15
+
+
+def test_a_job_that_ended_before_its_trial_was_told_is_not_trained_again(stub):
+    line = [*SPACE, "epochs=1", "hydra.sweeper.n_trials=3"]
+    assert status(*SEARCH, *line) == 0
+    untold = study("sqlite:///s/study.db")
+    asked = untold.ask(untold.trials[0].distributions)
+    path = Path(f"s/trial_{asked.number:04d}")
+    path.mkdir()
+    record = {"job": 3, "overrides": ["latent_dim=2"], "trial": asked.number, "start": "gone"}
+    (path / "job.json").write_text(json.dumps(record))
+    (path / "summary.json").write_text(json.dumps({"status": "completed", "validation": {"elbo": -0.25}}))
+    assert status(*SEARCH, *line[:-1], "hydra.sweeper.n_trials=4") == 0
+    assert len(TRIALS) == 3 and study().trials[3].value == -0.25
+
+
+def test_a_trial_that_fails_is_told_as_failed_and_the_search_goes_on(stub, capsys):
+    assert status(*SEARCH, "latent_dim=0,2", "epochs=1", "hydra.sweeper.n_trials=8") == 1
+    states = {trial.params["latent_dim"]: trial.state.name for trial in study().trials}
+    assert states == {"0": "FAIL", "2": "COMPLETE"}
+    assert "latent_dim accepts an integer of at least 1" in capsys.readouterr().out
+
+
+def test_the_best_settings_are_a_preset_that_trains_the_same(capsys):
+    line = [*SMALL, "latent_dim=2,3", "+optimizer.amsgrad=true,false", "hydra.sweeper.n_trials=3"]
+    assert status(*SEARCH, "encoder=mlp", "objective=iwae", *line) == 0
+    best = Path(f"s/trial_{study().best_trial.number:04d}")
+    word = next(text for text in capsys.readouterr().out.splitlines() if "--config-dir" in text)
+    assert word.split()[:1] == ["vae-train"]
+    with pytest.raises(SystemExit) as caught:
+        cli.train([*word.split()[1:], "hydra.run.dir=again"])
+    assert caught.value.code == 0
+    one, other = (json.loads((path / "summary.json").read_text())["test"] for path in (best, Path("again")))
+    assert one == other
+    one, other = (yaml.safe_load((path / "config.yaml").read_text()) for path in (best, Path("again")))
+    assert one == other
+
+
+def test_the_best_of_a_search_within_a_preset_stays_within_it(stub):
+    assert status(*SEARCH, "experiment=mnist_conv", "encoder=resnet", "latent_dim=5,6", "hydra.sweeper.n_trials=4") == 0
+    chosen = config.compose("train", ["--config-dir", "s", "experiment=best"])
+    assert chosen["latent_dim"] == 6 and chosen["encoder"] == config.option("encoder", "resnet")
+    assert chosen["dataset"] == config.option("dataset", "mnist")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["hydra.sweeper.sampler=tep", "latent_dim=2,3"], "hydra.sweeper.sampler=tep: it is one of tpe, random"),
+        (["hydra.sweeper.pruner=x", "latent_dim=2,3"], "hydra.sweeper.pruner=x: it is one of none, median, hyperband"),
+        (["hydra.sweeper.n_trials=0", "latent_dim=2,3"], "hydra.sweeper.n_trials=0"),
+        (["hydra.sweeper.n_jobs=1.5", "latent_dim=2,3"], "hydra.sweeper.n_jobs=1.5"),
+        (["hydra.sweeper.n_trals=3", "latent_dim=2,3"], "n_trals"),
+        (["latent_dim=2"], "a search needs keys with several values"),
+        (["latent_dim=interval(2,9)"], "search latent_dim=int(interval(2,9))"),
+        (["hydra.sweeper.sampler=grid", "optimizer.lr=interval(0,1)"], "optimizer.lr: a grid needs values"),
+        (["hydra.sweeper.storage=sqlite:///x.db", "latent_dim=2,3"], "hydra.sweeper.study_name=NAME"),
+        (
+            ["hydra.sweeper.storage=nosuch://x", "hydra.sweeper.study_name=a", "latent_dim=2,3"],
+            "hydra.sweeper.storage=nosuch://x cannot be used",
+        ),
+        (["hydra.sweeper.direction=up", "latent_dim=2,3"], "hydra.sweeper.direction=up: maximize or minimize"),
+        (["hydra.sweeper.pruner=median", "optimize=test/elbo", "latent_dim=2,3"], "needs a number of each epoch"),
+        (["optimizer.lr=tag(log,interval(0,1))"], "optimizer.lr"),
+        (["latent_dim=interval(9,2)"], "latent_dim"),
+        (["latent_dim=0,-1"], "latent_dim"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_in_one_line(words, answer, stub, capsys):
+    assert status(*SEARCH, "hydra.sweeper.n_trials=1", *words) == 1
+    assert answer in capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_study_is_not_searched_on_with_other_settings(stub, capsys):
+    assert status(*SEARCH, *SPACE, "epochs=1", "hydra.sweeper.n_trials=2") == 0
+    assert status(*SEARCH, *SPACE, "epochs=2", "hydra.sweeper.n_trials=4") == 1
+    assert "was begun with epochs=1" in capsys.readouterr().err and len(TRIALS) == 2
+
+
+def test_an_interval_wants_a_search(capsys):
+    assert status("optimizer.lr=interval(0,1)", "sweep=s") == 1
+    assert "search it with hydra/sweeper=optuna" in capsys.readouterr().err
+    assert not Path("s").exists()
+
+
+def two_searches(storage, trials):
+    """Two processes on one study, each with a sweep of its own."""
+    command = [sys.executable, "-m", "vae_cli", "train", "-m", "hydra/sweeper=optuna", *SMALL, *SPACE]
+    command += [f"hydra.sweeper.storage='{storage}'", "hydra.sweeper.study_name=both"]
+    command += [f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.pruner=median"]
+    running = [subprocess.Popen([*command, f"sweep={n}"], stdout=subprocess.PIPE, text=True) for n in (0, 1)]
+    assert [process.wait(300) for process in running] == [0, 0], [process.stdout.read() for process in running]
+    found = study(storage, "both")
+    told = [trial for trial in found.trials if "surplus" not in trial.user_attrs]
+    assert len(told) == trials and all(trial.state.is_finished() for trial in told)
+    trained = sorted(int(path.name[-4:]) for n in (0, 1) for path in Path(str(n)).glob("trial_*"))
+    assert trained == [trial.number for trial in told]
+    assert all(list(Path(str(n)).glob("trial_*")) for n in (0, 1))
+    assert len({str(trial.params) for trial in told}) == trials
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study_in_a_file(tmp_path):
+    two_searches(f"sqlite:///{tmp_path}/both.db", 12)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study_in_postgresql():
+    with services.postgres() as url:
+        two_searches(url, 16)
