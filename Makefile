@@ -18,6 +18,7 @@ test: $(READY)  ## every test that takes seconds
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the tests that take minutes
+	$(BIN)/python -m pip install --quiet --editable ".[dev,postgres,slurm,ray]" || echo "tests of what is missing are skipped"
 	$(BIN)/python -m pytest -m slow
 
 bench: $(READY)  ## time a training step beside its matrix products

@@ -277,6 +277,23 @@ def test_the_tables_grow_and_are_whole_whoever_writes_them_at_the_same_time(tmp_
     assert len(set(seen)) > 2
 
 
+def test_a_password_is_written_nowhere(monkeypatch, capsys):
+    monkeypatch.setattr(train, "run", lambda *_: 0)
+    storage = "nosuch://me:hush/hush@host/db"
+    assert (
+        status(
+            "latent_dim=2,3",
+            "hydra/sweeper=optuna",
+            "hydra.sweeper.study_name=x",
+            f"hydra.sweeper.storage={storage}",
+            "sweep=s",
+        )
+        == 1
+    )
+    assert "hush" not in capsys.readouterr().err
+    assert not any(b"hush" in path.read_bytes() for path in Path("s").rglob("*") if path.is_file())
+
+
 # Several processes
 
 

@@ -30,6 +30,7 @@ from vae_cli import flags, overrides
 from vae_cli.checks import check, check_keys, parse_interval, show, unknown
 from vae_cli.command_line import as_typed, escape, for_hydra
 from vae_cli.errors import ConfigError
+from vae_cli.reason import without_passwords
 from vae_cli.schema import conf_dir, keys, options
 
 __all__ = [
@@ -368,7 +369,7 @@ def _start(session: _Session, job: Job, guard: Guard) -> int:
         if line.multirun:
             from vae_cli import sweeps
 
-            typed = _typed(session.command, ["-m", *map(str, line.overrides)])
+            typed = without_passwords(_typed(session.command, ["-m", *line.overrides]))
             task: Callable[[DictConfig], int] = sweeps.Task(arguments, job, guard, session.command, typed)
             sweeps.register()
             returned = session.hydra.multirun(session.name, task, [*texts, "hydra.mode=MULTIRUN"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 300
 
 
@@ -18,3 +20,8 @@ def reason(error: BaseException | str) -> str:
 def printable(name: object) -> str:
     """A file's name on one line that every terminal can show, odd characters escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))
+
+
+def without_passwords(text: str) -> str:
+    """A text in which addresses such as postgresql://user:password@host do not tell the password."""
+    return re.sub(r"(://[^:/@\s]+:)[^@\s]+@", r"\1***@", text)

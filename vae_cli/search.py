@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import signal
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from vae_cli import interruption
 from vae_cli.errors import ConfigError
 from vae_cli.jobs import Job, State, write
 from vae_cli.listeners import heard_by
+from vae_cli.reason import without_passwords
 from vae_cli.runs import Run, finite, mapping
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ PRUNERS = ("none", "median", "hyperband")
 DIRECTIONS = ("maximize", "minimize")
 LARGER_IS_BETTER = ("elbo", "bound", "reconstruction", "images_per_second")
 LARGEST_GRID = 100_000
+TRIES = 3  # at opening a storage
 WAIT = 60  # seconds that processes wait for each other's writing
 
 Dimension = Any  # optuna.distributions.BaseDistribution, of a package that may not be there
@@ -122,20 +125,28 @@ class Study:
             ConfigError: if it cannot be opened, or was begun with other overrides.
         """
         opened = replace(self, storage=self.storage or f"sqlite:///{folder / 'study.db'}")
-        try:
-            study = opened._made()
-            begun = study.user_attrs.get("overrides")
-        except Exception as error:
-            what = str(error).strip().splitlines() or [type(error).__name__]
-            raise ConfigError(f"hydra.sweeper.storage={opened.storage} cannot be used: {what[0]}") from error
+        study, begun = opened._begun(TRIES if self.shared else 1)
         if begun is None:
             study.set_user_attr("overrides", sorted(line))
         elif begun != sorted(line):
-            raise ConfigError(
-                f"the study in {opened.storage} was begun with {' '.join(begun)}; search on with the same, or choose "
-                f"another {'hydra.sweeper.study_name' if self.shared else 'sweep'}="
-            )
+            where = without_passwords(str(opened.storage))
+            other = "hydra.sweeper.study_name" if self.shared else "sweep"
+            with_what = f"was begun with {' '.join(begun)}; search on with the same, or choose another {other}="
+            raise ConfigError(f"the study in {where} {with_what}")
         return opened
+
+    def _begun(self, tries: int) -> tuple[optuna.Study, Any]:
+        """The study, and what it was begun with. Where two processes make the tables at the same time, one fails."""
+        try:
+            study = self._made()
+            return study, study.user_attrs.get("overrides")
+        except Exception as error:
+            if tries > 1:
+                time.sleep(1)
+                return self._begun(tries - 1)
+            what = str(error).strip().splitlines() or [type(error).__name__]
+            why = without_passwords(f"hydra.sweeper.storage={self.storage} cannot be used: {what[0]}")
+            raise ConfigError(why) from error
 
     def _made(self) -> optuna.Study:
         optuna = _optuna()
