@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -115,7 +115,8 @@ class Task:
             return self.guard(partial(self._attempt, job, config))
         status = 0
         if not self.start.is_over(self.bound) and State(path).status not in ("completed", "running"):
-            print(f"{job.title}{' begins' if self.quiet else ''}", flush=True)
+            if not self.quiet:
+                print(job.title, flush=True)
             status = self._told(job, self._run(job, config), here)
         if self.bound and not here and not is_held(self.start.alive):
             os._exit(ORPHANED)  # nobody waits for this process any more
@@ -139,8 +140,6 @@ class Task:
         pruned = self.study is not None and self.study.prunes(job)
         job.write(ended_in=self.start.token, **({"pruned": True} if pruned else {}))
         jobs.write_tables(self.start.path)
-        if self.quiet and not failed:  # which the guard has said
-            print(f"{job.title} {_ending(State(job.path))}", flush=True)
         if failed and self.fail_fast:
             self.start.stop.touch()
         if status > 128 and here and not pruned and not self.start.stop.exists():
@@ -204,7 +203,7 @@ def _clear(path: Path) -> None:
 def _ending(state: State) -> str:
     row = state.row()
     elbo = "" if row["test_elbo"] is None else f": test elbo {row['test_elbo']:,.2f}, {row['seconds']:,.1f} s"
-    return f"{row['status']}{elbo}"
+    return f"{row['status']}{elbo}" + (f": {row['error']}" if row["error"] else "")
 
 
 @contextmanager
@@ -226,6 +225,37 @@ def _watching(is_over: Callable[[], bool]) -> Iterator[None]:
         ended.set()
         watcher.join()
         interruption.request(None)
+
+
+@contextmanager
+def _telling(left: Sequence[Job], token: str) -> Iterator[None]:
+    """Print a line when a job begins and when it has ended, wherever it runs."""
+    over = threading.Event()
+    begun: set[int] = set()
+
+    def look(waiting: Sequence[Job]) -> list[Job]:
+        states = [(job, State(job.path)) for job in waiting]
+        for job, state in states:
+            if job.number not in begun and (state.status == "running" or state.ended_in(token)):
+                begun.add(job.number)
+                print(f"{job.title} begins", flush=True)
+            if state.ended_in(token):
+                print(f"{job.title} {_ending(state)}", flush=True)
+        return [job for job, state in states if not state.ended_in(token)]
+
+    def watch() -> None:
+        waiting = list(left)
+        while not over.wait(POLL):
+            waiting = look(waiting)
+        look(waiting)
+
+    watcher = threading.Thread(target=watch, name="telling of the jobs", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 class _Sweeper(Sweeper):
@@ -309,20 +339,24 @@ class _Sweeper(Sweeper):
             return max(1, resources.cores() // (launcher.cpus_per_task or 1))
         return 1 if kind == "BasicLauncher" else None
 
+    @property
+    def _is_here(self) -> bool:
+        """Whether jobs run in this very process, one after the other, and speak for themselves."""
+        return str(self.settings.hydra.launcher._target_).endswith("BasicLauncher")
+
     def _launcher(self, count: int) -> Launcher:
         """The launcher of so many jobs, told how they share this machine."""
         at_once = None if self._at_once is None else min(self._at_once, max(1, count))
-        here = str(self.settings.hydra.launcher._target_).endswith("BasicLauncher")
         share = None
         if at_once not in (None, 1) and "OMP_NUM_THREADS" not in os.environ:
             share = max(1, resources.cores() // at_once)
         task = replace(
             self.task,
             start=self.start,
-            process=os.getpid() if here else 0,
+            process=os.getpid() if self._is_here else 0,
             bound=at_once is not None and is_held(self.start.alive),
             threads=share,
-            quiet=not here and not str(self.settings.hydra.launcher._target_).endswith("SlurmLauncher"),
+            quiet=not self._is_here,
             fail_fast=self.settings.fail_fast,
         )
         launcher = Plugins.instance().instantiate_launcher(
@@ -343,7 +377,8 @@ class _Sweeper(Sweeper):
             for job in [job for job in left if not self._is_legal(job)]:
                 left.remove(job)
             if left and not self._stopped:
-                why = self._launch(launcher, left)
+                with nullcontext() if self._is_here else _telling(left, self.start.token):
+                    why = self._launch(launcher, left)
                 after = [job for job in self._waiting(left) if not self._stopped]
                 if len(after) == len(left):
                     stuck += [job for job in after if self._fail(job, why or "its process ended without a word")]
