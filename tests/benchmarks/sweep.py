@@ -61,7 +61,8 @@ def main() -> None:
             beside.append(seconds(*command(folder / f"beside{number}", chosen.epochs, CORES)))
         one, other = statistics.median(alone), statistics.median(beside)
         print(
-            f"12 jobs of {chosen.epochs} epochs: one after the other {one:.1f} s, {CORES} {other:.1f} s, {one / other:.2f}×"
+            f"12 jobs of {chosen.epochs} epochs: one after the other {one:.1f} s, "
+            f"{CORES} {other:.1f} s, {one / other:.2f}×"
         )
         again = command(folder / "killed", chosen.epochs, CORES)
         killed_half_way(again, other / 2)
