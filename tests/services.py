@@ -4,6 +4,7 @@ own on this machine, and gone at the end. Where a service is not installed, `Not
 import json
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -104,9 +105,16 @@ def daemon(
     user: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen]:
     """A process in the background that is told to stop at the end, or when this process dies, and killed if it has not
-    within ten seconds."""
+    within ten seconds. Signals that this process ignores, as jobs in the background of a shell do, it does not."""
     with log.open("ab") as file:
-        guarded = [*user, "setpriv", f"--pdeathsig={stop.name.removeprefix('SIG')}", *command]
+        guarded = [
+            *user,
+            "env",
+            "--default-signal",
+            "setpriv",
+            f"--pdeathsig={stop.name.removeprefix('SIG')}",
+            *command,
+        ]
         process = subprocess.Popen(guarded, stdout=file, stderr=file, env=env, start_new_session=True)
     try:
         yield process
@@ -169,39 +177,54 @@ def unprivileged(path: Path) -> list[str]:
 
 @dataclass
 class RayCluster:
-    """A cluster's address, `host:port`, and its nodes' `ray start --block` processes, the head first."""
+    """A cluster's address, `host:port`; the environment in which programs may use it; its nodes' processes, the head
+    first."""
 
     address: str
+    env: dict[str, str]
     nodes: list[subprocess.Popen] = field(default_factory=list)
 
+    def alive(self) -> int:
+        """How many nodes the cluster counts as alive; a power cut is noticed after some ten seconds."""
+        command = [sys.executable, "-c", COUNT_NODES, self.address]
+        return int(subprocess.run(command, env=self.env, capture_output=True, check=True, timeout=60).stdout)
+
     def kill(self, node: int = -1) -> None:
-        """A node dies as in a power cut: its raylet is killed, and so are the tasks that it runs."""
+        """A node dies as in a power cut, and with it the tasks that it runs."""
         for pid in descendants(self.nodes[node].pid):
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 
     def stop(self, node: int = -1) -> None:
-        """A node is shut down as an administrator would, with SIGTERM."""
+        """A node is told to stop: its tasks have `RAY_DRAIN` seconds to end, and are not told."""
         self.nodes[node].terminate()
+
+
+RAY_DRAIN = 3
+COUNT_NODES = """
+import sys
+from ray._raylet import GcsClient
+print(sum(node.state == 0 for node in GcsClient(address=sys.argv[1]).get_all_node_info().values()))
+"""
 
 
 @contextmanager
 def ray_cluster(nodes: int = 2, cpus: int = 1) -> Iterator[RayCluster]:
-    """A Ray cluster on this machine: a head and further nodes, of one processor each; node `i` has a resource named
-    `node<i>`. Nothing is stopped by `ray stop`, which ends every cluster of the machine."""
+    """A Ray cluster on this machine, of a head and further nodes; node `i` has one of the resource `node<i>`. Nothing
+    is stopped by `ray stop`, which ends every cluster of the machine."""
     program = Path(sys.executable).with_name("ray")
     if not program.exists():
         raise NotHere("not here: ray (pip install 'vae-cli[ray]')")
     port = free_ports(1)[0]
-    cluster = RayCluster(f"127.0.0.1:{port}")
+    cluster = RayCluster(f"127.0.0.1:{port}", ray_environment())
     with folder("ray") as path, ExitStack() as stack:
         for node in range(nodes):
             role = ["--head", f"--port={port}"] if node == 0 else [f"--address={cluster.address}"]
             command = [str(program), "start", "--block", *role, *ray_options(path, node, cpus)]
-            process = stack.enter_context(daemon(command, path / f"node{node}.log", env=ray_environment()))
+            log = path / f"node{node}.log"
+            process = stack.enter_context(daemon(command, log, env=cluster.env))
             cluster.nodes.append(process)
-            up = partial(ray_has, cluster.address, node + 1)
-            wait_for(up, f"Ray's node {node} did not come up", process)
+            wait_for(partial(says, log, "Ray runtime started"), f"Ray's node {node} did not come up", process)
         yield cluster
 
 
@@ -212,33 +235,22 @@ def ray_options(path: Path, node: int, cpus: int) -> list[str]:
     options |= {"object-store-memory": 80_000_000, "min-worker-port": 0, "max-worker-port": 0}
     options |= {"dashboard-agent-listen-port": agent}
     if node == 0:
-        options |= {
-            "include-dashboard": "false",
-            "dashboard-port": dashboard,
-            "ray-client-server-port": client,
-            "temp-dir": path,
-        }
+        options |= {"include-dashboard": "false", "dashboard-port": dashboard}
+        options |= {"ray-client-server-port": client, "temp-dir": path}
     return ["--disable-usage-stats", *(f"--{name}={value}" for name, value in options.items())]
 
 
 def ray_environment() -> dict[str, str]:
-    """No metrics, no warnings about small memory, and no process started before a task asks for it."""
-    return os.environ | {"RAY_enable_metrics_collection": "0", "RAY_prestart_worker_first_driver": "0"}
+    """This process's environment with a token of the cluster's own, whatever the user's is, without metrics, and with
+    a short time for tasks to end in."""
+    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    settings |= {"RAY_enable_metrics_collection": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(RAY_DRAIN)}
+    return os.environ | settings
 
 
-def ray_nodes(address: str) -> int:
-    """How many nodes of the cluster are alive."""
-    from ray._raylet import GcsClient
-
-    try:
-        return sum(info.state == 0 for info in GcsClient(address=address).get_all_node_info().values())
-    except Exception:
-        return 0
-
-
-def ray_has(address: str, nodes: int) -> bool:
-    """Whether so many nodes of the cluster are alive."""
-    return ray_nodes(address) == nodes
+def says(log: Path, text: str) -> bool:
+    """Whether a log holds a text."""
+    return text in log.read_text(errors="replace")
 
 
 def descendants(pid: int) -> list[int]:

@@ -24,7 +24,7 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 
 @ray.remote
 def node():
-    time.sleep(2)
+    time.sleep(1)
     return ray.get_runtime_context().get_node_id()
 
 print(len(set(ray.get([node.remote() for _ in range(4)]))))
@@ -70,16 +70,16 @@ def test_two_processes_share_a_study_in_postgres():
 
 def test_tasks_run_on_both_nodes_of_a_ray_cluster_until_one_dies():
     with here(services.ray_cluster()) as cluster:
-        assert driver(cluster.address) == 2
+        assert driver(cluster) == 2
         cluster.kill()
-        services.wait_for(lambda: services.ray_nodes(cluster.address) == 1, "the node's death was not noticed")
-        assert driver(cluster.address) == 1
+        services.wait_for(lambda: cluster.alive() == 1, "the node's death was not noticed")
+        assert driver(cluster) == 1
 
 
-def driver(address: str) -> int:
+def driver(cluster: services.RayCluster) -> int:
     """How many nodes four tasks ran on."""
-    command = [sys.executable, "-c", RAY, address]
-    return int(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
+    command = [sys.executable, "-c", RAY, cluster.address]
+    return int(subprocess.run(command, env=cluster.env, capture_output=True, check=True, timeout=120).stdout)
 
 
 def test_slurm_runs_a_job_and_puts_it_back_into_the_queue(tmp_path):
