@@ -20,6 +20,12 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+def allotted() -> int | None:
+    """The CPU threads that a batch system has given to this process; None where none has."""
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(given) if given.isdigit() and "OMP_NUM_THREADS" not in os.environ else None
+
+
 def use_threads(count: int | None) -> None:
     """Let torch use so many CPU threads in this process; None leaves it as it is."""
     if count is None:

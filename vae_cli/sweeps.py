@@ -150,7 +150,7 @@ class Task:
         """Run the job, leaving word of what goes wrong before a training could."""
         try:
             plain, directory, given, typed = self.arguments(config)
-            resources.use_threads(plain["threads"] or self.threads)
+            resources.use_threads(plain["threads"] or self.threads or resources.allotted())
             with ExitStack() as stack:
                 if self.quiet:
                     sink = stack.enter_context(Path(os.devnull).open("w"))
@@ -258,6 +258,25 @@ def _telling(left: Sequence[Job], token: str) -> Iterator[None]:
         watcher.join()
 
 
+def _connect_to_ray(options: DictConfig) -> None:
+    """Be on the cluster before the launcher is, which then stays on it.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    import ray
+
+    arguments = OmegaConf.to_container(options)
+    assert isinstance(arguments, dict)
+    try:
+        ray.init(**{str(key): value for key, value in arguments.items()}, ignore_reinit_error=True)
+    except Exception as error:
+        address = arguments.get("address")
+        raise ConfigError(
+            f"hydra.launcher.ray.init.address={address}: no Ray cluster there ({reason(error)})"
+        ) from error
+
+
 class _Sweeper(Sweeper):
     """What every sweep does with its jobs."""
 
@@ -306,13 +325,19 @@ class _Sweeper(Sweeper):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = self._listen()
         try:
+            if str(self.settings.hydra.launcher._target_).endswith("RayLauncher"):
+                _connect_to_ray(self.settings.hydra.launcher.ray.init)
+                self._listen()  # since Ray has put its own handlers in place
             yield
         finally:
             interruption.request(None)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _listen(self) -> dict[int, Any]:
+        return {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
