@@ -45,7 +45,7 @@ def here(service: AbstractContextManager) -> Iterator:
     assert not [name for name in left.values() if name in SERVERS], left
 
 
-SERVERS = ("postgres", "raylet", "gcs_server", "munged", "slurmctld", "slurmd", "slurmstepd")
+SERVERS = ("postgres", "raylet", "gcs_server", "munged", "slurmctld", "slurmd", "slurmstepd", "slurmdbd", "mariadbd")
 
 
 def running() -> dict[int, str]:
@@ -92,6 +92,15 @@ def test_slurm_runs_a_job_and_puts_it_back_into_the_queue(tmp_path):
         services.wait_for(log.exists, "the job did not begin")
         slurm(env, "srun", "--partition=urgent", f"--ntasks={os.cpu_count()}", "true")
         services.wait_for(lambda: "start 1" in log.read_text(), "the job did not begin again")
+
+
+def test_slurm_accounts_for_a_job_that_was_cancelled():
+    with here(services.slurm(accounting=True)) as conf:
+        env = os.environ | {"SLURM_CONF": str(conf)}
+        job = slurm(env, "sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 60").strip()
+        slurm(env, "scancel", job)
+        state = ("sacct", "-X", "-n", "-o", "State%20", "-j", job)
+        services.wait_for(lambda: "CANCELLED" in slurm(env, *state), "the job was not entered as cancelled")
 
 
 def slurm(env: dict[str, str], *command: str) -> str:
