@@ -59,9 +59,9 @@ def processes() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def names(pid: int, path: Path) -> bool:
-    """Whether a process was started with the folder's name in its arguments or its environment."""
-    wanted = os.fsencode(path)
+def names(pid: int, text: str | Path) -> bool:
+    """Whether a process was started with a text, such as a folder's name, in its arguments or its environment."""
+    wanted = os.fsencode(text)
     for file in ("cmdline", "environ"):
         with suppress(OSError):
             if wanted in Path(f"/proc/{pid}/{file}").read_bytes():
