@@ -59,9 +59,9 @@ def processes() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def names(pid: int, path: Path) -> bool:
-    """Whether a process was started with the folder's name in its arguments or its environment."""
-    wanted = os.fsencode(path)
+def names(pid: int, text: str | Path) -> bool:
+    """Whether a process was started with a text, such as a folder's name, in its arguments or its environment."""
+    wanted = os.fsencode(text)
     for file in ("cmdline", "environ"):
         with suppress(OSError):
             if wanted in Path(f"/proc/{pid}/{file}").read_bytes():
@@ -288,7 +288,7 @@ SlurmdPidFile={path}/slurmd.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+{accounting}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
@@ -305,47 +305,97 @@ PartitionName=tests Nodes={host} Default=YES PriorityTier=1 GraceTime={grace} St
 PartitionName=urgent Nodes={host} PriorityTier=2 PreemptMode=OFF State=UP
 """
 
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={path}/munge.socket
+"""
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={path}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser={user}
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+PidFile={path}/slurmdbd.pid
+"""
+
 
 @contextmanager
-def slurm(cpus: int | None = None, grace: int = 10, user_signal: bool = True, kill_wait: int = 5) -> Iterator[Path]:
-    """A Slurm of one node, this machine; yields the file that its commands want named in `SLURM_CONF`. Jobs of the
-    partition `urgent` put those of the default one, `tests`, back into the queue: these get `grace` seconds, begun by
-    SIGTERM and, with `user_signal`, the job's own `--signal`."""
-    missing = [name for name in ("munged", "slurmctld", "slurmd", "srun") if not shutil.which(name, path=SYSTEM_PATH)]
-    if missing:
-        raise NotHere(f"not here: {', '.join(missing)} (Debian's packages slurmctld slurmd slurm-client munge)")
-    with folder("slurm") as path:
+def slurm(
+    cpus: int | None = None, grace: int = 10, user_signal: bool = True, kill_wait: int = 5, accounting: bool = False
+) -> Iterator[Path]:
+    """A Slurm of one node, this machine; yields the file that its commands want named in `SLURM_CONF`.
+
+    Jobs of the partition `urgent` put those of the default one, `tests`, back into the queue: these get `grace`
+    seconds, begun by SIGTERM or, with `user_signal` and where they asked for one, by the job's own `--signal`. Only
+    with `accounting` does `sacct` answer.
+    """
+    require_slurm(accounting)
+    with folder("slurm") as path, ExitStack() as stack:
+        env = os.environ | {"SLURM_CONF": str(path / "slurm.conf"), "PATH": SYSTEM_PATH}
+        if accounting:
+            env["MYSQL_UNIX_PORT"] = str(stack.enter_context(mariadb()))
         facts = {"cpus": cpus or os.cpu_count(), "grace": grace, "kill_wait": kill_wait}
-        conf = write_slurm_conf(path, preemption=PREEMPT_SIGNAL if user_signal else "", **facts)
-        env = os.environ | {"SLURM_CONF": str(conf), "PATH": SYSTEM_PATH}
-        with ExitStack() as stack:
-            started = []
-            for name, command in slurm_daemons(path).items():
-                started.append(stack.enter_context(daemon(command, path / f"{name}.log", env=env)))
-                wait_for((path / "munge.socket").exists, "munged did not come up", *started)
-            idle = ["sinfo", "-h", "-t", "idle", "-o", "%n"]
-            wait_for(lambda: bool(output(idle, env)), "Slurm did not come up", *started)
-            stack.callback(cancel_all, env)
-            yield conf
+        write_slurm_conf(path, accounting, preemption=PREEMPT_SIGNAL if user_signal else "", **facts)
+        started = []
+        for name, (command, ready) in slurm_daemons(path, accounting).items():
+            started.append(stack.enter_context(daemon(command, path / f"{name}.log", env=env)))
+            wait_for(partial(ready, env), f"{name} did not come up", *started)
+        stack.callback(cancel_all, env)
+        yield path / "slurm.conf"
+
+
+def require_slurm(accounting: bool) -> None:
+    """Raises `NotHere` where a daemon is missing."""
+    wanted = ["munged", "slurmctld", "slurmd", "srun", *(["slurmdbd", "mariadbd"] if accounting else [])]
+    missing = [name for name in wanted if not shutil.which(name, path=SYSTEM_PATH)]
+    if missing:
+        packages = "slurmctld slurmd slurm-client munge" + (" slurmdbd mariadb-server" if accounting else "")
+        raise NotHere(f"not here: {', '.join(missing)} (Debian's packages {packages})")
+
+
+@contextmanager
+def mariadb() -> Iterator[Path]:
+    """A MariaDB server; yields its Unix socket."""
+    with folder("mariadb") as path:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        own = ["--no-defaults", f"--datadir={path}/data", f"--user={user}"]
+        make = ["mariadb-install-db", *own, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run(make, check=True, capture_output=True)
+        socket_ = path / "socket"
+        server = ["mariadbd", *own, "--skip-networking", f"--socket={socket_}", f"--pid-file={path}/pid"]
+        with daemon(server, path / "mariadb.log", env=os.environ | {"PATH": SYSTEM_PATH}) as process:
+            wait_for(socket_.exists, "MariaDB did not come up", process)
+            yield socket_
 
 
 PREEMPT_SIGNAL = "SlurmctldParameters=preempt_send_user_signal"
 SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
-def write_slurm_conf(path: Path, **facts: object) -> Path:
+def write_slurm_conf(path: Path, accounting: bool, **facts: object) -> None:
     """The configuration, in a folder that munge and Slurm accept, and the key that its processes know each other by."""
     (path / "state").mkdir()
     (path / "spool").mkdir()
     path.chmod(0o755)
-    key = path / "munge.key"
-    key.touch(0o600)
-    key.write_bytes(os.urandom(128))
-    control, node = free_ports(2)
+    private(path / "munge.key", os.urandom(128))
+    control, node, database = free_ports(3)
     facts |= {"host": host(), "user": pwd.getpwuid(os.geteuid()).pw_name, "control": control, "node": node}
+    facts["accounting"] = ACCOUNTING.format(path=path, port=database) if accounting else ""
     (path / "slurm.conf").write_text(SLURM_CONF.format(path=path, **facts))
     (path / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-    return path / "slurm.conf"
+    private(path / "slurmdbd.conf", SLURMDBD_CONF.format(path=path, port=database, **facts).encode())
+
+
+def private(path: Path, content: bytes) -> None:
+    """A file that only its owner may read."""
+    path.touch(0o600)
+    path.write_bytes(content)
 
 
 def host() -> str:
@@ -353,11 +403,26 @@ def host() -> str:
     return socket.gethostname().partition(".")[0]
 
 
-def slurm_daemons(path: Path) -> dict[str, list[str]]:
-    """The commands of the three daemons, in the order in which they begin."""
+Ready = Callable[[dict[str, str]], bool]
+
+
+def slurm_daemons(path: Path, accounting: bool) -> dict[str, tuple[list[str], Ready]]:
+    """The daemons' commands, and what tells that each is ready for the next one, in the order in which they begin."""
     files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid", "seed-file": "munge.seed"}
     munged = ["munged", "--foreground", "--num-threads=1", *(f"--{key}={path / name}" for key, name in files.items())]
-    return {"munged": munged, "slurmctld": ["slurmctld", "-D"], "slurmd": ["slurmd", "-D", "-N", host()]}
+    database = {"slurmdbd": (["slurmdbd", "-D"], knows_cluster)} if accounting else {}
+    return {
+        "munged": (munged, lambda _: (path / "munge.socket").exists()),
+        **database,
+        "slurmctld": (["slurmctld", "-D"], lambda env: succeeds("scontrol", "ping", env=env)),
+        "slurmd": (["slurmd", "-D", "-N", host()], lambda env: bool(output(["sinfo", "-h", "-t", "idle"], env))),
+    }
+
+
+def knows_cluster(env: dict[str, str]) -> bool:
+    """Whether the accounts' database answers; the cluster is entered on the way."""
+    succeeds("sacctmgr", "-i", "add", "cluster", "tests", env=env)
+    return "tests" in output(["sacctmgr", "-n", "show", "cluster"], env)
 
 
 def cancel_all(env: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """The services that the slow tests of sweeps run on come up, work, and leave no process behind."""
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,31 +32,25 @@ print(len(set(ray.get([node.remote() for _ in range(4)]))))
 """
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_left(monkeypatch):
+    """Every process that a test starts inherits a mark, by which those that are left at the end are found."""
+    mark = secrets.token_hex(16)
+    monkeypatch.setenv("STARTED_BY", mark)
+    yield
+    left = [pid for pid in services.processes() if services.names(pid, mark)]
+    assert not left, [Path(f"/proc/{pid}/cmdline").read_bytes()[:200] for pid in left]
+
+
 @contextmanager
 def here(service: AbstractContextManager) -> Iterator:
-    """The service, or a skipped test that says what is missing; none of its processes may be left."""
-    before = set(running())
+    """The service, or a skipped test that says what is missing."""
     with ExitStack() as stack:
         try:
             value = stack.enter_context(service)
         except services.NotHere as reason:
             pytest.skip(str(reason))
         yield value
-    left = {pid: name for pid, name in running().items() if pid not in before}
-    assert not [name for name in left.values() if name in SERVERS], left
-
-
-SERVERS = ("postgres", "raylet", "gcs_server", "munged", "slurmctld", "slurmd", "slurmstepd")
-
-
-def running() -> dict[int, str]:
-    """The running processes and their names, zombies left out."""
-    found = {}
-    for pid in services.processes():
-        status = Path(f"/proc/{pid}/stat")
-        if status.exists() and ") Z " not in (line := status.read_text()):
-            found[pid] = line[line.index("(") + 1 : line.rindex(")")]
-    return found
 
 
 def test_two_processes_share_a_study_in_postgres():
@@ -92,6 +87,15 @@ def test_slurm_runs_a_job_and_puts_it_back_into_the_queue(tmp_path):
         services.wait_for(log.exists, "the job did not begin")
         slurm(env, "srun", "--partition=urgent", f"--ntasks={os.cpu_count()}", "true")
         services.wait_for(lambda: "start 1" in log.read_text(), "the job did not begin again")
+
+
+def test_slurm_accounts_for_a_job_that_was_cancelled():
+    with here(services.slurm(accounting=True)) as conf:
+        env = os.environ | {"SLURM_CONF": str(conf)}
+        job = slurm(env, "sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 60").strip()
+        slurm(env, "scancel", job)
+        state = ("sacct", "-X", "-n", "-o", "State%20", "-j", job)
+        services.wait_for(lambda: "CANCELLED" in slurm(env, *state), "the job was not entered as cancelled")
 
 
 def slurm(env: dict[str, str], *command: str) -> str:
