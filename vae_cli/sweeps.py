@@ -117,7 +117,10 @@ class Task:
         if not self.start.is_over(self.bound) and State(path).status not in ("completed", "running"):
             if not self.quiet:
                 print(job.title, flush=True)
-            status = self._told(job, self._run(job, config), here)
+            status = self._run(job, config)
+            if status > 128 and not self.start.is_over(self.bound):
+                _back_into_the_queue()
+            status = self._told(job, status, here)
         if self.bound and not here and not is_held(self.start.alive):
             os._exit(ORPHANED)  # nobody waits for this process any more
         return status
@@ -185,6 +188,13 @@ def _number(number: int) -> None:
     config: Any = HydraConfig.instance().cfg
     with read_write(config.hydra.job), open_dict(config.hydra.job):
         config.hydra.job.num = number
+
+
+def _back_into_the_queue() -> None:
+    """Let submitit put this job back into Slurm's queue, after a preemption or the time limit; it ends the process."""
+    for number in (signal.SIGUSR2, signal.SIGUSR1) if "SLURM_JOB_ID" in os.environ else ():
+        if callable(signal.getsignal(number)):
+            signal.raise_signal(number)
 
 
 def _leave_word(path: Path, error: Exception) -> None:
