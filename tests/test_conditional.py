@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
-from test_sample import vae
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from vae_cli import build, config, sample, train
@@ -20,7 +19,7 @@ from vae_cli.distributions import (
     StandardNormalPrior,
     VampPrior,
 )
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, UserError
 from vae_cli.model import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder, MLPDecoder, MLPEncoder
 from vae_cli.objectives import ELBO
@@ -170,27 +169,18 @@ def test_data_without_a_label_for_every_image_are_refused(have, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     labels = {name: np.arange(40) % 4 for name in have}
     np.savez(tmp_path / "x.npz", train=images, test=images, **labels)
-    done = vae(
-        "train", "conditional=true", "dataset=arrays", "dataset.path=x.npz", "epochs=1", "report=false", cwd=tmp_path
-    )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "conditional=true needs a label for every image" in done.stderr
+    settings = ["conditional=true", "dataset=arrays", f"dataset.path={tmp_path / 'x.npz'}", "epochs=1"]
+    with pytest.raises(UserError, match="conditional=true needs a label for every image") as refused:
+        train.run(config.compose("train", settings), tmp_path / "run")
+    assert "\n" not in str(refused.value)
 
 
-def test_arrays_with_labels_train_conditionally(tmp_path):
+def test_arrays_with_labels_train_conditionally(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", train=images, labels=np.arange(60) % 4)
-    done = vae(
-        "train",
-        "conditional=true",
-        "dataset=arrays",
-        "dataset.path=x.npz",
-        "epochs=1",
-        "hydra.run.dir=run",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "y one of 4 labels" in done.stdout
+    settings = ["conditional=true", "dataset=arrays", f"dataset.path={tmp_path / 'x.npz'}", "epochs=1"]
+    train.run(config.compose("train", settings), tmp_path / "run")
+    assert "y one of 4 labels" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
 
 
