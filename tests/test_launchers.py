@@ -117,7 +117,7 @@ def test_jobs_that_slurm_preempts_save_themselves_go_back_into_the_queue_and_end
         begun("s", 2)
         preempt()
         assert process.wait(300) == 0
-    again = [path for path in Path("s").glob("*/train.log") if "\nresumed     after epoch" in path.read_text()]
+    again = [path for path in Path("s").glob("*/train.log") if "resumed     after epoch" in path.read_text()]
     assert len(again) == (2 if preempt is put_in_front else 1)
     assert numbers("s") == alone(*argv)
 

@@ -385,6 +385,17 @@ def test_workers_whose_sweep_is_killed_save_and_end():
     assert [State(job.path).status for job in jobs.of_sweep(Path("s"))] == ["interrupted", "interrupted"]
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_job():
+    argv = [*SMALL, "epochs=300", "latent_dim=2,3,4", *CORES, "sweep=s"]
+    with subprocess.Popen([*COMMAND, *argv], start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        wait_for(begun("s", 2))
+        found = subprocess.run(["pgrep", "-g", str(process.pid), "-f", "LokyProcess"], capture_output=True, check=True)
+        os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+        assert process.wait(180) == 0
+    assert statuses() == ["completed"] * 3
+
+
 def test_a_job_of_another_sweeper_is_trained_as_it_comes(tmp_path):
     job = Job(3, ("latent_dim=2",), tmp_path / "j")
     assert job.title == "job 3 (latent_dim=2)" and jobs.read_job(tmp_path) is None
