@@ -5,13 +5,17 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vae_cli import __version__, schema
 from vae_cli.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from vae_cli.processes import Processes
 
 INTERRUPTED = 130
 
@@ -47,17 +51,74 @@ def compare(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _train(argv: Sequence[str]) -> int:
+    from vae_cli.processes import Processes, seat
+
+    processes = Processes(seat())
+    if processes.count == 1:
+        return _launch(argv, _train_job)
+    return _lead(processes, argv) if processes.is_first else _follow(processes)
+
+
+def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
     from vae_cli import config
 
-    return config.launch(config.read_command_line(argv), _train_job, guard=partial(guard, "vae-train"))
+    return config.launch(config.read_command_line(argv), job, guard=partial(guard, "vae-train"))
 
 
-def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str], command: str) -> int:
+def _train_job(
+    config: dict[str, Any], directory: Path, given: frozenset[str], command: str, processes: "Processes | None" = None
+) -> int:
     from vae_cli import train
+    from vae_cli.processes import ALONE
 
-    if config["resume"] is not None:
-        return train.resume(config, directory, given, command)
-    return train.run(config, directory, given, command)
+    start = train.run if config["resume"] is None else train.resume
+    return start(config, directory, given, command, processes or ALONE)
+
+
+def _lead(processes: "Processes", argv: Sequence[str]) -> int:
+    """Trains as the first of several processes: whatever there is to say, it says."""
+    status = 1
+    try:
+        status = guard("vae-train", partial(_launch_once, argv, partial(_train_job, processes=processes)))
+    except SystemExit as stop:
+        if stop.code == 128 + signal.SIGTERM:
+            print("vae-train: ended by SIGTERM, which torchrun sends when another process has gone", file=sys.stderr)
+        raise
+    finally:
+        processes.dismiss(status)
+    return status
+
+
+def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
+    from vae_cli import config
+
+    if config.read_command_line(argv).multirun:
+        raise ConfigError("-m: a sweep trains with one process each; start it without torchrun, or leave out -m")
+    return _launch(argv, job)
+
+
+def _follow(processes: "Processes") -> int:
+    """Trains as another of several processes; silent, unless the first is no longer there to say what went wrong."""
+    warnings.simplefilter("ignore")
+    try:
+        if not processes.is_called():
+            return processes.status()
+        from vae_cli import train
+
+        status = train.join(processes)
+        if status:  # an end that torchrun would hasten for the first process, which is still writing
+            processes.status()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, once a process is gone
+        if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
+            traceback.print_exc()
+        unsaid = processes.give_up(error, _sentence(error))
+        if unsaid is not None:
+            print(f"vae-train: error: {unsaid}", file=sys.stderr)
+        return 1
 
 
 def _call(command: str, job: Callable[[dict[str, Any]], None], argv: Sequence[str]) -> int:
