@@ -86,7 +86,7 @@ def _lead(processes: "Processes", argv: Sequence[str]) -> int:
         raise
     finally:
         processes.dismiss(status)
-    return status
+    return _ended(processes, status)
 
 
 def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
@@ -100,6 +100,7 @@ def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
 def _follow(processes: "Processes") -> int:
     """Trains as another of several processes; silent, unless the first is no longer there to say what went wrong."""
     warnings.simplefilter("ignore")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         if not processes.is_called():
             return processes.status()
@@ -118,7 +119,19 @@ def _follow(processes: "Processes") -> int:
         unsaid = processes.give_up(error, _sentence(error))
         if unsaid is not None:
             print(f"vae-train: error: {unsaid}", file=sys.stderr)
-        return 1
+        processes.take_leave()
+        return _ended(processes, 1)
+    finally:
+        processes.take_leave()
+
+
+def _ended(processes: "Processes", status: int) -> int:
+    """The status; a process that has lost another ends here, before its interpreter waits for it."""
+    if processes.is_broken:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _call(command: str, job: Callable[[dict[str, Any]], None], argv: Sequence[str]) -> int:

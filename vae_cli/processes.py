@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from vae_cli.errors import ConfigError, UserError
@@ -22,7 +23,7 @@ from vae_cli.reason import reason
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import Store
+    from torch.distributed import Store, Work
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ ARRIVAL = 600.0  # seconds in which all have started
 ANSWER = 5.0  # seconds in which those that are alive notice that another is not
 FAREWELL = 60.0  # seconds in which the first process has written and said how the training ended
 POLL = 0.05  # seconds
+LOOK = timedelta(seconds=0.3)  # between looks whether another has failed
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -79,7 +81,8 @@ class Processes:
         self.seat = seat or Seat()
         self.rank, self.count = self.seat.rank, self.seat.count
         self._store: Store | None = None
-        self._called = False
+        self._silent: list[int] = []
+        self.is_broken = False  # with a sum that is never finished, for which the interpreter would wait at its end
 
     @property
     def is_first(self) -> bool:
@@ -120,8 +123,7 @@ class Processes:
         if self.count > 1:
             import torch.distributed as dist
 
-            with self._together():
-                dist.all_reduce(values)
+            self._done(partial(dist.all_reduce, values, async_op=True), values.is_cuda)
         return values
 
     def agree(self, *values: int) -> tuple[int, ...]:
@@ -132,8 +134,7 @@ class Processes:
         import torch.distributed as dist
 
         found = torch.tensor(values, dtype=torch.int64)
-        with self._together():
-            dist.all_reduce(found, dist.ReduceOp.MAX)
+        self._done(partial(dist.all_reduce, found, dist.ReduceOp.MAX, async_op=True))
         return tuple(found.tolist())
 
     # What the first process has: to all
@@ -147,8 +148,8 @@ class Processes:
 
         for tensor in tensors:
             values = tensor.detach().contiguous()
-            with self._together():
-                dist.broadcast(values.reshape(-1).view(torch.uint8), 0)
+            flat = values.reshape(-1).view(torch.uint8)
+            self._done(partial(dist.broadcast, flat, 0, async_op=True), flat.is_cuda)
             if values.data_ptr() != tensor.data_ptr():
                 tensor.detach().copy_(values)
 
@@ -170,6 +171,34 @@ class Processes:
         return torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
 
     # Waiting, as long as it takes and nobody fails
+
+    def _done(self, start: Callable[[], Work | None], on_gpu: bool = False) -> None:
+        """Wait for what the processes do together; a GPU is left to do it in its own time.
+
+        Whoever fails says so in the store and waits there, since a connection may outlive its group.
+        """
+        try:
+            work = start()
+            assert work is not None, "this process is one of the group"
+            if on_gpu:
+                work.wait()
+                return
+            while not self._is_done(work):
+                if self._known("failed") or self._known("done"):
+                    raise self._lost("")
+        except RuntimeError as error:
+            raise self._lost(reason(error)) from error
+
+    @staticmethod
+    def _is_done(work: Work) -> bool:
+        """Wait a little."""
+        try:
+            work.wait(LOOK)
+        except RuntimeError:  # it takes longer; or it has failed, which is raised again
+            if not work.is_completed():
+                return False
+            work.wait()
+        return True
 
     @contextmanager
     def one_ahead(self) -> Iterator[None]:
@@ -210,19 +239,15 @@ class Processes:
         import torch
         import torch.distributed as dist
 
-        self._called = True
         if self.is_first:
             self._tell("called")
         self._meet("here", ARRIVAL)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-        with self._together():
-            dist.init_process_group(
-                backend,
-                store=dist.PrefixStore("group", self._connected()),
-                rank=self.rank,
-                world_size=self.count,
-                timeout=LONGEST_STEP,
-            )
+        store = dist.PrefixStore("group", self._connected())
+        try:
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.count, timeout=LONGEST_STEP)
+        except RuntimeError as error:
+            raise self._lost(reason(error)) from error
 
     def _connected(self) -> Store:
         """The store that all processes see."""
@@ -242,23 +267,23 @@ class Processes:
     # Ending
 
     def leave(self) -> None:
-        """Close the connections; whoever still waits for this process gets a `Lost`."""
+        """Close the connections, once all have come this far."""
         if self.count > 1:
             import torch.distributed as dist
 
-            if dist.is_initialized():
-                dist.destroy_process_group()
+            self._meet("end")
+            dist.destroy_process_group()
 
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        """Say in one's own words that the others are not there any more."""
-        try:
-            yield
-        except RuntimeError as error:
-            raise self._lost(reason(error)) from error
+    def close(self) -> None:
+        """Close the connections, however far the others are."""
+        import torch.distributed as dist
+
+        if dist.is_initialized() and not self.is_broken:
+            dist.destroy_process_group()
 
     def _lost(self, why: str) -> Lost:
         """Which process has failed, and how, as far as anybody knows."""
+        self.is_broken = True
         others = [rank for rank in range(self.count) if rank != self.rank]
         with suppress(RuntimeError):  # the store has gone with its process
             self._tell(f"noticed/{self.rank}")
@@ -267,10 +292,13 @@ class Processes:
                 if self._known("failed"):
                     rank, _, sentence = self._connected().get("failed").decode().partition(" ")
                     return Lost(f"rank {rank} of {self.count}: {sentence}")
+                if self._known("done"):
+                    return Lost(f"rank 0 of {self.count} has ended")
                 if all(self._known(f"noticed/{rank}") for rank in others):
                     return Lost(f"the {self.count} processes have lost each other ({why})")
                 time.sleep(POLL)
             others = [rank for rank in others if not self._known(f"noticed/{rank}")]
+        self._silent = others
         names = ", ".join(map(str, others))
         return Lost(
             f"rank {names} of {self.count} does not answer any more: it was killed, by the system perhaps for want of "
@@ -281,16 +309,12 @@ class Processes:
         """Of the first process, at its end: let the others go."""
         with suppress(RuntimeError):  # the store has gone, and the others with it
             self._tell("done", str(status))
-            if not self._called:
-                # A store of this very process would be gone before the others have looked.
-                self._await_farewell()
-        self.leave()
-
-    def _await_farewell(self) -> None:
-        names = [f"gone/{rank}" for rank in range(1, self.count)]
-        began = time.monotonic()
-        while not self._known(*names) and time.monotonic() - began < ANSWER:
-            time.sleep(POLL)
+            # The store may be this very process's, and gone before the others have looked.
+            names = [f"gone/{rank}" for rank in range(1, self.count) if rank not in self._silent]
+            began = time.monotonic()
+            while not self._known(*names) and time.monotonic() - began < ANSWER:
+                time.sleep(POLL)
+        self.close()
 
     def is_called(self) -> bool:
         """Of the others: wait for the first process; False if it has ended without a training."""
@@ -306,11 +330,15 @@ class Processes:
         with suppress(RuntimeError):
             while time.monotonic() - began < FAREWELL:
                 if self._known("done"):
-                    status = int(self._connected().get("done"))
-                    self._tell(f"gone/{self.rank}")
-                    return status
+                    return int(self._connected().get("done"))
                 time.sleep(POLL)
         return 1
+
+    def take_leave(self) -> None:
+        """Of the others, at the end of each: let the first process end too."""
+        with suppress(RuntimeError):
+            self._tell(f"gone/{self.rank}")
+        self.close()
 
     def give_up(self, error: Exception, sentence: str) -> str | None:
         """Of the others: tell the first process how this one failed, and let it say so.
@@ -323,7 +351,6 @@ class Processes:
             if not lost:
                 self._connected().compare_set("failed", "", f"{self.rank} {sentence}")
                 self._tell(f"noticed/{self.rank}")
-            self.leave()
             began = time.monotonic()
             while time.monotonic() - began < FAREWELL:
                 if self._known("done"):
