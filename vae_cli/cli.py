@@ -7,6 +7,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -104,9 +105,7 @@ def _follow(processes: "Processes") -> int:
     try:
         if not processes.is_called():
             return processes.status()
-        from vae_cli import train
-
-        status = train.join(processes)
+        status = _join(processes)
         if status:  # an end that torchrun would hasten for the first process, which is still writing
             processes.status()
         return status
@@ -123,6 +122,13 @@ def _follow(processes: "Processes") -> int:
         return _ended(processes, 1)
     finally:
         processes.take_leave()
+
+
+def _join(processes: "Processes") -> int:
+    from vae_cli import train
+
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return train.join(processes)
 
 
 def _ended(processes: "Processes", status: int) -> int:
