@@ -10,13 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from vae_cli import __version__, schema
 from vae_cli.errors import ConfigError, UserError
-
-if TYPE_CHECKING:
-    from vae_cli.processes import Processes
+from vae_cli.processes import ALONE, Processes, seat
 
 INTERRUPTED = 130
 
@@ -52,8 +50,6 @@ def compare(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _train(argv: Sequence[str]) -> int:
-    from vae_cli.processes import Processes, seat
-
     processes = Processes(seat())
     if processes.count == 1:
         return _launch(argv, _train_job)
@@ -67,16 +63,15 @@ def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
 
 
 def _train_job(
-    config: dict[str, Any], directory: Path, given: frozenset[str], command: str, processes: "Processes | None" = None
+    config: dict[str, Any], directory: Path, given: frozenset[str], command: str, processes: Processes = ALONE
 ) -> int:
     from vae_cli import train
-    from vae_cli.processes import ALONE
 
     start = train.run if config["resume"] is None else train.resume
-    return start(config, directory, given, command, processes or ALONE)
+    return start(config, directory, given, command, processes)
 
 
-def _lead(processes: "Processes", argv: Sequence[str]) -> int:
+def _lead(processes: Processes, argv: Sequence[str]) -> int:
     """Trains as the first of several processes: whatever there is to say, it says."""
     status = 1
     try:
@@ -98,7 +93,7 @@ def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
     return _launch(argv, job)
 
 
-def _follow(processes: "Processes") -> int:
+def _follow(processes: Processes) -> int:
     """Trains as another of several processes; silent, unless the first is no longer there to say what went wrong."""
     warnings.simplefilter("ignore")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -124,14 +119,14 @@ def _follow(processes: "Processes") -> int:
         processes.take_leave()
 
 
-def _join(processes: "Processes") -> int:
+def _join(processes: Processes) -> int:
     from vae_cli import train
 
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return train.join(processes)
 
 
-def _ended(processes: "Processes", status: int) -> int:
+def _ended(processes: Processes, status: int) -> int:
     """The status; a process that has lost another ends here, before its interpreter waits for it."""
     if processes.is_broken:
         sys.stdout.flush()
@@ -218,15 +213,20 @@ def _answer(command: str, argv: Sequence[str] | None, run: Callable[[Sequence[st
 
 def _page_or_run(command: str, words: Sequence[str], run: Callable[[Sequence[str]], int]) -> int:
     if "--version" in words:
-        print(f"vae_cli {__version__}")
+        _print_once(f"vae_cli {__version__}")
     elif "--help" in words or "-h" in words:
-        print(schema.help_text(command))
+        _print_once(schema.help_text(command))
     else:
         status = run(words)
         sys.stdout.flush()
         return status
     sys.stdout.flush()
     return 0
+
+
+def _print_once(text: str) -> None:
+    if seat().rank == 0:
+        print(text)
 
 
 def _sentence(error: Exception) -> str:

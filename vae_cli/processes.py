@@ -108,14 +108,15 @@ class Processes:
         kinds = {parameter.dtype for parameter in parameters} | {sums.dtype}
         widest = max(kinds, key=lambda kind: torch.finfo(kind).bits)
         present = [float(parameter.grad is not None and weight > 0) for parameter in parameters]
-        flat = torch.cat([*(_flat(p) * weight for p in parameters), sums, sums.new_tensor(present)]).to(widest)
-        pooled, summed, having = self.total(flat if weight else torch.zeros_like(flat)).split(
-            [len(flat) - len(sums) - len(present), len(sums), len(present)]
-        )
+        having = sums.new_ones(len(present)) if all(present) else sums.new_tensor(present)
+        parts = [*(_flat(parameter) * weight for parameter in parameters), sums, having]
+        flat = torch.cat([part.to(widest) for part in parts])
+        flat = self.total(flat if weight else torch.zeros_like(flat))
+        *gradients, summed, having = flat.split([len(part) for part in parts])
         # To ask for it waits for the device: only a model with parameters that this process did not need does so.
         had = present if all(present) else having.tolist()
-        for parameter, values, some in zip(parameters, pooled.split([p.numel() for p in parameters]), had):
-            parameter.grad = values.view_as(parameter).to(parameter.dtype) if some else None
+        for parameter, gradient, some in zip(parameters, gradients, had):
+            parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if some else None
         return summed.to(sums.dtype)
 
     def total(self, values: Tensor) -> Tensor:
