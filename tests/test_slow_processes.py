@@ -51,10 +51,11 @@ def test_three_processes_train_every_kind_of_part_as_one_does(parts, tmp_path):
 @needs_mnist
 def test_mnist_by_three_processes_is_mnist_by_one(tmp_path):
     settings = ["dataset=mnist", *SMALL, "epochs=1", "device=cpu", "mc_samples=2"]
+    settings += ["optimizer=sgd", "optimizer.lr=0.0005"]  # with which a rounding stays one
     assert train.run(config.compose("train", [*settings, "batch_size=384"]), tmp_path / "alone") == 0
     summary = by_torchrun(3, tmp_path, *settings, "batch_size=128")
     assert summary["processes"] == 3
-    assert_same_to_rounding(tmp_path / "alone", tmp_path / "run", weights=2e-3, nats=0.02)
+    assert_same_to_rounding(tmp_path / "alone", tmp_path / "run")
 
 
 def test_compiled_networks_are_trained_by_several_processes_too(tmp_path):

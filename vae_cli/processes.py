@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -285,6 +287,8 @@ class Processes:
     def _lost(self, why: str) -> Lost:
         """Which process has failed, and how, as far as anybody knows."""
         self.is_broken = True
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which must not come before what is said here
         others = [rank for rank in range(self.count) if rank != self.rank]
         with suppress(RuntimeError):  # the store has gone with its process
             self._tell(f"noticed/{self.rank}")
