@@ -204,7 +204,7 @@ def test_a_killed_process_ends_all_with_one_line(who, tmp_path):
     )
     assert time.monotonic() - began < 20
     assert statuses[who] == -signal.SIGKILL and statuses[1 - who] == 1
-    assert complaints.startswith(f"vae-train: error: rank {who} of 2 does not answer any more")
+    assert complaints.startswith(f"vae-train: error: no answer from rank {who} of 2: killed")
     assert complaints.count("\n") == 1 and f"resume={tmp_path / 'run'} goes on" in complaints
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["progress"]["epoch"] == 1
 

@@ -187,7 +187,7 @@ class Processes:
                 work.wait()
                 return
             while not self._is_done(work):
-                if self._known("failed") or self._known("done"):
+                if self._is_over():
                     raise self._lost("")
         except RuntimeError as error:
             raise self._lost(reason(error)) from error
@@ -227,7 +227,7 @@ class Processes:
     def _wait(self, is_so: Callable[[], bool], longest: float = float("inf")) -> None:
         began = time.monotonic()
         while not is_so():
-            if self._known("failed") or self._known("done"):
+            if self._is_over():
                 raise self._lost("")
             if time.monotonic() - began > longest:
                 raise Lost(f"not all of the {self.count} processes have started within {longest:.0f} seconds")
@@ -251,6 +251,10 @@ class Processes:
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.count, timeout=LONGEST_STEP)
         except RuntimeError as error:
             raise self._lost(reason(error)) from error
+
+    def _is_over(self) -> bool:
+        """Whether a process has failed, or has noticed that another is not there, or the first one has ended."""
+        return any(self._known(name) for name in ("failed", "trouble", "done"))
 
     def _connected(self) -> Store:
         """The store that all processes see."""
@@ -291,6 +295,7 @@ class Processes:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which must not come before what is said here
         others = [rank for rank in range(self.count) if rank != self.rank]
         with suppress(RuntimeError):  # the store has gone with its process
+            self._tell("trouble")
             self._tell(f"noticed/{self.rank}")
             began = time.monotonic()
             while time.monotonic() - began < ANSWER:
@@ -306,8 +311,8 @@ class Processes:
         self._silent = others
         names = ", ".join(map(str, others))
         return Lost(
-            f"rank {names} of {self.count} does not answer any more: it was killed, by the system perhaps for want of "
-            "memory, or its machine has gone"
+            f"no answer from rank {names} of {self.count}: killed, by the system perhaps for want of memory, or its "
+            "machine has gone"
         )
 
     def dismiss(self, status: int) -> None:
