@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from vae_cli.errors import ConfigError, UserError
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 LONGEST_STEP = timedelta(minutes=30)  # that a process is waited for whose connection stands
 ARRIVAL = 600.0  # seconds in which all have started
-ANSWER = 5.0  # seconds in which those that are alive notice that another is not
+ANSWER = 5.0  # seconds in which those on other machines notice that a process is missing
 FAREWELL = 60.0  # seconds in which the first process has written and said how the training ended
 POLL = 0.05  # seconds
 LOOK = timedelta(seconds=0.3)  # between looks whether another has failed
@@ -244,6 +245,7 @@ class Processes:
 
         if self.is_first:
             self._tell("called")
+        self._tell(f"process/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
         self._meet("here", ARRIVAL)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         store = dist.PrefixStore("group", self._connected())
@@ -298,7 +300,7 @@ class Processes:
             self._tell("trouble")
             self._tell(f"noticed/{self.rank}")
             began = time.monotonic()
-            while time.monotonic() - began < ANSWER:
+            while not (silent := [rank for rank in others if self._is_gone(rank, time.monotonic() - began)]):
                 if self._known("failed"):
                     rank, _, sentence = self._connected().get("failed").decode().partition(" ")
                     return Lost(f"rank {rank} of {self.count}: {sentence}")
@@ -307,13 +309,24 @@ class Processes:
                 if all(self._known(f"noticed/{rank}") for rank in others):
                     return Lost(f"the {self.count} processes have lost each other ({why})")
                 time.sleep(POLL)
-            others = [rank for rank in others if not self._known(f"noticed/{rank}")]
+            others = silent
         self._silent = others
         names = ", ".join(map(str, others))
         return Lost(
             f"no answer from rank {names} of {self.count}: killed, by the system perhaps for want of memory, or its "
             "machine has gone"
         )
+
+    def _is_gone(self, rank: int, waited: float) -> bool:
+        """Whether a process has ended without a word: by what the system says of one on this machine, which may have
+        much to do before it looks up; of one elsewhere by how long it has been waited for."""
+        if self._known(f"noticed/{rank}"):
+            return False
+        if self._known(f"process/{rank}"):
+            pid, _, host = self._connected().get(f"process/{rank}").decode().partition(" ")
+            if host == socket.gethostname() and Path("/proc/self/stat").exists():
+                return _has_ended(int(pid)) or waited > FAREWELL
+        return waited > ANSWER
 
     def dismiss(self, status: int) -> None:
         """Of the first process, at its end: let the others go."""
@@ -365,7 +378,7 @@ class Processes:
             while time.monotonic() - began < FAREWELL:
                 if self._known("done"):
                     return None
-                if lost and not self._known("noticed/0"):
+                if lost and self._is_gone(0, time.monotonic() - began):
                     break
                 time.sleep(POLL)
             if any(self._known(f"noticed/{rank}") for rank in range(self.rank)):
@@ -374,6 +387,13 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _flat(parameter: Tensor) -> Tensor:
