@@ -68,7 +68,7 @@ def _train_job(
     from vae_cli import train
 
     start = train.run if config["resume"] is None else train.resume
-    return start(config, directory, given, command, processes)
+    return start(config, directory, given, command, *([processes] if processes.count > 1 else []))
 
 
 def _lead(processes: Processes, argv: Sequence[str]) -> int:

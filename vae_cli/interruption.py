@@ -19,7 +19,8 @@ class Interrupted(Exception):
 
 class Interruption:
     """Inside, SIGINT and SIGTERM only set `signal_number`, for the loop to act on after the step; a second SIGINT
-    ends the process at once. Outside the main thread, where Python allows no handlers, it does nothing."""
+    ends the process at once. Handlers that somebody else has set meanwhile stay. Outside the main thread, where Python
+    allows no handlers, it does nothing."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -33,7 +34,8 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal_number is not None:

@@ -228,7 +228,8 @@ class Processes:
     def _wait(self, is_so: Callable[[], bool], longest: float = float("inf")) -> None:
         began = time.monotonic()
         while not is_so():
-            if self._is_over():
+            missing = any(self._is_gone(rank, 0) for rank in range(self.count) if rank != self.rank)
+            if self._is_over() or (missing and not is_so()):  # who has just come this far may have ended since
                 raise self._lost("")
             if time.monotonic() - began > longest:
                 raise Lost(f"not all of the {self.count} processes have started within {longest:.0f} seconds")
