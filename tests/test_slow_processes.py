@@ -34,6 +34,7 @@ def by_torchrun(count, cwd, *overrides):
         "posterior=full_normal prior=mixture_of_normals scheduler=cosine scheduler.warmup_epochs=1",
         "prior=vampprior conditional=true objective.estimator=stl dataset.binarize=dynamic early_stopping=1",
         "prior=flow likelihood=normal likelihood.scale=per_pixel optimizer=adamw",
+        "likelihood=normal likelihood.scale=residual",
         "encoder=conv decoder=conv encoder.channels=[4,8] decoder.channels=[8,4] dataset.binarize=dynamic",
         "objective.beta=4 objective.beta_schedule=cyclical objective.warmup_epochs=2 optimizer=rmsprop",
     ],

@@ -426,6 +426,7 @@ def _train_numbers(training: Training) -> dict[str, float]:
 
 
 def _validate(training: Training, split: Split, output: RunDirectory) -> dict[str, float]:
+    training.copy_buffers()
     with training.evaluated() as model:
         seed, step = training.settings["seed"], training.position.step
         numbers = evaluate(model, training.objective, split, seed, step, training.processes)

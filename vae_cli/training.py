@@ -137,9 +137,7 @@ class Training:
         names, sums = summed(bound)
         images, loss = len(bound.elbo), bound.loss.detach()
         if self.processes.count > 1:
-            number = self.position.batch
-            images = self.batches.size(number)
-            sums = self.processes.pool(self.parameters, sums, self.batches.weight(number))
+            images, sums = self._pooled(sums)
             loss = sums[-1]
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = rate * self.schedule(self.position.step)
@@ -161,6 +159,21 @@ class Training:
             self.ema.update(self.position.step)
         self.totals.take(names, sums, images, finite)
         self.guard.record(finite)
+
+    def _pooled(self, sums: Tensor) -> tuple[int, Tensor]:
+        """The images of the whole batch, and their sums; gradients and running means become the whole batch's too."""
+        number, likelihood = self.position.batch, self.model.likelihood
+        weight = self.batches.weight(number)
+        running = getattr(likelihood, "running", None)
+        if running is None:
+            return self.batches.size(number), self.processes.pool(self.parameters, sums, weight)
+        *pooled, mean = self.processes.pool(self.parameters, torch.stack([*sums, weight * running]), weight)
+        likelihood.running = mean
+        return self.batches.size(number), torch.stack(pooled)
+
+    def copy_buffers(self) -> None:
+        """Let all processes judge with the first one's buffers, which a network of one's own may change by itself."""
+        self.processes.copy_first(self.model.buffers())
 
     def copy_first(self) -> None:
         """Let all processes start from the weights of the first."""
