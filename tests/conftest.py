@@ -15,6 +15,7 @@ install_import_hook([f"vae_cli.{name}" for name in CHECKED], "typechecker.checke
 
 # Files whose few tests take long: begun first, so that no core waits for another at the end.
 LONG = (
+    "test_processes",
     "test_outside",
     "test_sample",
     "test_conditional",

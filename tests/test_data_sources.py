@@ -776,3 +776,31 @@ def test_the_literatures_binarized_mnist_just_works():
     assert source.support == "binary"
     means = [split.values.mean() for split in (source.train, source.validation, source.test)]
     assert means == pytest.approx([0.13056, 0.13113, 0.13251], abs=1e-5)
+
+
+def test_one_process_downloads_while_the_others_wait(tmp_path, capsys):
+    """Threads stand for processes: the lock is the opened file's."""
+    import threading
+    import time
+
+    began, calls = threading.Event(), []
+
+    def get(staging):
+        began.set()
+        calls.append(1)
+        time.sleep(0.3)
+        (staging / "a").write_text("x")
+        return {"a": staging / "a"}
+
+    def fetching():
+        fetch("letters", tmp_path, "here", ["a"], [Route("a test", get)], "do so")
+
+    first = threading.Thread(target=fetching)
+    first.start()
+    assert began.wait(10)
+    fetching()
+    first.join()
+    assert len(calls) == 1 and (tmp_path / "here" / "a").read_text() == "x"
+    assert capsys.readouterr().err.count("waiting for another process") == 1
+    fetching()  # now the file is there, and said to be broken
+    assert len(calls) == 2

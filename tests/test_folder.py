@@ -481,7 +481,7 @@ def test_a_cache_without_room_or_rights_is_named(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="No space left"):
         load(tmp_path / "x")
     (place,) = (tmp_path / "cache" / "vae_cli" / "decoded").iterdir()
-    assert [path.name for path in place.iterdir()] == [".lock"]
+    assert not any(place.iterdir())
 
 
 def test_two_starts_at_once_decode_once(tmp_path):
@@ -505,7 +505,7 @@ def test_an_interrupted_decoding_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         load(tmp_path / "x")
     (place,) = (tmp_path / "cache" / "vae_cli" / "decoded").iterdir()
-    assert [path.name for path in place.iterdir()] == [".lock"]
+    assert not any(place.iterdir())
 
 
 # Sets that stay on the disk
@@ -656,3 +656,72 @@ def test_a_folder_trains_from_the_shell_and_again_from_the_cache(tmp_path):
     with pytest.raises(SystemExit) as stop:
         cli.train([f"resume={tmp_path / 'two'}", "epochs=2"])
     assert stop.value.code == 0
+
+
+DECODE = """
+import io, os, sys, time
+from pathlib import Path
+import numpy as np
+from vae_cli.data.decoded import Pictures, decoded
+
+def prepare(file):
+    with open("decoded.txt", "a") as told:
+        told.write(f"{os.getpid()}\\n")
+    time.sleep(float(sys.argv[1]))
+    return np.full((1, 2, 2), file.read()[0], np.uint8)
+
+pictures = Pictures(list("abcdef"), lambda name: io.BytesIO(name.encode()), prepare, (1, 2, 2), "state")
+print(decoded(pictures, Path("cache"), "letters", "mend it").values[:, 0, 0, 0].tolist())
+"""
+
+
+def decoding(folder, seconds):
+    import subprocess
+    import sys
+
+    call = [sys.executable, "-c", DECODE, str(seconds)]
+    return subprocess.Popen(call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, limit=30):
+    import time
+
+    deadline = time.monotonic() + limit
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert path.exists()
+
+
+def test_one_process_decodes_while_the_others_wait(tmp_path):
+    processes = [decoding(tmp_path, 0.3) for _ in range(3)]
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert {said for said, _ in answers} == {"[97, 98, 99, 100, 101, 102]\n"}
+    assert len((tmp_path / "decoded.txt").read_text().split()) == 6
+    waiting = "letters: waiting for another process that is making it ready\n"
+    assert sorted(complaint.count("decoding 6 images") for _, complaint in answers) == [0, 0, 1]
+    assert all(complaint == waiting or "decoding 6 images" in complaint for _, complaint in answers)
+
+
+def test_when_the_process_that_decodes_is_killed_another_takes_over(tmp_path):
+    first = decoding(tmp_path, 60)
+    wait_for(tmp_path / "decoded.txt")
+    second = decoding(tmp_path, 0)
+    assert "waiting" in second.stderr.readline()
+    first.kill()
+    first.communicate(timeout=60)
+    said, complaint = second.communicate(timeout=60)
+    assert said == "[97, 98, 99, 100, 101, 102]\n" and "decoding 6 images" in complaint
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["state.bytes", "state.json"]
+
+
+def test_where_there_are_no_locks_everybody_goes_on(tmp_path, monkeypatch):
+    import fcntl
+
+    from vae_cli.data.lock import alone
+
+    def impossible(file, how):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", impossible)
+    with alone(tmp_path / "lock", "x") as waited, alone(tmp_path / "nowhere" / "lock", "x") as other:
+        assert not waited and not other

@@ -443,6 +443,12 @@ def test_a_state_of_random_numbers_that_would_crash_numpy_is_refused(contents, t
         assert "its random is not" in answer(tmp_path / "x.pt", checkpoint.load)
 
 
+@pytest.mark.parametrize("processes", [0, -1, 10**9, True, 2.0, "2", None, [2]])
+def test_a_number_of_processes_that_cannot_be_is_refused(processes, contents, tmp_path):
+    torch.save(replaced(contents, ("progress", "processes"), processes), tmp_path / "x.pt")
+    assert "its progress is not" in answer(tmp_path / "x.pt", checkpoint.load)
+
+
 def test_weights_of_another_type_are_refused(contents, tmp_path):
     name = "decoder.layers.0.weight"
     whole = contents["model"][name].long()

@@ -25,6 +25,7 @@ from vae_cli.model import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.layers import Shape
 from vae_cli.objectives import Objective, Unfit
+from vae_cli.processes import ALONE, Processes, Seat
 from vae_cli.reason import reason
 from vae_cli.schedules import Schedule
 
@@ -372,9 +373,18 @@ def _check_output(
 
 
 def objective(
-    config: Config, model: VAE, facts: DataFacts, steps_per_epoch: int, trusted: Collection[str] | None = None
+    config: Config,
+    model: VAE,
+    facts: DataFacts,
+    steps_per_epoch: int,
+    trusted: Collection[str] | None = None,
+    processes: Processes = ALONE,
 ) -> Objective:
-    """The objective, which has accepted the model."""
+    """The objective, which has accepted the model, and to be divided among the processes.
+
+    Raises:
+        ConfigError: if it has not.
+    """
     known = {"mc_samples": config["mc_samples"], "steps_per_epoch": steps_per_epoch, "size": facts.size}
     built: Objective = construct("objective", config["objective"], known, trusted)
     try:
@@ -382,6 +392,11 @@ def objective(
     except Unfit as error:
         *others, last = [_chosen(config, group) for group in error.groups]
         raise ConfigError(f"{', '.join(others)} and {last} do not go together: {error.why}") from error
+    if processes.count > 1 and built.couples_batch:
+        raise ConfigError(
+            f"{_chosen(config, 'objective')} cannot be divided among {processes.count} processes: "
+            f"{built.couples_batch}; train it with one process"
+        )
     return built
 
 
@@ -419,12 +434,18 @@ def schedule(config: Config, steps_per_epoch: int, trusted: Collection[str] | No
     return construct("scheduler", config["scheduler"], facts, trusted)
 
 
-def device(name: str) -> torch.device:
+def device(name: str, seat: Seat | None = None) -> torch.device:
     """The device that `device=` names; `auto` is CUDA, else MPS, else the CPU.
 
+    Args:
+        name: of the device.
+        seat: of this process among several, each of which takes a GPU of its own.
+
     Raises:
-        ConfigError: if it is not there.
+        ConfigError: if it is not there, or not one for every process.
     """
+    if seat is not None and seat.count > 1:
+        return _own_device(name, seat)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     found = torch.device(name)
@@ -435,3 +456,22 @@ def device(name: str) -> torch.device:
     if found.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device=mps: torch finds no Apple GPU here; use device=auto or device=cpu")
     return found
+
+
+def _own_device(name: str, seat: Seat) -> torch.device:
+    """The device of one of several processes."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise ConfigError(
+            f"device={name} cannot be shared by {seat.count} processes; use device=cuda, with which each takes a GPU "
+            "of its own, or device=cpu"
+        )
+    device(name)
+    if seat.local_count > torch.cuda.device_count():
+        raise ConfigError(
+            f"device={name}: {seat.local_count} processes on a machine with {torch.cuda.device_count()} GPU(s); start "
+            "one for each GPU, or use device=cpu"
+        )
+    torch.cuda.set_device(seat.local_rank)
+    return torch.device("cuda", seat.local_rank)

@@ -4,16 +4,15 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from vae_cli import __version__, schema
-from vae_cli.errors import ConfigError, UserError
-
-INTERRUPTED = 130
+from vae_cli.errors import ConfigError
+from vae_cli.guard import INTERRUPTED, guard
+from vae_cli.processes import ALONE, Processes, seat
 
 
 def train(argv: Sequence[str] | None = None) -> NoReturn:
@@ -47,18 +46,38 @@ def compare(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _train(argv: Sequence[str]) -> int:
+    processes = Processes(seat())
+    if processes.count == 1:
+        return _launch(argv, _train_job)
+    from vae_cli import ranks
+
+    if not processes.is_first:
+        return ranks.follow(processes)
+    return ranks.lead(processes, partial(_launch_once, argv, partial(_train_job, processes=processes)))
+
+
+def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
     from vae_cli import config
 
-    return config.launch(config.read_command_line(argv), _train_job, guard=partial(guard, "vae-train"))
+    return config.launch(config.read_command_line(argv), job, guard=partial(guard, "vae-train"))
 
 
-def _train_job(config: dict[str, Any], directory: Path, given: frozenset[str], command: str) -> int:
+def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
+    from vae_cli import config
+
+    if config.read_command_line(argv).multirun:
+        raise ConfigError("-m: a sweep trains with one process each; start it without torchrun, or leave out -m")
+    return _launch(argv, job)
+
+
+def _train_job(
+    config: dict[str, Any], directory: Path, given: frozenset[str], command: str, processes: Processes = ALONE
+) -> int:
     from vae_cli import resources, train
 
     resources.use_threads(config["threads"])
-    if config["resume"] is not None:
-        return train.resume(config, directory, given, command)
-    return train.run(config, directory, given, command)
+    start = train.run if config["resume"] is None else train.resume
+    return start(config, directory, given, command, *([processes] if processes.count > 1 else []))
 
 
 def _call(command: str, job: Callable[[dict[str, Any]], None], argv: Sequence[str]) -> int:
@@ -100,20 +119,6 @@ def _compare(argv: Sequence[str]) -> int:
     return config.call("compare", line, partial(compare.run, places))
 
 
-def guard(program: str, job: Callable[[], int]) -> int:
-    """The exit status of a job; what it raises is printed as one line, or whole if `VAE_TRACEBACK=1`."""
-    try:
-        return job()
-    except BrokenPipeError:
-        _silence_stdout()
-        return 1
-    except Exception as error:
-        if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
-            traceback.print_exc()
-        print(f"{program}: error: {_sentence(error)}", file=sys.stderr)
-        return 1
-
-
 def _spare_the_cores() -> None:
     """Lets torch's idle threads sleep after a short wait; set before torch is imported. By default they spin, and
     beside one other busy program a small model's step then takes some fifty times as long."""
@@ -139,9 +144,9 @@ def _answer(command: str, argv: Sequence[str] | None, run: Callable[[Sequence[st
 
 def _page_or_run(command: str, words: Sequence[str], run: Callable[[Sequence[str]], int]) -> int:
     if "--version" in words:
-        print(f"vae_cli {__version__}")
+        _print_once(f"vae_cli {__version__}")
     elif "--help" in words or "-h" in words:
-        print(schema.help_text(command))
+        _print_once(schema.help_text(command))
     else:
         status = run(words)
         sys.stdout.flush()
@@ -150,20 +155,6 @@ def _page_or_run(command: str, words: Sequence[str], run: Callable[[Sequence[str
     return 0
 
 
-def _sentence(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return " ".join(str(error).splitlines())
-    first = " ".join(str(error).splitlines()[:1])
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or first}"
-    if isinstance(error, OSError):
-        return first or type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in first or "can't allocate memory" in first:
-        return "out of memory: choose a smaller batch_size, latent_dim, mc_samples or network"
-    return f"unexpected {type(error).__name__}: {first} (VAE_TRACEBACK=1 shows where)"
-
-
-def _silence_stdout() -> None:
-    """Lets the interpreter flush its output at exit though nobody reads it any more."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
+def _print_once(text: str) -> None:
+    if seat().rank == 0:
+        print(text)

@@ -16,6 +16,7 @@ from vae_cli.data.batches import labels, pixels
 from vae_cli.distributions import analytic_kl
 from vae_cli.model import VAE
 from vae_cli.objectives import Objective
+from vae_cli.processes import ALONE, Processes
 from vae_cli.totals import Totals
 
 DRAWS = 50  # of z whose noise is drawn together
@@ -25,7 +26,9 @@ COMPARED = 10  # images in a chunk at the least, for terms that compare images w
 
 
 @torch.no_grad()
-def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: int = 0) -> dict[str, float]:
+def evaluate(
+    model: VAE, objective: Objective, split: Split, seed: int, step: int = 0, processes: Processes = ALONE
+) -> dict[str, float]:
     """Means over a split, in nats per image: `elbo`, `bound`, `loss` and the objective's terms.
 
     An image's base noise is a function of the seed, its index and the number of draws, and no stream of the training
@@ -34,21 +37,50 @@ def evaluate(model: VAE, objective: Objective, split: Split, seed: int, step: in
     Args:
         split: images that are not drawn anew at every use.
         step: where the objective's own schedules stand.
+        processes: among which the images are divided; each gets the same numbers.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     totals = Totals(device)
-    chunk = max(COMPARED, noise.BLOCK // objective.mc_samples)
-    for first in range(0, len(split), noise.BLOCK):
-        count = min(noise.BLOCK, len(split) - first)
-        drawn = noise.by_image(count, objective.mc_samples, objective.noise_dim(model), seed, "evaluation", start=first)
-        for start, part in zip(range(first, first + count, chunk), drawn.split(chunk, dim=1)):
-            index = slice(start, start + part.shape[1])
-            images = pixels(split, index, device), labels(split, index, device)
-            totals.add(objective(model, images, part.to(device), step))
+    own = processes.part(len(split))
+    for first, last in _blocks(own.start, own.stop):
+        _add(totals, model, objective, split, slice(first, last), seed, step)
+    if own.start == own.stop:  # the names of the sums are wanted, and nothing to sum
+        _add(totals, model, objective, split, slice(0, 1), seed, step, counts=False)
+    totals.pool(processes)
     model.train(was_training)
     return totals.means()
+
+
+def _blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """The ranges of images between two whose noise is drawn together."""
+    while start < stop:
+        last = min(stop, (start // noise.BLOCK + 1) * noise.BLOCK)
+        yield start, last
+        start = last
+
+
+def _add(
+    totals: Totals,
+    model: VAE,
+    objective: Objective,
+    split: Split,
+    images: slice,
+    seed: int,
+    step: int,
+    counts: bool = True,
+) -> None:
+    """Take in what the objective makes of some images, in chunks; or nothing of it but the names."""
+    device, draws = totals.sums.device, objective.mc_samples
+    dim, count = objective.noise_dim(model), images.stop - images.start
+    drawn = noise.by_image(count, draws, dim, seed, "evaluation", start=images.start)
+    chunk = max(COMPARED, noise.BLOCK // draws)
+    for start, part in zip(range(images.start, images.stop, chunk), drawn.split(chunk, dim=1)):
+        index = slice(start, start + part.shape[1])
+        batch = pixels(split, index, device), labels(split, index, device)
+        bound = objective(model, batch, part.to(device), step)
+        totals.add(bound, None if counts else torch.zeros((), dtype=torch.bool, device=device))
 
 
 @dataclass(frozen=True)

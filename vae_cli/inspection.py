@@ -16,6 +16,7 @@ VERSION = 1
 KEYS = ("model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data", "version")
 MOST_SETTINGS = 10_000
 MOST_VALUES = 1_000_000
+MOST_PROCESSES = 100_000
 _PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|\w*float\w*)"
 )
@@ -151,7 +152,9 @@ def _is_progress(value: Any) -> bool:
     totals = value["totals"]
     sums = isinstance(totals["sums"], Tensor) and totals["sums"].shape == (len(totals["names"]),)
     names = all(isinstance(name, str) for name in totals["names"])
-    return counts and _is_number(value["seconds"]) and sums and names and _is_count(totals["images"])
+    processes = value.get("processes", 1)
+    shared = _is_count(processes) and 1 <= processes <= MOST_PROCESSES
+    return counts and shared and _is_number(value["seconds"]) and sums and names and _is_count(totals["images"])
 
 
 def _is_best(value: Any) -> bool:

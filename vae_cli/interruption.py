@@ -29,8 +29,8 @@ class Interrupted(Exception):
 
 class Interruption:
     """Inside, SIGINT, SIGTERM and what a batch system sends before it takes a job's place only set `signal_number`,
-    for the loop to act on after the step; a second SIGINT ends the process at once. Outside the main thread, where
-    Python allows no handlers, only `request` sets it."""
+    for the loop to act on after the step; a second SIGINT ends the process at once. Handlers that somebody else has
+    set meanwhile stay. Outside the main thread, where Python allows no handlers, only `request` sets it."""
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -49,7 +49,8 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal_number is not None:

@@ -27,13 +27,17 @@ def generator(seed: int, *place: Place, device: torch.device | str = "cpu") -> t
     return torch.Generator(device).manual_seed(key(seed, *place))
 
 
-def binarize(values: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+def binarize(
+    values: Tensor, scale: float, generator: torch.Generator, first: int = 0, images: int | None = None
+) -> Tensor:
     """Draw every pixel once: 1 with probability `values / scale`, else 0; float32 of the same shape.
 
-    Probabilities are kept to 24 bits; 0 and `scale` give 0 and 1 without exception.
+    Probabilities are kept to 24 bits; 0 and `scale` give 0 and 1 without exception. Of a batch of so many `images`,
+    the values may be those from number `first` on: each is drawn as it is when all are drawn together.
     """
     thresholds = (values.float() / scale).mul_(2**24).sub_(2**23)
-    return _uniform_24_bits(values.shape, generator).lt_(thresholds)
+    whole = values.shape if images is None else torch.Size((images, *values.shape[1:]))
+    return _uniform_24_bits(whole, generator)[first : first + len(values)].lt_(thresholds)
 
 
 def _uniform_24_bits(shape: torch.Size, generator: torch.Generator) -> Tensor:

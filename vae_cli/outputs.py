@@ -242,6 +242,42 @@ class RunDirectory:
             log.debug("traceback", exc_info=True)
 
 
+class Elsewhere(RunDirectory):
+    """A run directory as the processes see it that leave writing and speaking to the first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Elsewhere:
+        log.propagate = False
+        log.addHandler(logging.NullHandler())
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def log_to(self, logger: Logger, settings: dict[str, Any]) -> None: ...
+
+    def write(self, name: str, text: str) -> None: ...
+
+    def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None: ...
+
+    def cut_metrics(self, epoch: int, step: int) -> None: ...
+
+    def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None: ...
+
+    def note(self, **values: Any) -> None: ...
+
+    def summary(self, status: str, error: str | None = None) -> None: ...
+
+    def forget_summary(self) -> None: ...
+
+    def typed(self, command: str) -> None: ...
+
+    def page(self) -> None: ...
+
+    def attempt(self, act: Callable[[], object], what: str) -> None: ...
+
+
 def _jsonable(value: Any) -> Any:
     """JSON has no numbers that are not finite: they become null."""
     if isinstance(value, Mapping):
@@ -256,8 +292,8 @@ class Progress:
 
     FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed} gone, {remaining} to go{postfix}"
 
-    def __init__(self, total: int, done: int) -> None:
-        hidden = not sys.stderr.isatty() or bool(os.environ.get("CI"))
+    def __init__(self, total: int, done: int, hidden: bool = False) -> None:
+        hidden = hidden or not sys.stderr.isatty() or bool(os.environ.get("CI"))
         unknown_width = not hidden and os.get_terminal_size(sys.stderr.fileno()).columns == 0
         self._bar = tqdm(
             desc="training",

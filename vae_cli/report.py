@@ -57,9 +57,18 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
         training.device,
         len(training.batches),
     )
+    if training.processes.count > 1:
+        log.info("processes   %s", _division(training))
     if dropped:
         log.info("dropped     %s: the replaced class's, not taken by the new one", ", ".join(dropped))
     log.debug("config\n%s", config.to_yaml(settings))
+
+
+def _division(training: Training) -> str:
+    """How a batch is divided among the processes."""
+    count, images = training.processes.count, training.batches.batch_size
+    each = f"{images // count}" if images % count == 0 else f"{images // count} to {training.batches.largest}"
+    return f"{count} × {each} images = batches of {images}"
 
 
 def about(training: Training, data: Data) -> dict[str, Any]:
@@ -72,6 +81,7 @@ def about(training: Training, data: Data) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in training.parameters),
         "device": kind,
         "started": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        **({"processes": training.processes.count} if training.processes.count > 1 else {}),
         "versions": {"vae_cli": __version__, "torch": str(torch.__version__)},
     }
 

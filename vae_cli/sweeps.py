@@ -39,6 +39,7 @@ from vae_cli.reason import reason
 
 Arguments = tuple[dict[str, Any], Path, frozenset[str], str]
 
+TRIES = 3  # of a launcher in a row that brings no job to an end
 POLL = 0.5  # seconds between looks whether a job is to stop
 ORPHANED = 128 + signal.SIGTERM
 MAY_CHANGE = ("device", "checkpoint_every", "sample_every", "logger", "threads", "allow")  # for a job taken up again
@@ -403,10 +404,11 @@ class _Sweeper(Sweeper):
     def _run(self, wanted: Sequence[Job], at_once: int | None = None) -> None:
         """Launch jobs until each has ended in this start or was done before; wait for those that other processes have.
 
-        A job whose process dies is taken up again as long as others get on.
+        A job whose process dies is taken up again, but not for ever unless others get on.
         """
         launcher = self._launcher(at_once or len(wanted))
         stuck: list[Job] = []
+        fruitless = 0
         while not self._stopped:
             left = [job for job in self._waiting(wanted) if job not in stuck]
             for job in [job for job in left if not self._is_legal(job)]:
@@ -415,7 +417,8 @@ class _Sweeper(Sweeper):
                 with nullcontext() if self._is_here else _telling(left, self.start.token):
                     why = self._launch(launcher, left)
                 after = [job for job in self._waiting(left) if not self._stopped]
-                if len(after) == len(left):
+                fruitless = fruitless + 1 if len(after) == len(left) else 0
+                if fruitless == TRIES:
                     stuck += [job for job in after if self._fail(job, why or "its process ended without a word")]
             elif any(State(job.path).status == "running" for job in wanted):
                 time.sleep(POLL)

@@ -8,6 +8,16 @@ import torch
 from torch import Tensor
 
 from vae_cli.objectives import Bound
+from vae_cli.processes import Processes
+
+
+def summed(bound: Bound) -> tuple[list[str], Tensor]:
+    """The names of what a batch's bound reports, and their sums over its images, (S,); the loss is the last."""
+    size = len(bound.elbo)
+    terms = [term.expand(size) for term in bound.terms.values()]
+    values = torch.stack([bound.elbo, bound.bound, *terms]).detach()
+    sums = torch.cat([values.sum(1), (bound.loss.detach() * size).reshape(1)])
+    return ["elbo", "bound", *bound.terms, "loss"], sums
 
 
 class Totals:
@@ -24,19 +34,24 @@ class Totals:
 
     def add(self, bound: Bound, finite: Tensor | None = None) -> None:
         """Take a batch in, unless `finite`, a scalar on the device, is false."""
-        size = len(bound.elbo)
-        terms = [term.expand(size) for term in bound.terms.values()]
-        values = torch.stack([bound.elbo, bound.bound, *terms]).detach()
+        self.take(*summed(bound), len(bound.elbo), finite)
+
+    def take(self, names: list[str], sums: Tensor, images: int, finite: Tensor | None = None) -> None:
+        """Take in what was `summed` over so many images, unless `finite` is false."""
         if not self.names:
-            self.names = ["elbo", "bound", *bound.terms, "loss"]
+            self.names = names
             self.sums = self.sums.new_zeros(len(self.names))
-        sums = torch.cat([values.sum(1), (bound.loss.detach() * size).reshape(1)])
         if finite is None:
             self.sums += sums
-            self.images += size
+            self.images += images
         else:
             self.sums += torch.where(finite, sums, 0)
-            self.images += finite * size
+            self.images += finite * images
+
+    def pool(self, processes: Processes) -> None:
+        """Make these the sums of all processes, each of which has taken something in."""
+        processes.total(self.sums)
+        processes.total(self.images)
 
     def means(self) -> dict[str, float]:
         """Means over the images taken in, by name; nothing if there were none."""

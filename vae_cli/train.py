@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -15,11 +15,12 @@ from typing import Any
 
 from vae_cli import build, checkpoint, config
 from vae_cli.checks import check_values, parse_interval
-from vae_cli.data import Data, Split
+from vae_cli.data import Data, DataFacts, Split
 from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError, UserError
 from vae_cli.evaluate import evaluate
 from vae_cli.interruption import Interrupted, Interruption
-from vae_cli.outputs import Progress, RunDirectory, log
+from vae_cli.outputs import Elsewhere, Progress, RunDirectory, log
+from vae_cli.processes import ALONE, Lost, Processes
 from vae_cli.reason import reason
 from vae_cli.report import about, announce, draw, draw_latents, epoch_line, numbers_line, progress
 from vae_cli.totals import Totals
@@ -30,7 +31,13 @@ DEVICE_CHECK = 100  # steps between looks at what only the device knows
 MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
 
 
-def run(settings: Config, directory: Path, given: frozenset[str] = frozenset(), command: str = "") -> int:
+def run(
+    settings: Config,
+    directory: Path,
+    given: frozenset[str] = frozenset(),
+    command: str = "",
+    processes: Processes = ALONE,
+) -> int:
     """Train, score on the test split once, and write the run directory.
 
     Args:
@@ -38,6 +45,7 @@ def run(settings: Config, directory: Path, given: frozenset[str] = frozenset(), 
         directory: the run directory.
         given: dotted keys that were typed.
         command: what was typed, for whoever wants to do it again.
+        processes: that train together, of which this is the first; the others `join`.
 
     Returns:
         The exit status: 0, or 130 or 143 after a signal.
@@ -52,10 +60,13 @@ def run(settings: Config, directory: Path, given: frozenset[str] = frozenset(), 
     with RunDirectory(directory) as output:
         output.forget_summary()
         output.typed(command)
-        return _recorded(output, lambda: _start(settings, given, output), settings["report"])
+        call = {"settings": settings, "given": sorted(given), "directory": str(output.path)}
+        return _recorded(output, partial(_together, processes, call, output), settings["report"])
 
 
-def resume(settings: Config, directory: Path, given: frozenset[str], command: str = "") -> int:
+def resume(
+    settings: Config, directory: Path, given: frozenset[str], command: str = "", processes: Processes = ALONE
+) -> int:
     """Go on with an interrupted training exactly where its newest checkpoint stands; as `run` otherwise.
 
     Args:
@@ -63,6 +74,7 @@ def resume(settings: Config, directory: Path, given: frozenset[str], command: st
         directory: the run directory.
         given: dotted keys that were typed.
         command: what was typed.
+        processes: as of `run`, perhaps in another number than began it: the batches stay as they were.
 
     Raises:
         UserError: if there is nothing to go on with, or something else than `MAY_CHANGE` was typed.
@@ -81,8 +93,38 @@ def resume(settings: Config, directory: Path, given: frozenset[str], command: st
         return 0
     with RunDirectory(directory, contents["progress"]["step"]) as output:
         output.typed(command)
-        job = partial(_go_on, path, contents, changes, settings, output)
+        call = {"settings": settings, "changes": changes, "path": str(path), "contents": contents}
+        call["directory"] = str(output.path)
+        job = partial(_together, processes, call, output)
         return _recorded(output, job, contents["config"].get("report", True))
+
+
+def join(processes: Processes) -> int:
+    """Do what `run` or `resume` does in the first of several processes, in one of the others.
+
+    Raises:
+        UserError: as in the first.
+    """
+    with Elsewhere(Path()) as output:
+        return _recorded(output, partial(_together, processes, None, output), False)
+
+
+def _together(processes: Processes, call: dict[str, Any] | None, output: RunDirectory) -> None:
+    """What all processes do, once the first has told the others what that is; if a process is lost, say what now."""
+    try:
+        processes.call()
+        told = processes.told(call)
+        assert told is not None, "the first process gives what is to be done"
+        output.path = Path(told["directory"])
+        if "contents" in told:
+            path, contents, changes = Path(told["path"]), told["contents"], told["changes"]
+            _go_on(path, contents, changes, told["settings"], output, processes)
+        else:
+            _start(told["settings"], frozenset(told["given"]), output, processes)
+    except Lost as error:
+        if any(output.path.glob("checkpoints/*.pt")):
+            raise Lost(f"{error}; vae-train resume={output.path} goes on from the last checkpoint") from error
+        raise
 
 
 def _newest(directory: Path) -> tuple[Path, dict[str, Any]]:
@@ -172,16 +214,31 @@ def _one_line(error: Exception) -> str:
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}"
 
 
-def _start(settings: Config, given: frozenset[str], output: RunDirectory) -> None:
+def _start(settings: Config, given: frozenset[str], output: RunDirectory, processes: Processes) -> None:
     began = time.monotonic()
     settings, dropped = build.settle(_anchored(settings), given)
-    device = build.device(settings["device"])
-    data = build.dataset(settings).splits()
-    training = Training(build.with_likelihood(settings, data.facts), data, device)
+    device = build.device(settings["device"], processes.seat)
+    data = _load(settings, None, processes)
+    training = Training(build.with_likelihood(settings, data.facts), data, device, processes=processes)
     announce(training, data, output, dropped)
     output.log_to(build.construct("logger", settings["logger"], {}), training.settings)
     output.note(**about(training, data))
     _train(training, data, output, began)
+
+
+def _load(settings: Config, trusted: Collection[str] | None, processes: Processes) -> Data:
+    """The data, the same for all processes.
+
+    Raises:
+        DataError: also if this process has other data than the first.
+    """
+    with processes.one_ahead():
+        data = build.dataset(settings, trusted).splits()
+    facts = asdict(data.facts)
+    first = processes.told(facts)
+    if DataFacts(**first) != data.facts:
+        raise DataError(f"the data here, {_differing(first, facts)}, are not those of the first process")
+    return data
 
 
 def _anchored(settings: Config) -> Config:
@@ -197,18 +254,26 @@ def _anchored(settings: Config) -> Config:
     return settings | {"dataset": dataset | paths, "data_dir": absolute(settings["data_dir"])}
 
 
-def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Config, output: RunDirectory) -> None:
+def _go_on(
+    path: Path,
+    contents: dict[str, Any],
+    changes: Config,
+    settings: Config,
+    output: RunDirectory,
+    processes: Processes,
+) -> None:
     began = time.monotonic()
     stored = contents["config"]
     with _naming(path):
         check_values(stored)
         trusted = () if settings["allow"] is None else (settings["allow"],)
-        device = build.device(changes.get("device", stored["device"]))
+        device = build.device(changes.get("device", stored["device"]), processes.seat)
         here = places(stored, settings["data_dir"])
-        data = build.dataset(here, trusted).splits()
+        data = _load(here, trusted, processes)
         if asdict(data.facts) != contents["data"]:
             raise DataError(_changed(path, contents["data"], asdict(data.facts)))
-        training = Training(here | changes, data, device, trusted, contents["model"])
+        begun_by = contents["progress"].get("processes", 1)
+        training = Training(here | changes, data, device, trusted, contents["model"], processes, begun_by)
         training.restore(contents)
     at = training.position
     announce(training, data, output, [])
@@ -226,12 +291,16 @@ def _go_on(path: Path, contents: dict[str, Any], changes: Config, settings: Conf
 
 
 def _changed(path: Path, before: dict[str, Any], now: dict[str, Any]) -> str:
-    differing = [key for key in now if before.get(key) != now[key]]
-    what = ", ".join(f"{key} {before.get(key)} then and {now[key]} now" for key in differing if key != "digest")
     return (
-        f"{path}: the data are not those that it was trained on ({what or 'other images or labels'}); "
+        f"{path}: the data are not those that it was trained on ({_differing(before, now, 'then', 'now')}); "
         "put those back, or start a new run"
     )
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any], one: str = "there", other: str = "here") -> str:
+    differing = [key for key in now if before.get(key) != now[key] and key != "digest"]
+    what = ", ".join(f"{key} {before.get(key)} {one} and {now[key]} {other}" for key in differing)
+    return what or "other images or labels"
 
 
 @contextmanager
@@ -262,10 +331,11 @@ def fit(training: Training, validation: Split | None, output: RunDirectory, inte
     """
     model, objective, at = training.model, training.objective, training.position
     epochs, last = training.settings["epochs"], output.checkpoint("last")
-    cadence = Cadence(training.settings["checkpoint_every"])
+    cadence, processes = Cadence(training.settings["checkpoint_every"]), training.processes
+    training.copy_first()
     training.save(last)
     model.train()
-    with Progress(epochs * len(training.batches), at.step) as bar:
+    with Progress(epochs * len(training.batches), at.step, hidden=not processes.is_first) as bar:
         while at.epoch < epochs and not _is_stale(training):
             began = time.monotonic() - at.seconds
             for number, batch in training.batches.epoch(at.epoch, start=at.batch):
@@ -280,16 +350,18 @@ def fit(training: Training, validation: Split | None, output: RunDirectory, inte
                     bar.show(*progress(training))
                 if training.device.type == "cpu" or at.step % DEVICE_CHECK == 0:
                     training.guard.check(at.step, last)
-                if interruption.signal_number is not None:
+                is_due = processes.is_first and cadence.time_is_up()
+                signal_number, wanted = processes.agree(interruption.signal_number or 0, int(is_due))
+                if signal_number or wanted:
                     training.save(last)
-                    raise Interrupted(interruption.signal_number)
-                if cadence.time_is_up():
-                    training.save(last)
+                if signal_number:
+                    raise Interrupted(signal_number)
             training.guard.check(at.step, last)  # waits for the device, so that the epoch's time is whole
             at.seconds = time.monotonic() - began
             _end_epoch(training, validation, output, cadence)
-    if interruption.signal_number is not None:
-        raise Interrupted(interruption.signal_number)
+    (signal_number,) = processes.agree(interruption.signal_number or 0)
+    if signal_number:
+        raise Interrupted(signal_number)
 
 
 class Cadence:
@@ -354,8 +426,10 @@ def _train_numbers(training: Training) -> dict[str, float]:
 
 
 def _validate(training: Training, split: Split, output: RunDirectory) -> dict[str, float]:
+    training.copy_buffers()
     with training.evaluated() as model:
-        numbers = evaluate(model, training.objective, split, training.settings["seed"], training.position.step)
+        seed, step = training.settings["seed"], training.position.step
+        numbers = evaluate(model, training.objective, split, seed, step, training.processes)
     if not math.isfinite(numbers["bound"]):
         raise TrainingError(
             f"the validation's bound is {numbers['bound']} after epoch {training.position.epoch}: try a smaller "
@@ -389,10 +463,13 @@ def _finish(training: Training, data: Data, output: RunDirectory, began: float) 
     settings, at = training.settings, training.position
     chosen = output.checkpoint("last" if training.best is None else "best")
     training.ema = None
-    training.model.load_state_dict(checkpoint.weights(checkpoint.load(chosen)))
+    if training.processes.is_first:
+        training.model.load_state_dict(checkpoint.weights(checkpoint.load(chosen)))
+    training.copy_first()
     test = on_device(data.test, training.device)
     epoch, step = (at.epoch, at.step) if training.best is None else (training.best["epoch"], training.best["step"])
-    numbers = evaluate(training.model, training.objective, test, settings["seed"], step)
+    numbers = evaluate(training.model, training.objective, test, settings["seed"], step, training.processes)
+    training.processes.leave()
     output.metrics(epoch, step, "test", numbers)
     output.note(test=numbers, step=step)
     draw(training, test, output, None)

@@ -22,7 +22,8 @@ from vae_cli.errors import ConfigError, UserError
 from vae_cli.model import VAE
 from vae_cli.objectives import Bound
 from vae_cli.outputs import log
-from vae_cli.totals import Totals
+from vae_cli.processes import ALONE, Processes
+from vae_cli.totals import Totals, summed
 
 VALUES_PER_OUTPUT = 3  # the decoder's output, its log-density and the gradient are in memory together
 PATIENCE = 20  # steps in a row that may fail before the run does
@@ -38,12 +39,14 @@ class TrainingError(UserError):
 
 @dataclass
 class Position:
-    """Where a training stands: `batch` batches into epoch number `epoch`, counted from 0, after `step` steps."""
+    """Where a training stands: `batch` batches into epoch number `epoch`, counted from 0, after `step` steps; a batch
+    being `processes` times `batch_size` images."""
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     seconds: float = 0.0
+    processes: int = 1
 
 
 class Guard:
@@ -68,7 +71,17 @@ class Guard:
 
 
 class Training:
-    """All that changes while a model is trained, and the plain data it is saved as."""
+    """All that changes while a model is trained, and the plain data it is saved as.
+
+    Args:
+        settings: the plain config.
+        data: to train on.
+        device: of this process.
+        trusted: see `build.resolve`.
+        weights: that the model will be given.
+        processes: that train it together.
+        begun_by: the number of processes that began it, whose batches make up one batch; None if these do.
+    """
 
     def __init__(
         self,
@@ -77,44 +90,60 @@ class Training:
         device: torch.device,
         trusted: Collection[str] | None = None,
         weights: Mapping[str, Tensor] | None = None,
+        processes: Processes = ALONE,
+        begun_by: int | None = None,
     ) -> None:
-        self.settings, self.facts, self.device = settings, data.facts, device
-        self.batches = Batches(on_device(data.train, device), settings["batch_size"], settings["seed"], device)
+        self.settings, self.facts, self.device, self.processes = settings, data.facts, device, processes
+        self.position = Position(processes=begun_by or processes.count)
+        batch_size = settings["batch_size"] * self.position.processes
+        self.batches = Batches(on_device(data.train, device), batch_size, settings["seed"], device, processes)
         _seed_everything(noise.key(settings["seed"], "weights"))
         self.model = build.model(settings, data.facts, trusted, weights)
         if settings["init_output_bias"]:
             _start_at_mean(self.model, data.train)
         _start_at_images(self.model, data.train)
-        _check_memory(self.model, settings, self.batches.batch_size, device)
+        _check_memory(self.model, settings, self.batches.largest, device)
         self.model.to(device)
         if settings["compile"]:
             self.model.encoder.compile()
             self.model.decoder.compile()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.objective = build.objective(settings, self.model, data.facts, len(self.batches), trusted)
+        self.objective = build.objective(settings, self.model, data.facts, len(self.batches), trusted, processes)
         self.optimizer = build.optimizer(settings, self.model, trusted)
         self.schedule = build.schedule(settings, len(self.batches), trusted)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.ema = None if settings["ema_decay"] is None else EMA(self.model, settings["ema_decay"])
-        self.position = Position()
         self.best: dict[str, Any] | None = None
         self.totals = Totals(device)
         self.guard = Guard(device)
-        _seed_everything(noise.key(settings["seed"], "training"))
+        _seed_everything(noise.key(settings["seed"], "training", *self._apart()))
+
+    def _apart(self) -> list[int]:
+        """What keeps the streams that a network might draw from apart from the other processes'."""
+        return [] if self.processes.is_first else [self.processes.rank, self.position.step]
 
     def noise(self, images: int, epoch: int, number: int) -> Tensor:
-        """Base noise (K, B, D) of one batch: a function of the seed and the batch's place alone."""
+        """Base noise (K, B, D) of this process's images in one batch: a function of the seed, the batch's place and
+        theirs in it."""
         stream = noise.generator(self.settings["seed"], "noise", epoch, number, device=self.device)
-        shape = (self.objective.mc_samples, images, self.objective.noise_dim(self.model))
-        return torch.randn(shape, generator=stream, device=self.device)
+        alone = self.processes.count == 1
+        whole = images if alone else self.batches.size(number)
+        shape = (self.objective.mc_samples, whole, self.objective.noise_dim(self.model))
+        drawn = torch.randn(shape, generator=stream, device=self.device)
+        return drawn if alone else drawn[:, self.batches.part(number)]
 
     def descend(self, bound: Bound) -> None:
-        """Step the optimizer along the gradients that `bound.loss` left, if all of them are finite."""
+        """Step the optimizer along the gradients that `bound.loss` left in all processes, if all of them are finite."""
+        names, sums = summed(bound)
+        images, loss = len(bound.elbo), bound.loss.detach()
+        if self.processes.count > 1:
+            images, sums = self._pooled(sums)
+            loss = sums[-1]
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = rate * self.schedule(self.position.step)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        finite = (bound.loss.detach() + norm).isfinite()
+        finite = (loss + norm).isfinite()
         if self.settings["clip_grad_norm"] is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.settings["clip_grad_norm"], norm)
         on_cpu = self.device.type == "cpu"
@@ -128,8 +157,28 @@ class Training:
         self.position.step += 1
         if self.ema is not None:
             self.ema.update(self.position.step)
-        self.totals.add(bound, finite)
+        self.totals.take(names, sums, images, finite)
         self.guard.record(finite)
+
+    def _pooled(self, sums: Tensor) -> tuple[int, Tensor]:
+        """The images of the whole batch, and their sums; gradients and running means become the whole batch's too."""
+        number, likelihood = self.position.batch, self.model.likelihood
+        weight = self.batches.weight(number)
+        running = getattr(likelihood, "running", None)
+        if running is None:
+            return self.batches.size(number), self.processes.pool(self.parameters, sums, weight)
+        *pooled, mean = self.processes.pool(self.parameters, torch.stack([*sums, weight * running]), weight)
+        likelihood.running = mean
+        return self.batches.size(number), torch.stack(pooled)
+
+    def copy_buffers(self) -> None:
+        """Let all processes judge with the first one's buffers, which a network of one's own may change by itself."""
+        self.processes.copy_first(self.model.buffers())
+
+    def copy_first(self) -> None:
+        """Let all processes start from the weights of the first."""
+        averages = {} if self.ema is None else self.ema.state_dict()
+        self.processes.copy_first([*self.model.state_dict().values(), *averages.values()])
 
     def contents(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -169,9 +218,11 @@ class Training:
         self.position = Position(**progress)
         self.best = contents["best"]
         checkpoint.restore_random_state(contents["random"], self.device)
+        if not self.processes.is_first:
+            _seed_everything(noise.key(self.settings["seed"], "training", *self._apart()))
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, unless the weights have been ruined.
+        """Write a checkpoint, unless the weights have been ruined; of several processes the first does.
 
         Raises:
             TrainingError: if a weight is not finite.
@@ -181,7 +232,8 @@ class Training:
                 f"a weight is no longer finite after step {self.position.step}: try a smaller optimizer.lr or "
                 f"clip_grad_norm=100; the last good weights are in {path.parent / 'last.pt'}"
             )
-        checkpoint.save(path, self.contents())
+        if self.processes.is_first:
+            checkpoint.save(path, self.contents())
 
     @contextmanager
     def evaluated(self) -> Iterator[VAE]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vae_cli import noise
 from vae_cli.data.images import CHUNK, Split
+from vae_cli.processes import ALONE, Processes
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -27,11 +28,18 @@ def pixels(
     return _pixels(split.select(index), split, device, generator)
 
 
-def _pixels(values: Tensor, split: Split, device: torch.device, generator: torch.Generator | None) -> Tensor:
+def _pixels(
+    values: Tensor,
+    split: Split,
+    device: torch.device,
+    generator: torch.Generator | None,
+    first: int = 0,
+    images: int | None = None,
+) -> Tensor:
     values = values.to(device, non_blocking=True)
     if split.dynamic:
         assert generator is not None, "a dynamic split is drawn anew at every use"
-        return noise.binarize(values, split.scale, generator)
+        return noise.binarize(values, split.scale, generator, first, images)
     x = values.float()
     return x if split.scale == 1 else x / split.scale
 
@@ -47,16 +55,27 @@ def labels(split: Split, index: Tensor | slice, device: torch.device) -> Tensor 
 class Batches:
     """The batches of every epoch; each epoch visits each image once, in an order of its own.
 
+    Of several processes each gets its part of every batch, in the order of the batch; one whose part is empty gets the
+    batch's first image, so that it has something to take part with, and a `weight` of 0.
+
     Args:
         split: the training images. Where they lie in a file, or not on the batches' device, the next few batches
             are read in the background.
-        batch_size: B; the last batch of an epoch may be smaller.
+        batch_size: B, of all processes together; the last batch of an epoch may be smaller.
         seed: order and dynamic binarization are functions of (seed, epoch, batch).
         device: where the batches are wanted, if not where the split lies.
+        processes: among which every batch is divided.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, device: torch.device | None = None) -> None:
-        self.split, self.seed = split, seed
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        device: torch.device | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.split, self.seed, self.processes = split, seed, processes
         self.device = device or split.images.device
         self.batch_size = min(batch_size, len(split))
 
@@ -64,15 +83,36 @@ class Batches:
         """Batches in an epoch."""
         return -(-len(self.split) // self.batch_size)
 
+    @property
+    def largest(self) -> int:
+        """Images in this process's part of a batch, at most."""
+        return -(-self.batch_size // self.processes.count)
+
+    def size(self, number: int) -> int:
+        """Images in batch `number`, of all processes together."""
+        return min(self.batch_size, len(self.split) - number * self.batch_size)
+
+    def part(self, number: int) -> slice:
+        """The places in batch `number` of what this process gets of it."""
+        part = self.processes.part(self.size(number))
+        return part if part.stop > part.start else slice(0, 1)
+
+    def weight(self, number: int) -> float:
+        """How much of batch `number` this process's part is."""
+        part = self.processes.part(self.size(number))
+        return (part.stop - part.start) / self.size(number)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch]]:
-        """The batches of one epoch from number `start` on, each with its number."""
+        """The batches of one epoch from number `start` on, or this process's part of them, each with its number."""
         order = torch.randperm(len(self.split), generator=noise.generator(self.seed, "order", epoch))
-        parts = order.to(self.split.images.device).split(self.batch_size)[start:]
+        batches = order.to(self.split.images.device).split(self.batch_size)[start:]
+        parts = [batch[self.part(number)] for number, batch in enumerate(batches, start)]
         for number, (index, values) in enumerate(self._selected(parts), start):
             generator = None
             if self.split.dynamic:
                 generator = noise.generator(self.seed, "binarize", epoch, number, device=self.device)
-            x = _pixels(values, self.split, self.device, generator)
+            first = self.part(number).start
+            x = _pixels(values, self.split, self.device, generator, first, self.size(number))
             yield number, (x, labels(self.split, index, self.device))
 
     def _selected(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

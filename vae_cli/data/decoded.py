@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from vae_cli.data.lock import alone
 from vae_cli.data.mapped import unwritable
 from vae_cli.data.pictures import quiet
 from vae_cli.errors import DataError
@@ -89,7 +89,7 @@ def decoded(pictures: Pictures, place: Path, title: str, mend: str, skip: bool =
     if found is None or found.may_change:
         try:
             place.mkdir(parents=True, exist_ok=True)
-            with _alone(place):
+            with alone(place / ".lock", title):
                 found = _mapped(pictures, place)  # by another run, while this one waited
                 if found is None or found.may_change:
                     _make(pictures, place, title, mend, skip)
@@ -201,16 +201,3 @@ def _outcome(pictures: Pictures, name: str) -> Outcome:
 def _cores() -> int:
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """One process at a time, where the system can see to it; two would do the same work twice."""
-    with (place / ".lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            pass
-        yield

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vae_cli.data.lock import alone
 from vae_cli.errors import DataError
 from vae_cli.reason import reason
 
@@ -41,7 +42,7 @@ def fetch(name: str, data_dir: Path, folder: str, missing: Sequence[str], routes
     """Put the missing files into `data_dir / folder`, by the first route that works.
 
     Downloads go into a temporary directory inside `data_dir` and are renamed into place one by one, so that a
-    stopped download leaves nothing that looks like data and several processes may fetch at once.
+    stopped download leaves nothing that looks like data. Of several processes one downloads while the others wait.
 
     Args:
         name: the data set's, as printed.
@@ -55,6 +56,25 @@ def fetch(name: str, data_dir: Path, folder: str, missing: Sequence[str], routes
         DataError: if `data_dir` cannot be written, or every route failed; the message tells how each did.
     """
     target = data_dir / folder
+    before = {file: _stamp(target / file) for file in missing}
+    with contextlib.suppress(OSError):  # said where the files are to be written
+        data_dir.mkdir(parents=True, exist_ok=True)
+    with alone(data_dir / f".{name}.lock", name) as waited:
+        if waited and all(_stamp(target / file) not in (None, stamp) for file, stamp in before.items()):
+            return
+        _fetch(name, data_dir, target, missing, routes, mend)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What a file has that another in its place has not; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _fetch(name: str, data_dir: Path, target: Path, missing: Sequence[str], routes: Sequence[Route], mend: str) -> None:
     tried = []
     for route in routes:
         with _staging(data_dir) as staging:

@@ -176,6 +176,17 @@ class NormalLikelihood(ScaledLikelihood):
     def scale_of(self, std: Tensor) -> Tensor:
         return std
 
+    @property
+    def running(self) -> Tensor | None:
+        """σ² where it is a running mean over images, so that those of several processes can be averaged."""
+        return (2 * self.log_scale).exp() if self.scale == "residual" and self.log_scale is not None else None
+
+    @running.setter
+    @torch.no_grad()
+    def running(self, variance: Tensor) -> None:
+        assert self.log_scale is not None
+        self.log_scale.copy_(0.5 * variance.log())
+
     @torch.no_grad()
     def watch(self, mean_square: Tensor) -> None:
         """Take a batch's mean squared residual in."""

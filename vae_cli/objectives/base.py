@@ -47,6 +47,12 @@ class Objective(ABC):
     def __init__(self, mc_samples: int = 1) -> None:
         self.mc_samples = mc_samples
 
+    @property
+    def couples_batch(self) -> str | None:
+        """What makes the loss of a batch something else than the mean of what its images give alone, so that a batch
+        cannot be divided among processes; None if nothing does."""
+        return None
+
     def noise_dim(self, model: VAE) -> int:
         """How many base normals per draw and image it takes."""
         return model.noise_dim

@@ -74,6 +74,12 @@ class ELBO(Objective):
         self.estimator, self.beta, self.free_bits, self.capacity = estimator, beta, free_bits, capacity
         self.weight, self.warmup_steps = WEIGHTS[beta_schedule], warmup_epochs * steps_per_epoch
 
+    @property
+    def couples_batch(self) -> str | None:
+        if self.capacity is not None:
+            return "objective.capacity is compared with a batch's mean KL"
+        return "objective.free_bits is compared with a batch's mean KL" if self.free_bits else None
+
     def check(self, model: VAE) -> None:
         if self.estimator == "stl" and not hasattr(model.kinds()[0], "frozen"):
             raise Unfit("the posterior has no frozen()", "objective.estimator", "posterior")

@@ -30,6 +30,10 @@ class InfoVAE(Objective):
         super().__init__(mc_samples)
         self.alpha, self.weight = alpha, weight
 
+    @property
+    def couples_batch(self) -> str:
+        return "the MMD compares a batch's images with each other"
+
     def noise_dim(self, model: VAE) -> int:
         return model.noise_dim + model.prior.noise_dim
 

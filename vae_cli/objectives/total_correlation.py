@@ -58,6 +58,10 @@ class BetaTC(Objective):
             raise ConfigError(f"objective.estimator={estimator} is none of {', '.join(ESTIMATORS)}")
         self.weights, self.estimator, self.size = (alpha, beta, gamma), estimator, size
 
+    @property
+    def couples_batch(self) -> str:
+        return "the total correlation compares a batch's images with each other"
+
     def check(self, model: VAE) -> None:
         q, p = model.kinds()
         if not isinstance(p, DiagonalNormal):
