@@ -207,7 +207,7 @@ def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
         raise BrokenPipeError
 
     install(monkeypatch, "sample", run)
-    monkeypatch.setattr(cli, "_silence_stdout", lambda: None)
+    monkeypatch.setattr("vae_cli.guard._silence_stdout", lambda: None)
     assert status(cli.sample, "checkpoint=x") == 1
     assert capsys.readouterr() == ("", "")
 
