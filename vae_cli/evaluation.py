@@ -22,6 +22,7 @@ from vae_cli.inputs import choose, load_data
 from vae_cli.latent_space import CHUNK, Codes
 from vae_cli.model import VAE
 from vae_cli.reason import reason
+from vae_cli.replacing import replacing
 from vae_cli.tables import Number
 from vae_cli.trained import Trained
 
@@ -157,10 +158,8 @@ def _probes(model: VAE, data: Data, split: Split, codes: Codes, seed: int) -> di
 
 
 def _write(output: Path, found: dict[str, Any]) -> None:
-    temporary = output.with_name(f".{output.name}.tmp")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(output)
+        with replacing(output) as temporary:
+            temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror or error}); name another with output=") from error

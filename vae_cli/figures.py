@@ -10,6 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from vae_cli.replacing import replacing
+
 INK = 0
 LETTERS = 13  # pixels high
 CELL = 56  # small images are enlarged by a whole factor to about this many pixels a side
@@ -61,13 +63,8 @@ def pairs(above: Float[Tensor, "n c h w"], below: Float[Tensor, "n c h w"], colu
 
 def save(picture: Image.Image, path: Path) -> None:
     """Write a PNG whole or not at all, and the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_png(pixels: UInt8[np.ndarray, "h w c"], path: Path) -> None:

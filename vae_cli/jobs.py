@@ -202,6 +202,8 @@ def note(path: Path, status: str, error: str | None = None) -> None:
 def write_tables(sweep: Path) -> None:
     """Write sweep.csv and sweep.jsonl anew, of all jobs that have ended; each is replaced as a whole."""
     with locked(sweep):
+        for left in sweep.glob(".sweep.*.tmp"):  # by whoever was killed while writing
+            left.unlink(missing_ok=True)
         states = [State(job.path) for job in of_sweep(sweep)]
         rows = [state.row() for state in states if state.status in ENDED]
         text = io.StringIO()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.cache import cache_dir
+from vae_cli.replacing import replacing
 from vae_cli.runs import read_bytes
 
 COLORS = {"train": "#E69F00", "validation": "#0072B2", "test": "#009E73"}
@@ -58,11 +58,8 @@ def javascript() -> str:
     version = vl_convert.get_vegalite_versions()[-1]
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
     script = script.replace("</script", "<\\/script")
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError), replacing(place) as temporary:
         temporary.write_text(script, encoding="utf-8")
-        temporary.replace(place)
     return script
 
 

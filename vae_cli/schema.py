@@ -23,7 +23,8 @@ _EXAMPLES = {
         "vae-train dataset=mnist latent_dim=16",
         "vae-train dataset=folder dataset.path=photos encoder=conv decoder=conv hydra.run.dir=runs/mine",
         "vae-train resume=runs/mine",
-        "vae-train -m latent_dim=2,8,16 optimizer=adam,sgd sweep=runs/sizes",
+        "vae-train -m latent_dim=2,8,16 optimizer=adam,sgd sweep=runs/sizes hydra/launcher=cores",
+        "vae-train -m hydra/sweeper=optuna 'latent_dim=int(interval(2,64))' encoder=mlp,conv sweep=runs/search",
     ),
     "sample": (
         "vae-sample checkpoint=outputs/mnist/RUN n=64 seed=0",
@@ -130,6 +131,8 @@ def help_text(command: str) -> str:
     inside = [row for group, name in chosen.items() for row in _option_rows(group, name)]
     if inside:
         parts.append(_section("keys inside the groups; in brackets the options that alone have them", _columns(inside)))
+    if command == "train":
+        parts.append(_section("with -m, how jobs are chosen and where they run", _columns(_sweep_rows())))
     parts.append(_section("flags, anywhere on the line", _columns(_flags(command))))
     return "\n\n".join(parts)
 
@@ -155,6 +158,16 @@ def _option_rows(group: str, default: str) -> list[tuple[str, str]]:
     for key, having in others.values():
         rows.append((f"{group}.{key.name}={key.default}", f"({', '.join(having)}) {key.comment}"))
     return rows
+
+
+def _sweep_rows() -> list[tuple[str, str]]:
+    """Hydra's groups that this package has options for, each with its file's first line, and the keys of a search."""
+    rows = []
+    for group in ("hydra/sweeper", "hydra/launcher"):
+        for option in options(group):
+            first = _text(f"{group}/{option}").partition("\n")[0]
+            rows.append((f"{group}={option}", first.removeprefix("# ")))
+    return rows + _rows("hydra.sweeper.", keys("hydra/sweeper/optuna"))
 
 
 def _rows(prefix: str, found: list[Key]) -> list[tuple[str, str]]:
