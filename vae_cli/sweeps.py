@@ -218,15 +218,14 @@ def _ending(state: State) -> str:
 
 
 @contextmanager
-def _watching(is_over: Callable[[], bool]) -> Iterator[None]:
-    """Let the training in this process end as soon as the sweep is over."""
+def _meanwhile(look: Callable[[], None]) -> Iterator[None]:
+    """Look again and again from the background, and once more at the end."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(POLL):
-            if is_over():
-                return interruption.request(signal.SIGTERM)
-        return None
+            look()
+        look()
 
     watcher = threading.Thread(target=watch, name="watching the sweep", daemon=True)
     watcher.start()
@@ -235,38 +234,41 @@ def _watching(is_over: Callable[[], bool]) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
+
+
+@contextmanager
+def _watching(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Let the training in this process end as soon as the sweep is over."""
+
+    def look() -> None:
+        if is_over():
+            interruption.request(signal.SIGTERM)
+
+    try:
+        with _meanwhile(look):
+            yield
+    finally:
         interruption.request(None)
 
 
 @contextmanager
 def _telling(left: Sequence[Job], token: str) -> Iterator[None]:
     """Print a line when a job begins and when it has ended, wherever it runs."""
-    over = threading.Event()
-    begun: set[int] = set()
+    waiting, begun = list(left), set[int]()
 
-    def look(waiting: Sequence[Job]) -> list[Job]:
-        states = [(job, State(job.path)) for job in waiting]
-        for job, state in states:
-            if job.number not in begun and (state.status == "running" or state.ended_in(token)):
+    def look() -> None:
+        for job in list(waiting):
+            state = State(job.path)
+            ended = state.ended_in(token)
+            if job.number not in begun and (ended or state.status == "running"):
                 begun.add(job.number)
                 print(f"{job.title} begins", flush=True)
-            if state.ended_in(token):
+            if ended:
+                waiting.remove(job)
                 print(f"{job.title} {_ending(state)}", flush=True)
-        return [job for job, state in states if not state.ended_in(token)]
 
-    def watch() -> None:
-        waiting = list(left)
-        while not over.wait(POLL):
-            waiting = look(waiting)
-        look(waiting)
-
-    watcher = threading.Thread(target=watch, name="telling of the jobs", daemon=True)
-    watcher.start()
-    try:
+    with _meanwhile(look):
         yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 def _connect_to_ray(options: DictConfig) -> None:
