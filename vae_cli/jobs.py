@@ -182,11 +182,16 @@ def _free_name(sweep: Path, overrides: Sequence[str], swept: Collection[str], id
     parts = [re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.") for text in shown]
     whole = "__".join(parts)
     faithful = all(_FAITHFUL.fullmatch(text) and "__" not in text for text in shown) and len(whole) <= LONGEST_NAME
-    if faithful and not (sweep / whole).exists():
+    if faithful and _is_free(sweep / whole):
         return whole
     digest = hashlib.sha256("\n".join(sorted(identity)).encode()).hexdigest()
     name = f"{whole[: LONGEST_NAME - 9].rstrip('-._')}-{digest[:8]}"
-    return name if not (sweep / name).exists() else f"{whole[: LONGEST_NAME - 33].rstrip('-._')}-{digest[:32]}"
+    return name if _is_free(sweep / name) else f"{whole[: LONGEST_NAME - 33].rstrip('-._')}-{digest[:32]}"
+
+
+def _is_free(path: Path) -> bool:
+    """Whether there is nothing, or only the empty folder of a start that was killed at once."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def fail(path: Path, why: str) -> None:

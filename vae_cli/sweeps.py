@@ -139,11 +139,13 @@ class Task:
         if State(job.path).status == "running":  # by another process
             return 0
         if not (job.path / "summary.json").exists():
-            jobs.note(job.path, "failed" if 0 < status < 128 else "interrupted" if status else "completed")
+            with _on_a_disk_with_room():
+                jobs.note(job.path, "failed" if 0 < status < 128 else "interrupted" if status else "completed")
         failed = State(job.path).status == "failed"
         pruned = self.study is not None and self.study.prunes(job)
-        job.write(ended_in=self.start.token, **({"pruned": True} if pruned else {}))
-        jobs.write_tables(self.start.path)
+        with _on_a_disk_with_room():
+            job.write(ended_in=self.start.token, **({"pruned": True} if pruned else {}))
+            jobs.write_tables(self.start.path)
         if failed and self.fail_fast:
             self.start.stop.touch()
         if status > 128 and here and not pruned and not self.start.stop.exists():
@@ -215,6 +217,17 @@ def _ending(state: State) -> str:
     row = state.row()
     elbo = "" if row["test_elbo"] is None else f": test elbo {row['test_elbo']:,.2f}, {row['seconds']:,.1f} s"
     return f"{row['status']}{elbo}" + (f": {row['error']}" if row["error"] else "")
+
+
+@contextmanager
+def _on_a_disk_with_room() -> Iterator[None]:
+    """Say that a table could not be written, which the next one makes up for."""
+    try:
+        yield
+    except OSError as error:
+        print(
+            f"{error.filename} could not be written ({reason(error)}); the sweep goes on", file=sys.stderr, flush=True
+        )
 
 
 @contextmanager
@@ -308,10 +321,11 @@ class _Sweeper(Sweeper):
             try:
                 self._begin()
                 done = self._sweep(parsed)
+                self.start.stop.unlink(missing_ok=True)  # else jobs that wait in a queue have yet to see it
             finally:
-                for left in (self.start.stop, self.start.alive):
-                    left.unlink(missing_ok=True)
-                jobs.write_tables(path)
+                self.start.alive.unlink(missing_ok=True)
+                with _on_a_disk_with_room():
+                    jobs.write_tables(path)
         status = self._sum_up(done)
         self._conclude()
         return status
@@ -328,6 +342,9 @@ class _Sweeper(Sweeper):
     def _begin(self) -> None:
         for left in self.start.path.glob(".alive-*"):  # of starts that were killed
             if left != self.start.alive and not is_held(left):
+                left.unlink(missing_ok=True)
+        for left in self.start.path.glob(".stop-*"):
+            if not (self.start.path / left.name.replace("stop", "alive")).exists():
                 left.unlink(missing_ok=True)
         with (self.start.path / "command.txt").open("a", encoding="utf-8") as file:
             file.write(" ".join(self.task.typed.splitlines()) + "\n")
@@ -471,9 +488,10 @@ class _Sweeper(Sweeper):
             return str(found)
 
     def _fail(self, job: Job, why: str) -> bool:
-        jobs.fail(job.path, why)
-        job.write(ended_in=self.start.token)
-        jobs.write_tables(self.start.path)
+        with _on_a_disk_with_room():
+            jobs.fail(job.path, why)
+            job.write(ended_in=self.start.token)
+            jobs.write_tables(self.start.path)
         print(f"vae-{self.task.command}: error: {job.title}: {why}", file=sys.stderr, flush=True)
         if self.settings.fail_fast:
             self.start.stop.touch()
