@@ -39,6 +39,8 @@ def stub(monkeypatch):
             if train.Interruption().signal_number:
                 status = "interrupted"
                 break
+        line = {"epoch": 1, "split": "validation", "elbo": score, "kl": settings["latent_dim"]}
+        (directory / "metrics.jsonl").write_text(json.dumps(line))
         numbers = {"validation": {"elbo": score, "kl": settings["latent_dim"]}, "test": {"elbo": score}}
         (directory / "summary.json").write_text(json.dumps({"status": status, "epochs": epoch, **numbers}))
         return 0 if status == "completed" else 143
@@ -220,7 +222,13 @@ def test_the_best_of_a_search_within_a_preset_stays_within_it(stub):
             "hydra.sweeper.storage=nosuch://x cannot be used",
         ),
         (["hydra.sweeper.direction=up", "latent_dim=2,3"], "hydra.sweeper.direction=up: maximize or minimize"),
-        (["hydra.sweeper.pruner=median", "optimize=test/elbo", "latent_dim=2,3"], "needs a number of each epoch"),
+        (["hydra.sweeper.pruner=median", "optimize=seconds", "latent_dim=2,3"], "needs a number of each epoch"),
+        (["optimize=test/elbo", "latent_dim=2,3"], "the test split is for the end; write optimize=validation/elbo"),
+        (["optimize=kl", "latent_dim=2,3"], "write optimize=validation/kl"),
+        (["optimize=valid/elbo", "latent_dim=2,3"], "write validation/NAME, train/NAME or one of seconds, parameters"),
+        (["optimize=validation/elbo", "dataset.validation=0", "latent_dim=2,3"], "holds no images out"),
+        (["hydra.sweeper.n_jobs=2", "latent_dim=2,3"], "add a launcher, hydra/launcher=cores"),
+        (["hydra.sweeper.sampler=cmaes", "optimize=[train/kl,seconds]", "latent_dim=2,3"], "choose nsga2 or tpe"),
         (["optimizer.lr=tag(log,interval(0,1))"], "optimizer.lr"),
         (["latent_dim=interval(9,2)"], "latent_dim"),
         (["latent_dim=0,-1"], "latent_dim"),
@@ -235,6 +243,35 @@ def test_a_study_is_not_searched_on_with_other_settings(stub, capsys):
     assert status(*SEARCH, *SPACE, "epochs=1", "hydra.sweeper.n_trials=2") == 0
     assert status(*SEARCH, *SPACE, "epochs=2", "hydra.sweeper.n_trials=4") == 1
     assert "was begun with epochs=1" in capsys.readouterr().err and len(TRIALS) == 2
+
+
+def test_what_does_not_matter_may_change_and_an_unknown_number_ends_a_search_that_can_be_mended(stub, capsys):
+    assert status(*SEARCH, *SPACE, "epochs=1", "hydra.sweeper.n_trials=3", "optimize=validation/elboo") == 1
+    assert len(TRIALS) == 1 and "did you mean validation/elbo?" in capsys.readouterr().err
+    line = [*SEARCH, *SPACE, "epochs=1"]
+    assert status(*line, "hydra.sweeper.n_trials=4", "device=cpu", "fail_fast=true") == 0
+    assert len(TRIALS) == 4 and [trial.state.name for trial in study().trials] == ["FAIL"] + ["COMPLETE"] * 3
+
+
+def test_failed_trials_are_asked_for_again_when_that_is_wanted(stub, monkeypatch):
+    honest, broken = train.run, []
+
+    def failing(settings, directory, *rest):
+        if settings["latent_dim"] % 2 and broken:
+            raise RuntimeError("no luck")
+        return honest(settings, directory, *rest)
+
+    monkeypatch.setattr(train, "run", failing)
+    line = [*SEARCH, "latent_dim=int(interval(2,9))", "epochs=1", "hydra.sweeper.n_trials=8"]
+    broken.append(True)
+    assert status(*line) == 1
+    failed = [trial.params for trial in study().trials if trial.state.name == "FAIL"]
+    assert failed and status(*line) == 1 and len(study().trials) == 8
+    broken.clear()
+    status(*line, "retry_failed=true")
+    again = study().trials[8:]
+    assert all(trial.state.name == "COMPLETE" for trial in again)
+    assert {str(trial.params) for trial in again} == {str(params) for params in failed}
 
 
 def test_an_interval_wants_a_search(capsys):

@@ -252,7 +252,11 @@ def test_a_sweep_is_told_what_goes_wrong_with_its_launcher(monkeypatch, capsys):
 
     monkeypatch.setattr(BasicLauncher, "launch", dies)
     assert status(*SMALL, "latent_dim=2,3", "sweep=s") == 1
-    assert [row["error"] for row in table()] == ["MemoryError: a worker was killed"] * 2
+    err = capsys.readouterr().err.strip()
+    assert (
+        err == "vae-train: error: hydra/launcher=basic could begin none of the jobs: MemoryError: a worker was killed"
+    )
+    assert [State(job.path).status for job in jobs.of_sweep(Path("s"))] == ["pending", "pending"]
 
 
 def test_the_tables_grow_and_are_whole_whoever_writes_them_at_the_same_time(tmp_path):

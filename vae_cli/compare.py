@@ -43,10 +43,9 @@ def run(places: Sequence[str], settings: dict[str, Any]) -> None:
     Raises:
         UserError: if there are no runs, none has the metric, or an output cannot be written.
     """
-    metric, folder = settings["metric"], Path(settings["output"]).expanduser()
-    runs = ranked(find(places), metric)
-    if all(one.number(metric) is None for one in runs):
-        raise UserError(f"metric={metric}: none of the {len(runs)} run(s) has it{_where_from(metric)}")
+    folder, found = Path(settings["output"]).expanduser(), find(places)
+    metric = _metric(found, settings["metric"])
+    runs = ranked(found, metric)
     keys = varied(runs)
     rows = [_row(one, keys) for one in runs]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -56,6 +55,20 @@ def run(places: Sequence[str], settings: dict[str, Any]) -> None:
     if mixed := _mixed(keys):
         print(f"note: {mixed}")
     print(f"written to {folder / CSV} and {folder / PAGE}")
+
+
+def _metric(runs: Sequence[Run], metric: str) -> str:
+    """What to sort by: what was asked for, or as long as no run is completed the validation's ELBO.
+
+    Raises:
+        UserError: if no run has it.
+    """
+    if any(run.number(metric) is not None for run in runs):
+        return metric
+    if metric == "elbo":
+        print("note: no run is completed yet: sorted by validation_elbo")
+        return "validation_elbo"
+    raise UserError(f"metric={metric}: none of the {len(runs)} run(s) has it{_where_from(metric)}")
 
 
 def _where_from(metric: str) -> str:

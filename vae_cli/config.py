@@ -31,6 +31,7 @@ from vae_cli.checks import check, check_keys, parse_interval, show, unknown
 from vae_cli.command_line import as_typed, escape, for_hydra
 from vae_cli.errors import ConfigError
 from vae_cli.reason import without_passwords
+from vae_cli.runs import LEFT
 from vae_cli.schema import conf_dir, keys, options
 
 __all__ = [
@@ -280,6 +281,8 @@ def _checked(session: _Session) -> DictConfig:
         overrides.check_choice(override, session.hydra.config_loader, command)
     if line.multirun:
         _check_sweep(session, parsed)
+    else:
+        overrides.check_of_no_sweep(parsed)
     config = _compose(session, overrides.follow_swept_groups(parsed))
     overrides.check_deleted(parsed, config, command)
     check_keys(overrides.outline(config), command)
@@ -332,17 +335,20 @@ def _explaining(
 def _stage(config: DictConfig, multirun: bool) -> None:
     """Gives `${hydra:...}` what a job would find there, and checks that the directory's name resolves."""
     key = _directory_key(multirun)
+    typed = "sweep" if multirun else key
     if multirun:
         config.hydra.job.num, config.hydra.job.id = 0, "0"
     HydraConfig.instance().set_config(config)
     try:
         directory = OmegaConf.select(config, key)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}: {overrides.first_line(error)}") from error
+        raise ConfigError(f"{typed}: {overrides.first_line(error)}") from error
     if not directory:
-        raise ConfigError(f"{key}= is empty; name a folder, or leave it out")
+        raise ConfigError(f"{typed}= is empty; name a folder, or leave it out")
     if "${" in directory:
-        raise ConfigError(f"{key}={show(directory)}: {key} accepts a folder without ${{ in its name")
+        raise ConfigError(f"{typed}={show(directory)}: {typed} accepts a folder without ${{ in its name")
+    if multirun and any((Path(directory) / name).exists() for name in LEFT):
+        raise ConfigError(f"sweep={show(directory)} is the directory of a run; name another folder")
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(Path(directory).absolute())
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,15 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vae_cli import runs
 from vae_cli.holding import holding
 from vae_cli.replacing import replacing
-from vae_cli.runs import Run, finite, read
+from vae_cli.runs import JOB, Run, finite
 
-RECORD, CSV, JSONL = "job.json", "sweep.csv", "sweep.jsonl"
+CSV, JSONL = "sweep.csv", "sweep.jsonl"
 COLUMNS = ("job", "status", "overrides", "test_elbo", "seconds", "directory", "error")
-STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished", "pending")
+STATUSES = (*runs.STATUSES, "pending")
 ENDED = ("completed", "failed", "interrupted", "pruned")
 LONGEST_NAME = 64
+OF_A_START = ("begun_in", "ended_in", "pruned")  # what is kept of a job beside itself
 
 # Settings of which the results do not depend: a job is the same with another value, unless that is what is swept.
 BESIDE = (
@@ -62,7 +65,7 @@ class Job:
     def write(self, **more: Any) -> None:
         """Keep the job, and what became known of it, in its directory."""
         known = {"job": self.number, "overrides": list(self.overrides)} | {**self.more, **more}
-        write(self.path / RECORD, json.dumps(known, indent=2) + "\n")
+        write(self.path / JOB, json.dumps(known, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -79,19 +82,21 @@ class State:
     def run(self) -> Run:
         return Run(self.path, self.path.name)
 
-    @cached_property
+    @property
     def record(self) -> dict[str, Any]:
-        return _record(self.path)
+        return self.run.job
 
     @property
     def status(self) -> str:
         """`completed`, `failed`, `interrupted`, `pruned`; `running` while a process is at work on it; `unfinished`
         where one has died; `pending` before it was begun."""
         status = self.run.status
-        if status == "interrupted" and self.record.get("pruned"):
-            return "pruned"
         begun = any((self.path / "checkpoints").glob("*.pt"))
         return "pending" if status == "unfinished" and not begun else status
+
+    def begun_in(self, sweep: str) -> bool:
+        """Whether it was begun, or taken up, in that start of the sweep."""
+        return self.record.get("begun_in") == sweep
 
     def ended_in(self, sweep: str) -> bool:
         """Whether it ended in that start of the sweep."""
@@ -112,25 +117,17 @@ class State:
 
 def read_job(path: Path) -> Job | None:
     """The job that a directory was made for."""
-    record = _record(path)
+    record = Run(path, path.name).job
     number, overrides = record.get("job"), record.get("overrides")
     if not isinstance(number, int) or not isinstance(overrides, list):
         return None
-    more = {key: value for key, value in record.items() if key not in ("job", "overrides", "ended_in", "pruned")}
+    more = {key: value for key, value in record.items() if key not in ("job", "overrides", *OF_A_START)}
     return Job(number, tuple(map(str, overrides)), path, more)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read(path / RECORD))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def of_sweep(sweep: Path) -> list[Job]:
     """All jobs that a sweep's directory holds, by number."""
-    found = (read_job(path.parent) for path in sweep.glob(f"*/{RECORD}"))
+    found = (read_job(path.parent) for path in sweep.glob(f"*/{JOB}"))
     return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
 
@@ -161,14 +158,19 @@ def assign(
                 job = Job(number, tuple(overrides), sweep / (name or _free_name(sweep, overrides, swept, identity)))
                 job.path.mkdir(parents=True, exist_ok=True)
             jobs[identity] = job = Job(job.number, tuple(overrides), job.path, {"swept": sorted(swept), **more})
-            job.write(**{key: value for key, value in _record(job.path).items() if key in ("ended_in", "pruned")})
+            job.write(**{key: value for key, value in State(job.path).record.items() if key in OF_A_START})
     return list(jobs.values())
 
 
 def _identity(overrides: Sequence[str], swept: Collection[str]) -> frozenset[str]:
     """What makes a job this one and no other."""
     last = {key(text): text for text in overrides}
-    return frozenset(text for name, text in last.items() if name in swept or name.partition(".")[0] not in BESIDE)
+    return frozenset(text for name, text in last.items() if name in swept or matters(name))
+
+
+def matters(name: str) -> bool:
+    """Whether the results depend on a dotted key."""
+    return name.partition(".")[0] not in BESIDE
 
 
 def key(override: str) -> str:
@@ -219,22 +221,45 @@ def write_tables(sweep: Path) -> None:
         write(sweep / JSONL, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows in aligned lines, each failure's reason below its row."""
-    shown = [("job", "status", "test elbo", "seconds", "directory", "settings")]
+def table(rows: Sequence[Mapping[str, Any]], numbers: Sequence[str] = (), width: int | None = None) -> str:
+    """The rows in aligned lines, each failure's reason below its row.
+
+    Args:
+        rows: as `State.row` gives them.
+        numbers: the names of further numbers in the rows.
+        width: of the terminal, which no line is to exceed.
+    """
+    named = ("test_elbo", *numbers, "seconds")
+    shown = [("job", "status", *(name.replace("_", " ") for name in named), "directory", "settings")]
     for row in rows:
-        numbers = ["" if finite(row[name]) is None else f"{row[name]:,.2f}" for name in ("test_elbo", "seconds")]
-        shown.append(
-            (str(row["job"]), row["status"], *numbers, _from_here(row["directory"]), _rounded(row["overrides"]))
-        )
+        cells = ["" if finite(row[name]) is None else shown_number(row[name]) for name in named]
+        shown.append((str(row["job"]), row["status"], *cells, Path(row["directory"]).name, _rounded(row["overrides"])))
     widths = [max(map(len, column)) for column in zip(*shown)]
     lines = []
     for line, row in zip(shown, [{}, *rows]):
-        cells = [text.rjust(w) if n in (0, 2, 3) else text.ljust(w) for n, (text, w) in enumerate(zip(line, widths))]
-        lines.append("  ".join(cells).rstrip())
+        right = {0, *range(2, 2 + len(named))}
+        cells = [text.rjust(w) if n in right else text.ljust(w) for n, (text, w) in enumerate(zip(line, widths))]
+        lines.append(_cut("  ".join(cells).rstrip(), width))
         if row.get("error"):
-            lines.append(f"{' ' * widths[0]}  └ {row['error']}")
+            lines += _below(row["error"], widths[0], width)
     return "\n".join(lines)
+
+
+def shown_number(value: float) -> str:
+    """A number to two digits after the point; a whole one as such."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _below(text: str, indent: int, width: int | None) -> list[str]:
+    """A text under a row of the table."""
+    first, later = f"{' ' * indent}  └ ", " " * (indent + 4)
+    if width is None:
+        return [first + text]
+    return textwrap.wrap(text, max(width, 40), initial_indent=first, subsequent_indent=later)
 
 
 def _rounded(settings: str) -> str:

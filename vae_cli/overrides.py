@@ -54,6 +54,8 @@ def _malformed(text: str, error: Exception) -> str:
     key, equals, value = text.partition("=")
     if not equals:
         return f"{show(text)} is no setting: write KEY=VALUE"
+    if value.endswith(","):
+        return f"{text}: a value is missing behind the last comma; write values without spaces: {key}=2,8"
     if not re.fullmatch(r"[~+]{0,2}[\w$.@/-]+", key):
         return f"{text}: cannot read the key {key!r}; write KEY=VALUE, without spaces around the ="
     pairs = [f"{a}{b}" for a, b in ("[]", "{}", "()") if value.count(a) != value.count(b)]
@@ -75,6 +77,15 @@ def check_sweep(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{text}: Hydra's own settings cannot be swept, give one value")
     if key in [known.name for known in schema.keys("sweep")]:
         raise ConfigError(f"{text}: {key} is the whole sweep's, give one value")
+
+
+def check_of_no_sweep(overrides: list[Override]) -> None:
+    """Checks that nothing is given which only a sweep makes use of."""
+    of_sweeps = {"hydra/sweeper", "hydra/launcher", *(key.name for key in schema.keys("sweep"))}
+    for override in overrides:
+        key = override.key_or_group
+        if key in of_sweeps or key.startswith(("hydra.sweeper.", "hydra.launcher.")):
+            raise ConfigError(f"{override.input_line} is for a sweep: add -m")
 
 
 def check_choice(override: Override, loader: ConfigLoader, command: str) -> None:
@@ -145,7 +156,13 @@ def combinations(overrides: list[Override], loader: ConfigLoader) -> list[list[s
                 f"{override.input_line}: an interval has no end of values; search it with hydra/sweeper=optuna, or "
                 "give values: 1,2,3 or range(1,9,2)"
             )
-    return [list(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+    return [list(job) for batch in BasicSweeper.split_arguments(of_jobs(overrides), None) for job in batch]
+
+
+def of_jobs(overrides: list[Override]) -> list[Override]:
+    """The overrides that a sweep's jobs get, without what only the sweep as a whole is told."""
+    of_sweeps = {key.name for key in schema.keys("sweep")}
+    return [override for override in overrides if override.key_or_group not in of_sweeps]
 
 
 def sample_jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[list[str]]:
@@ -223,7 +240,17 @@ def _wrong_key(override: Override, base: DictConfig, command: str) -> str | None
     if there or override.is_add() or override.is_force_add():
         return None
     known = flat(base, key.startswith("hydra")) + _inside(key.partition(".")[0], command)
-    return _elsewhere(key, base, command) or unknown(key, known)
+    return _elsewhere(key, base, command) or _of_a_plugin(key) or unknown(key, known)
+
+
+def _of_a_plugin(key: str) -> str | None:
+    """The sentence about a key that another of this package's launchers or sweepers has."""
+    group, _, name = key.rpartition(".")
+    group = group.replace(".", "/")
+    if group not in ("hydra/launcher", "hydra/sweeper"):
+        return None
+    having = [option for option in schema.options(group) if name in [k.name for k in schema.keys(f"{group}/{option}")]]
+    return f"unknown key {key}: add {group}={having[0]}, which has it" if having else None
 
 
 def _elsewhere(key: str, base: DictConfig, command: str) -> str | None:

@@ -19,7 +19,8 @@ from vae_cli.holding import is_held
 LARGEST = 100_000_000  # bytes of a file that is read; none that a run leaves is nearly as large
 LARGEST_CONFIG = 1_000_000  # characters
 LEFT = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a directory a run's
-STATUSES = ("completed", "interrupted", "failed", "running", "unfinished")
+STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished")
+JOB = "job.json"  # of a run that is a job of a sweep
 
 TEST = ("elbo", "reconstruction", "kl", "bound")
 EVALUATED = (
@@ -54,6 +55,11 @@ class Run:
         return _json(read(self.path / "summary.json"))
 
     @cached_property
+    def job(self) -> dict[str, Any]:
+        """What a sweep keeps of it."""
+        return _json(read(self.path / JOB))
+
+    @cached_property
     def evaluation(self) -> dict[str, Any]:
         """What vae-evaluate found last, if it looked at the weights that the run ended with."""
         found, step = _json(read(self.path / "evaluation.json")), self.summary.get("step")
@@ -72,11 +78,13 @@ class Run:
 
     @cached_property
     def status(self) -> str:
-        """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says, and
-        `unfinished` without one."""
+        """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says,
+        `pruned` where a search has interrupted it, and `unfinished` without a summary."""
         if not self.ours and is_held(self.path / "checkpoints"):
             return "running"
         status = self.summary.get("status")
+        if status == "interrupted" and self.job.get("pruned"):
+            return "pruned"
         return str(status) if status in STATUSES else "unfinished"
 
     @property

@@ -88,7 +88,12 @@ def keys(file: str) -> list[Key]:
     files that its defaults list includes."""
     text = _text(file)
     own = [Key(m["name"], m["default"], m["comment"] or "") for m in _KEY.finditer(text)]
-    return own + [key for included in _INCLUDED.finditer(text) for key in keys(included["name"])]
+    return own + [key for included in _included(text) for key in keys(included)]
+
+
+def _included(text: str) -> list[str]:
+    """The files of this package that a defaults list includes."""
+    return [m["name"] for m in _INCLUDED.finditer(text) if (conf_dir() / f"{m['name']}.yaml").is_file()]
 
 
 def groups(command: str) -> dict[str, str]:
@@ -103,7 +108,7 @@ def options(group: str) -> list[str]:
 
 def needed(command: str) -> list[str]:
     """The top-level keys and groups that the config of one run of a command always has."""
-    of_sweeps = {key.name for included in _INCLUDED.finditer(_text(command)) for key in keys(included["name"])}
+    of_sweeps = {key.name for included in _included(_text(command)) for key in keys(included)}
     own = [key.name for key in keys(command) if key.name not in of_sweeps]
     return own + [g for g, name in groups(command).items() if name != "null"]
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from vae_cli.errors import ConfigError
 from vae_cli.jobs import Job, State, write
 from vae_cli.listeners import heard_by
 from vae_cli.reason import without_passwords
-from vae_cli.runs import Run, finite, mapping
+from vae_cli.runs import TEST, Run, finite, mapping
 
 if TYPE_CHECKING:
     import optuna
@@ -27,6 +28,7 @@ SAMPLERS = ("tpe", "random", "cmaes", "grid", "nsga2")
 PRUNERS = ("none", "median", "hyperband")
 DIRECTIONS = ("maximize", "minimize")
 LARGER_IS_BETTER = ("elbo", "bound", "reconstruction", "images_per_second")
+BARE = ("seconds", "parameters")  # numbers of no split
 LARGEST_GRID = 100_000
 TRIES = 3  # at opening a storage
 WAIT = 60  # seconds that processes wait for each other's writing
@@ -126,9 +128,10 @@ class Study:
         """
         opened = replace(self, storage=self.storage or f"sqlite:///{folder / 'study.db'}")
         study, begun = opened._begun(TRIES if self.shared else 1)
-        if begun is None:
-            study.set_user_attr("overrides", sorted(line))
-        elif begun != sorted(line):
+        line = sorted([*line, *(f"optimize={metric}" for metric in self.metrics)])
+        if begun is None or not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)):
+            study.set_user_attr("overrides", line)
+        elif begun != line:
             where = without_passwords(str(opened.storage))
             other = "hydra.sweeper.study_name" if self.shared else "sweep"
             with_what = f"was begun with {' '.join(begun)}; search on with the same, or choose another {other}="
@@ -175,7 +178,8 @@ class Study:
         study, found = self._loaded(), []
         for _ in range(most):
             before = study.get_trials(deepcopy=False)
-            if sum("surplus" not in trial.user_attrs for trial in before) >= self._most():
+            waiting = any(trial.state == TrialState.WAITING for trial in before)
+            if not waiting and sum(map(_counts, before)) >= self._most():
                 break
             study.sampler = _sampler(self.sampler, _mixed(self.seed, len(before)), self.space)
             asked = study.ask(dict(self.space))
@@ -185,6 +189,16 @@ class Study:
                 break
             found.append(Trial(asked.number, {key: _typed(value) for key, value in asked.params.items()}))
         return found
+
+    def retry(self) -> None:
+        """Let the failed trials' settings be asked for again, beside as many trials as there were to be."""
+        study = self._loaded()
+        trials = study.get_trials(deepcopy=False)
+        done = [trial.params for trial in trials if trial.state.name != "FAIL"]
+        for trial in trials:
+            if trial.state.name == "FAIL" and "surplus" not in trial.user_attrs and trial.params not in done:
+                done.append(trial.params)
+                study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
     def _most(self) -> int:
         return min(self.n_trials, math.prod(map(len, _grid(self.space).values()))) if self._is_grid else self.n_trials
@@ -196,7 +210,8 @@ class Study:
     def _is_surplus(self, study: optuna.Study, number: int) -> bool:
         """Whether another process asked for the last trial at the same time."""
         trials = study.get_trials(deepcopy=False)
-        return sum("surplus" not in trial.user_attrs for trial in trials if trial.number < number) >= self._most()
+        mine = next(trial for trial in trials if trial.number == number)
+        return _counts(mine) and sum(_counts(trial) for trial in trials if trial.number < number) >= self._most()
 
     def tell(self, jobs: Sequence[Job]) -> None:
         """What came of trials whose jobs have ended; an interrupted one stays open for the next start."""
@@ -214,8 +229,26 @@ class Study:
                     study.tell(job.more["trial"], state=TrialState.PRUNED)
                 elif state.status == "failed" or len(values) < len(known):
                     study.tell(job.more["trial"], state=TrialState.FAIL)
+                    self._check_known(state, known)
                 else:
                     study.tell(job.more["trial"], values)
+
+    def _check_known(self, state: State, found: Sequence[float | None]) -> None:
+        """Refuse to search on for a number that a completed training does not have.
+
+        Raises:
+            ConfigError: naming it and those that there are.
+        """
+        for metric, number in zip(self.metrics, found):
+            split, _, name = metric.rpartition("/")
+            there = [line for line in state.run.metrics if line["split"] == split]
+            if state.status == "completed" and number is None and there and name not in there[-1]:
+                known = [
+                    key for key, each in there[-1].items() if finite(each) is not None and key not in ("epoch", "step")
+                ]
+                near = get_close_matches(name, known, n=1)
+                hint = f"did you mean {split}/{near[0]}?" if near else f"it has {', '.join(known)}"
+                raise ConfigError(f"optimize={metric}: a training has no such number; {hint}")
 
     def unfinished(self, jobs: Sequence[Job]) -> list[Job]:
         """Those of the jobs whose trials have not been told yet."""
@@ -239,7 +272,7 @@ class Study:
         ]
 
     def _said(self, number: int, values: Sequence[float], params: Mapping[str, Any]) -> str:
-        numbers = ", ".join(f"{metric} {found:,.4f}" for metric, found in zip(self.metrics, values))
+        numbers = ", ".join(f"{metric} {_shown(found)}" for metric, found in zip(self.metrics, values))
         return f"trial {number}: {numbers}; {' '.join(f'{key}={_typed(found)}' for key, found in params.items())}"
 
     @contextmanager
@@ -306,7 +339,16 @@ def plan(settings: Mapping[str, Any], metrics: Sequence[str], space: Mapping[str
     return study
 
 
+def _counts(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial is one of those that were to be: neither one too many nor another one's repetition."""
+    return not {"surplus", "again"} & trial.user_attrs.keys()
+
+
 def _check(settings: Mapping[str, Any], metrics: Sequence[str]) -> None:
+    for metric in metrics:
+        _check_metric(metric)
+    if settings["sampler"] == "cmaes" and len(metrics) > 1:
+        raise ConfigError("hydra.sweeper.sampler=cmaes optimizes one number; for several choose nsga2 or tpe")
     for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         if settings[key] not in known:
             raise ConfigError(f"hydra.sweeper.{key}={settings[key]}: it is one of {', '.join(known)}")
@@ -325,6 +367,14 @@ def _check(settings: Mapping[str, Any], metrics: Sequence[str]) -> None:
         )
     if settings["storage"] is not None and not settings["study_name"]:
         raise ConfigError("hydra.sweeper.storage: name the study in it with hydra.sweeper.study_name=NAME")
+
+
+def _check_metric(metric: str) -> None:
+    split, _, name = metric.rpartition("/")
+    if split == "test" or (not split and name in TEST):
+        raise ConfigError(f"optimize={metric}: the test split is for the end; write optimize=validation/{name}")
+    if not name or (split not in ("train", "validation") if split else name not in BARE):
+        raise ConfigError(f"optimize={metric}: write validation/NAME, train/NAME or one of {', '.join(BARE)}")
 
 
 def _directions(given: Any, metrics: Sequence[str]) -> tuple[str, ...]:
@@ -351,6 +401,10 @@ def value(run: Run, metric: str) -> float | None:
 def _mixed(seed: int, place: int) -> int:
     """A sampler's seed for one trial, so that a search taken up again asks what it would have asked."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{place}".encode()).digest()[:4], "little")
+
+
+def _shown(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.4f}"
 
 
 def _typed(found: Any) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -128,8 +130,9 @@ class Task:
 
     def _run(self, job: Job, config: DictConfig) -> int:
         assert self.start is not None
-        with suppress(OSError):  # of an earlier attempt
-            (job.path / "summary.json").unlink(missing_ok=True)
+        with _on_a_disk_with_room():
+            job.write(begun_in=self.start.token)
+            (job.path / "summary.json").unlink(missing_ok=True)  # of an earlier attempt
         with _watching(partial(self.start.is_over, self.bound)):
             return self.guard(partial(self._attempt, job, config))
 
@@ -144,7 +147,8 @@ class Task:
         failed = State(job.path).status == "failed"
         pruned = self.study is not None and self.study.prunes(job)
         with _on_a_disk_with_room():
-            job.write(ended_in=self.start.token, **({"pruned": True} if pruned else {}))
+            more = {"pruned": True} if pruned else {}
+            job.write(begun_in=self.start.token, ended_in=self.start.token, **more)
             jobs.write_tables(self.start.path)
         if failed and self.fail_fast:
             self.start.stop.touch()
@@ -284,6 +288,17 @@ def _telling(left: Sequence[Job], token: str) -> Iterator[None]:
         yield
 
 
+def _knock(address: str) -> None:
+    """See that somebody answers at HOST:PORT; Ray itself would wait very long.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "://" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def _connect_to_ray(options: DictConfig) -> None:
     """Be on the cluster before the launcher is, which then stays on it.
 
@@ -295,6 +310,7 @@ def _connect_to_ray(options: DictConfig) -> None:
     arguments = OmegaConf.to_container(options)
     assert isinstance(arguments, dict)
     try:
+        _knock(str(arguments.get("address")))
         ray.init(**{str(key): value for key, value in arguments.items()}, ignore_reinit_error=True)
     except Exception as error:
         address = arguments.get("address")
@@ -395,6 +411,11 @@ class _Sweeper(Sweeper):
         return 1 if kind == "BasicLauncher" else None
 
     @property
+    def _kind(self) -> str:
+        """The launcher as one chooses it."""
+        return f"hydra/launcher={self.settings.hydra.runtime.choices['hydra/launcher']}"
+
+    @property
     def _is_here(self) -> bool:
         """Whether jobs run in this very process, one after the other, and speak for themselves."""
         return str(self.settings.hydra.launcher._target_).endswith("BasicLauncher")
@@ -435,6 +456,8 @@ class _Sweeper(Sweeper):
             if left and not self._stopped:
                 with nullcontext() if self._is_here else _telling(left, self.start.token):
                     why = self._launch(launcher, left)
+                if why and not any(State(job.path).begun_in(self.start.token) for job in left):
+                    raise ConfigError(f"{self._kind} could begin none of the jobs: {why}")
                 after = [job for job in self._waiting(left) if not self._stopped]
                 fruitless = fruitless + 1 if len(after) == len(left) else 0
                 if fruitless == TRIES:
@@ -500,15 +523,26 @@ class _Sweeper(Sweeper):
     def _sum_up(self, done: Sequence[Job]) -> int:
         """Print the table; 128 + signal after a signal, 1 unless every job is done, else 0."""
         states = [State(job.path) for job in done]
-        rows = [state.row() | {"overrides": job.shown} for job, state in zip(done, states)]
+        rows = [state.row() | {"overrides": job.shown} | self._numbers(state) for job, state in zip(done, states)]
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         counts = [f"{n} {status}" for status in jobs.STATUSES if (n := sum(row["status"] == status for row in rows))]
-        print(f"\n{jobs.table(rows)}\n\n{', '.join(counts)}; {self.start.path / jobs.CSV}", flush=True)
+        print(f"\n{jobs.table(rows, list(self._numbers(None)), width)}\n")
+        print(f"{', '.join(counts)}; {self.start.path / jobs.CSV}")
         found = {row["status"] for row in rows}
+        if found & {"interrupted", "pending", "unfinished"}:
+            print("the same command goes on with what is not completed")
+        if "failed" in found and not self.settings.retry_failed:
+            print("the same command with retry_failed=true runs the failed ones again")
+        sys.stdout.flush()
         if self.signal is not None:
             return 128 + self.signal
         if found & {"failed", "unfinished", "pending"}:
             return 1
         return 143 if found & {"interrupted", "running"} else 0
+
+    def _numbers(self, state: State | None) -> dict[str, float | None]:
+        """Further numbers for a job's row of the table; their names without one."""
+        return {}
 
 
 class GridSweeper(_Sweeper):
@@ -535,6 +569,7 @@ class OptunaSweeper(_Sweeper):
         self.options = options
 
     def _check(self, parsed: list[Override]) -> None:
+        parsed = overrides.of_jobs(parsed)
         wanted = self.settings.optimize
         metrics = list(wanted) if OmegaConf.is_list(wanted) else [wanted]
         values = {o.get_key_element(): _values(o) for o in parsed}
@@ -550,15 +585,25 @@ class OptunaSweeper(_Sweeper):
             if isinstance(low, float) and not checks.accepts(key, inside) and checks.accepts(key, int(inside)):
                 raise ConfigError(f"{key}: it takes whole numbers, search {key}=int(interval({low:g},{high:g}))")
         self.plan = search.plan(self.options, metrics, space, self.settings.epochs)
+        if self.options["n_jobs"] > 1 and self._is_here:
+            raise ConfigError("hydra.sweeper.n_jobs: for trials beside each other add a launcher, hydra/launcher=cores")
+        if self.settings.dataset.get("validation") == 0 and any(m.startswith("validation/") for m in metrics):
+            raise ConfigError("optimize=validation/…: dataset.validation=0 holds no images out to validate on")
 
     def _sweep(self, parsed: list[Override]) -> list[Job]:
-        self.study = self.plan.open(self.start.path, [o.input_line or "" for o in parsed])
+        line = [str(o.input_line) for o in overrides.of_jobs(parsed) if jobs.matters(o.key_or_group)]
+        self.study = self.plan.open(self.start.path, line)
         self.task = replace(self.task, study=self.study)
         self._take_up()
+        if self.settings.retry_failed:
+            self.study.retry()
         while not self._stopped and (asked := self._ask()):
             self._run(asked, self.options["n_jobs"])
             self.study.tell(asked)
         return [job for job in jobs.of_sweep(self.start.path) if "trial" in job.more]
+
+    def _numbers(self, state: State | None) -> dict[str, float | None]:
+        return {m: None if state is None else search.value(state.run, m) for m in self.plan.metrics if m != "seconds"}
 
     def _take_up(self) -> None:
         """Finish the trials that a killed start of this sweep has left."""
