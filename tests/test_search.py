@@ -2,6 +2,9 @@
 
 import json
 import math
+import pickle
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +275,32 @@ def test_failed_trials_are_asked_for_again_when_that_is_wanted(stub, monkeypatch
     again = study().trials[8:]
     assert all(trial.state.name == "COMPLETE" for trial in again)
     assert {str(trial.params) for trial in again} == {str(params) for params in failed}
+
+
+class Ran:
+    def __reduce__(self):
+        return Path.touch, (Path("ran"),)
+
+
+def test_a_strangers_study_runs_nothing(stub):
+    """Neither the state that Optuna keeps as a pickle, nor what job.json says that a trial was to train."""
+    line = [*SEARCH, *SPACE, "epochs=1", "hydra.sweeper.sampler=cmaes"]
+    assert status(*line, "hydra.sweeper.n_trials=6") == 0
+    database = sqlite3.connect("s/study.db")
+    poison = json.dumps(pickle.dumps(Ran()).hex())
+    key = f"{optuna.samplers.CmaEsSampler()._attr_key_optimizer}:0"
+    for (trial,) in database.execute("select trial_id from trials").fetchall():
+        row = (100 + trial, trial, key, poison)
+        database.execute("insert into trial_system_attributes values (?, ?, ?, ?)", row)
+    database.execute("update trials set state = 'RUNNING' where number = 5")
+    database.commit()
+    record = json.loads(Path("s/trial_0005/job.json").read_text())
+    record["overrides"] += ["latent_dim=99"]
+    Path("s/trial_0005/job.json").write_text(json.dumps(record | {"ended_in": "x"}))
+    Path("s/trial_0005/summary.json").unlink()
+    shutil.rmtree("s/trial_0005/checkpoints")
+    assert status(*line, "hydra.sweeper.n_trials=8") == 1
+    assert not Path("ran").exists() and all(settings["latent_dim"] <= 10 for settings in TRIALS)
 
 
 def test_an_interval_wants_a_search(capsys):

@@ -39,7 +39,7 @@ def is_held(path: Path) -> bool:
     try:
         import fcntl
 
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # not to wait at a pipe
     except (ImportError, OSError):
         return False
     try:

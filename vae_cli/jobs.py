@@ -127,26 +127,22 @@ def read_job(path: Path) -> Job | None:
 
 def of_sweep(sweep: Path) -> list[Job]:
     """All jobs that a sweep's directory holds, by number."""
-    found = (read_job(path.parent) for path in sweep.glob(f"*/{JOB}"))
+    found = (read_job(path.parent) for path in sweep.glob(f"*/{JOB}") if not path.parent.is_symlink())
     return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
 
-def assign(
-    sweep: Path, wanted: Iterable[Sequence[str]], swept: Collection[str], name: str | None = None, **more: Any
-) -> list[Job]:
+def assign(sweep: Path, wanted: Iterable[Sequence[str]], swept: Collection[str]) -> list[Job]:
     """A directory for each list of overrides: the one that it has had before, or a new one, in the order given.
 
     Args:
         sweep: the sweep's directory.
         wanted: the overrides of each job.
         swept: the keys that take several values.
-        name: what to call the directory; by default it is made of the swept overrides.
-        more: what else to keep of the jobs.
     """
     jobs: dict[frozenset[str], Job] = {}
     with locked(sweep):
         there = of_sweep(sweep)
-        known = {} if name else {_identity(job.overrides, job.more.get("swept", ())): job for job in there}
+        known = {_identity(job.overrides, job.more.get("swept", ())): job for job in there}
         number = max((job.number for job in there), default=-1)
         for overrides in wanted:
             identity = _identity(overrides, swept)
@@ -155,11 +151,23 @@ def assign(
             job = known.get(identity)
             if job is None:
                 number += 1
-                job = Job(number, tuple(overrides), sweep / (name or _free_name(sweep, overrides, swept, identity)))
-                job.path.mkdir(parents=True, exist_ok=True)
-            jobs[identity] = job = Job(job.number, tuple(overrides), job.path, {"swept": sorted(swept), **more})
-            job.write(**{key: value for key, value in State(job.path).record.items() if key in OF_A_START})
+                job = Job(number, (), sweep / _free_name(sweep, overrides, swept, identity))
+            jobs[identity] = _kept(job.path, job.number, overrides, swept)
     return list(jobs.values())
+
+
+def of_trial(path: Path, number: int, overrides: Sequence[str], swept: Collection[str], **more: Any) -> Job:
+    """The job of a search's trial, with what else to keep of it."""
+    with locked(path.parent):
+        return _kept(path, number, overrides, swept, **more)
+
+
+def _kept(path: Path, number: int, overrides: Sequence[str], swept: Collection[str], **more: Any) -> Job:
+    """A job, written into its directory beside what is known there of how it went."""
+    job = Job(number, tuple(overrides), path, {"swept": sorted(swept), **more})
+    path.mkdir(parents=True, exist_ok=True)
+    job.write(**{key: value for key, value in State(path).record.items() if key in OF_A_START})
+    return job
 
 
 def _identity(overrides: Sequence[str], swept: Collection[str]) -> frozenset[str]:

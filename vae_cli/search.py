@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import signal
 import time
@@ -30,6 +31,7 @@ DIRECTIONS = ("maximize", "minimize")
 LARGER_IS_BETTER = ("elbo", "bound", "reconstruction", "images_per_second")
 BARE = ("seconds", "parameters")  # numbers of no split
 LARGEST_GRID = 100_000
+STATE = (("cmaes._cma", "CMA"), ("numpy._core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "scalar"))
 TRIES = 3  # at opening a storage
 WAIT = 60  # seconds that processes wait for each other's writing
 
@@ -250,13 +252,27 @@ class Study:
                 hint = f"did you mean {split}/{near[0]}?" if near else f"it has {', '.join(known)}"
                 raise ConfigError(f"optimize={metric}: a training has no such number; {hint}")
 
-    def unfinished(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those of the jobs whose trials have not been told yet."""
+    def unfinished(self, jobs: Sequence[Job]) -> list[tuple[Job, Trial]]:
+        """Those of the jobs whose trials have not been told yet, with what these are about."""
         from optuna.trial import TrialState
 
-        trials = self._loaded().get_trials(deepcopy=False)
-        running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}
-        return [job for job in jobs if job.more.get("trial") in running]
+        trials = {trial.number: trial for trial in self._loaded().get_trials(deepcopy=False)}
+        found = []
+        for job in jobs:
+            trial = trials.get(job.more.get("trial", -1))
+            if trial is not None and trial.state == TrialState.RUNNING and self._is_inside(trial):
+                found.append((job, Trial(trial.number, {key: _typed(value) for key, value in trial.params.items()})))
+        return found
+
+    def _is_inside(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether a trial, which anybody may have written into the study, is one of this search's space."""
+        if trial.params.keys() != self.space.keys():
+            return False
+        try:
+            inside = {key: where.to_internal_repr(trial.params[key]) for key, where in self.space.items()}
+            return all(self.space[key]._contains(number) for key, number in inside.items())
+        except (ValueError, TypeError):
+            return False
 
     def best(self) -> list[Trial]:
         """The best trial; of several metrics all that no other one beats in each."""
@@ -269,6 +285,7 @@ class Study:
                 self._said(trial.number, trial.values, trial.params),
             )
             for trial in study.best_trials
+            if self._is_inside(trial)
         ]
 
     def _said(self, number: int, values: Sequence[float], params: Mapping[str, Any]) -> str:
@@ -441,10 +458,37 @@ def _sampler(name: str, seed: int, space: Mapping[str, Dimension]) -> optuna.sam
             import cmaes  # type: ignore[import-untyped] # noqa: F401
         except ImportError as error:
             raise ConfigError("hydra.sweeper.sampler=cmaes needs cmaes: pip install 'vae-cli[sweep]'") from error
-        return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        return _careful_cmaes()(seed=seed, warn_independent_sampling=False)
     return {"tpe": samplers.TPESampler, "random": samplers.RandomSampler, "nsga2": samplers.NSGAIISampler}[name](
         seed=seed
     )
+
+
+def _careful_cmaes() -> type[optuna.samplers.CmaEsSampler]:
+    """Optuna's sampler, which keeps its state in the study as a pickle; this one lets that run nothing."""
+    import io
+    import pickle
+
+    from vae_cli.data.unpickle import ArrayUnpickler
+
+    class Unpickler(ArrayUnpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) in STATE:
+                return getattr(importlib.import_module(module), name)
+            return super().find_class(module, name)
+
+    class CmaEs(_optuna().samplers.CmaEsSampler):  # type: ignore[misc]
+        def _restore_optimizer(self, completed_trials: list[optuna.trial.FrozenTrial]) -> Any:
+            for trial in reversed(completed_trials):
+                prefix = self._attr_key_optimizer
+                if parts := {key: value for key, value in trial.system_attrs.items() if key.startswith(prefix)}:
+                    try:
+                        return Unpickler(io.BytesIO(bytes.fromhex(self._concat_optimizer_attrs(parts)))).load()
+                    except (pickle.UnpicklingError, ValueError, KeyError) as error:
+                        raise ConfigError(f"the study's state of cmaes is not one: {error}; search anew") from error
+            return None
+
+    return CmaEs
 
 
 def _storage(address: str | None) -> Any:

@@ -607,7 +607,8 @@ class OptunaSweeper(_Sweeper):
 
     def _take_up(self) -> None:
         """Finish the trials that a killed start of this sweep has left."""
-        left = [job for job in self.study.unfinished(jobs.of_sweep(self.start.path)) if self._is_orphan(job)]
+        found = self.study.unfinished(jobs.of_sweep(self.start.path))
+        left = [self._job(trial) for job, trial in found if self._is_orphan(job) and job.path.name == trial.name]
         for first in range(0, len(left), self.options["n_jobs"]):
             batch = left[first : first + self.options["n_jobs"]]
             self._run(batch, self.options["n_jobs"])
@@ -617,13 +618,13 @@ class OptunaSweeper(_Sweeper):
         return not is_held(self.start.path / f".alive-{job.more.get('start')}")
 
     def _ask(self) -> list[Job]:
-        found = []
-        for trial in self.study.ask(self.options["n_jobs"]):
-            texts = [*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())]
-            found += jobs.assign(
-                self.start.path, [texts], list(trial.overrides), trial.name, trial=trial.number, start=self.start.token
-            )
-        return found
+        return [self._job(trial) for trial in self.study.ask(self.options["n_jobs"])]
+
+    def _job(self, trial: search.Trial) -> Job:
+        """The job that a trial is: the line's own settings and the trial's."""
+        texts = [*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())]
+        about = {"trial": trial.number, "start": self.start.token}
+        return jobs.of_trial(self.start.path / trial.name, trial.number, texts, list(trial.overrides), **about)
 
     def _conclude(self) -> None:
         """Print the best trials and write them as presets."""
