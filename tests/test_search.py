@@ -165,6 +165,22 @@ def test_a_search_goes_on_where_it_was_killed_and_ends_the_same(stub, monkeypatc
     assert status(*line[:3], "hydra.sweeper.n_trials=12", *line[4:], "sweep=s") == 0 and len(calls) == 15
 
 
+def test_a_trial_whose_search_was_killed_before_it_became_a_job_is_not_lost(stub, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_, **__):
+        raise Killed
+
+    line = [*SPACE, "epochs=1", "hydra.sweeper.n_trials=5", "hydra/sweeper=optuna"]
+    assert status(*line, "sweep=whole") == 0
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("vae_cli.jobs.of_trial", killed)
+        status(*line, "sweep=s")
+    assert status(*line, "sweep=s") == 0
+    assert points(study()) == points(study("sqlite:///whole/study.db"))
+
+
 def test_a_job_that_ended_before_its_trial_was_told_is_not_trained_again(stub):
     line = [*SPACE, "epochs=1", "hydra.sweeper.n_trials=3"]
     assert status(*SEARCH, *line) == 0
@@ -172,7 +188,7 @@ def test_a_job_that_ended_before_its_trial_was_told_is_not_trained_again(stub):
     asked = untold.ask(untold.trials[0].distributions)
     path = Path(f"s/trial_{asked.number:04d}")
     path.mkdir()
-    record = {"job": 3, "overrides": ["latent_dim=2"], "trial": asked.number, "start": "gone"}
+    record = {"job": 3, "overrides": ["latent_dim=2"], "trial": asked.number, "start": "gone", "ended_in": "gone"}
     (path / "job.json").write_text(json.dumps(record))
     (path / "summary.json").write_text(json.dumps({"status": "completed", "validation": {"elbo": -0.25}}))
     assert status(*SEARCH, *line[:-1], "hydra.sweeper.n_trials=4") == 0

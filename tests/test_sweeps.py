@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -298,6 +299,63 @@ def test_a_password_is_written_nowhere(monkeypatch, capsys):
     assert not any(b"hush" in path.read_bytes() for path in Path("s").rglob("*") if path.is_file())
 
 
+def test_a_strangers_folders_lead_nowhere(tmp_path, monkeypatch):
+    """Neither a link nor a name that Hydra would resolve makes a job train outside of the sweep."""
+    monkeypatch.setenv("VICTIM", str(tmp_path / "victim"))
+    (tmp_path / "victim").mkdir()
+    line = [*SMALL, "latent_dim=2,3,4"]
+    assert status(*line, "sweep=s") == 0
+    record = json.loads(Path("s/latent_dim-2/job.json").read_text())
+    for name in ("latent_dim-2", "latent_dim-3"):
+        shutil.rmtree(Path("s") / name)
+    (tmp_path / "victim/job.json").write_text(json.dumps(record | {"overrides": ["latent_dim=3", *SMALL]}))
+    Path("s/latent_dim-3").symlink_to(tmp_path / "victim")
+    for name in ("${oc.env:VICTIM}", "x'y"):
+        (Path("s") / name).mkdir()
+        (Path("s") / name / "job.json").write_text(json.dumps(record))
+    os.mkfifo("s/.alive-old")
+    assert status(*line, "sweep=s") == 0
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["job.json"]
+    assert len([row for row in table() if row["status"] == "completed"]) == 3
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_set_aside_and_not_lost(monkeypatch):
+    assert status(*SMALL, "latent_dim=2", "sweep=s") == 0
+    [job] = jobs.of_sweep(Path("s"))
+    before = json.loads((job.path / "summary.json").read_text())["test"]
+    (job.path / "summary.json").unlink()
+    for name in ("best", "last"):
+        (job.path / f"checkpoints/{name}.pt").write_bytes(b"damaged")
+    assert status(*SMALL, "latent_dim=2", "sweep=s") == 0
+    assert json.loads((job.path / "summary.json").read_text())["test"] == before
+    assert (job.path / "checkpoints/last.pt.set_aside").read_bytes() == b"damaged"
+
+
+def test_a_job_with_a_class_of_ones_own_goes_on_by_the_same_command(monkeypatch, tmp_path):
+    code = "from vae_cli.networks import MLPEncoder\n\n\nclass Mine(MLPEncoder):\n    pass\n"
+    (tmp_path / "my_sweep_package.py").write_text(code)
+    argv = [*SMALL, "latent_dim=2,3", "encoder._target_=my_sweep_package.Mine", "sweep=s"]
+    honest, steps = train.Training.descend, []
+
+    def interrupting(self, bound):
+        honest(self, bound)
+        steps.append(self)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Training, "descend", interrupting)
+        assert status(*argv) == 143
+    assert status(*argv) == 0 and statuses() == ["completed", "completed"]
+
+
+def test_threads_of_one_job_are_not_those_of_the_next(monkeypatch):
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(train, "run", lambda *_: seen.append(torch.get_num_threads()) or 0)
+    assert status("threads=1,3,null", "sweep=s") == 0
+    assert seen == [1, 3, before]
+
+
 # Several processes
 
 
@@ -376,6 +434,25 @@ def test_a_signal_saves_the_jobs_of_all_workers_and_leaves_no_process(number, to
         wait_for(lambda: not processes(process.pid), 10)
     assert statuses() == ["interrupted", "interrupted"] and "2 interrupted, 1 pending" in out
     assert all(State(job.path).run.commands for job in jobs.of_sweep(Path("s"))[:2])
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_whose_launcher_keeps_to_one_process():
+    argv = [*SMALL, "epochs=20000", "log_every=50", "latent_dim=2,3", "hydra/launcher=cores", "hydra.launcher.n_jobs=1"]
+    with subprocess.Popen([*COMMAND, *argv, "sweep=s"], start_new_session=True, stdout=subprocess.PIPE) as process:
+        wait_for(begun("s", 1))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+    assert statuses() == ["interrupted"]
+
+
+@pytest.mark.slow
+def test_two_starts_at_once_train_every_job_once():
+    argv = [*COMMAND, *SMALL, "epochs=40", "latent_dim=2,3,4", "sweep=s"]
+    running = [subprocess.Popen(argv, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in running] == [0, 0]
+    assert statuses() == ["completed"] * 3
+    assert all(len(State(job.path).run.commands) == 1 for job in jobs.of_sweep(Path("s")))
 
 
 @pytest.mark.slow

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli import runs
-from vae_cli.holding import holding
+from vae_cli.holding import holding, is_held
 from vae_cli.replacing import replacing
 from vae_cli.runs import JOB, Run, finite
 
-CSV, JSONL = "sweep.csv", "sweep.jsonl"
+CSV, JSONL, LOCK = "sweep.csv", "sweep.jsonl", ".lock"
 COLUMNS = ("job", "status", "overrides", "test_elbo", "seconds", "directory", "error")
 STATUSES = (*runs.STATUSES, "pending")
 ENDED = ("completed", "failed", "interrupted", "pruned")
@@ -33,6 +33,7 @@ BESIDE = (
     *("checkpoint_every", "sample_every", "logger", "report", "allow"),
 )
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 _FAITHFUL = re.compile(r"[a-z][a-z0-9_.]*=[a-z0-9._-]*[a-z0-9]")
 
 
@@ -90,6 +91,8 @@ class State:
     def status(self) -> str:
         """`completed`, `failed`, `interrupted`, `pruned`; `running` while a process is at work on it; `unfinished`
         where one has died; `pending` before it was begun."""
+        if is_held(self.path / LOCK) and "ended_in" not in self.record:
+            return "running"
         status = self.run.status
         begun = any((self.path / "checkpoints").glob("*.pt"))
         return "pending" if status == "unfinished" and not begun else status
@@ -127,7 +130,8 @@ def read_job(path: Path) -> Job | None:
 
 def of_sweep(sweep: Path) -> list[Job]:
     """All jobs that a sweep's directory holds, by number."""
-    found = (read_job(path.parent) for path in sweep.glob(f"*/{JOB}") if not path.parent.is_symlink())
+    folders = (path.parent for path in sweep.glob(f"*/{JOB}"))
+    found = (read_job(path) for path in folders if _NAME.fullmatch(path.name) and not path.is_symlink())
     return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
 
@@ -292,7 +296,7 @@ def write(path: Path, text: str) -> None:
 @contextmanager
 def locked(sweep: Path) -> Iterator[None]:
     """One process at a time, on systems and disks that have locks."""
-    with holding(sweep / ".lock", wait=True):
+    with holding(sweep / LOCK, wait=True):
         yield
 
 

@@ -72,8 +72,6 @@ class RunDirectory:
         self.path = path.absolute()
         self._resumed_at = resumed_at
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        for left in self.path.glob("checkpoints/.*.tmp"):  # by whoever was killed while writing
-            left.unlink(missing_ok=True)
         self._loggers: list[Logger] = []
         self._failures: dict[int, int] = {}
         self._status = "failed"
@@ -83,6 +81,8 @@ class RunDirectory:
 
     def __enter__(self) -> RunDirectory:
         self._lock()
+        for left in self.path.glob("checkpoints/.*.tmp"):  # by whoever was killed while writing
+            left.unlink(missing_ok=True)
         log.setLevel(logging.DEBUG)
         log.propagate = False
         self._listen(_Console(logging.INFO))

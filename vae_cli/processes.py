@@ -53,6 +53,15 @@ class Seat:
     local_count: int = 1
 
 
+def _machine() -> str:
+    """The machine, and on it the space in which a process's number means something."""
+    told = [socket.gethostname()]
+    with suppress(OSError):
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        told.append(str(Path("/proc/self/ns/pid").readlink()))
+    return "/".join(told)
+
+
 def seat() -> Seat:
     """Which process a launcher says that this is; the only one where there is no launcher.
 
@@ -211,7 +220,7 @@ class Processes:
         if self.count == 1:
             yield
             return
-        done = f"ahead/{socket.gethostname()}"
+        done = f"ahead/{_machine()}"
         if self.seat.local_rank:
             self._wait(lambda: self._known(done))
         yield
@@ -246,7 +255,7 @@ class Processes:
 
         if self.is_first:
             self._tell("called")
-        self._tell(f"process/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
+        self._tell(f"process/{self.rank}", f"{os.getpid()} {_machine()}")
         self._meet("here", ARRIVAL)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         store = dist.PrefixStore("group", self._connected())
@@ -325,7 +334,7 @@ class Processes:
             return False
         if self._known(f"process/{rank}"):
             pid, _, host = self._connected().get(f"process/{rank}").decode().partition(" ")
-            if host == socket.gethostname() and Path("/proc/self/stat").exists():
+            if host == _machine() and Path("/proc/self/stat").exists():
                 return _has_ended(int(pid)) or waited > FAREWELL
         return waited > ANSWER
 

@@ -16,6 +16,10 @@ def replacing(output: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(output)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename, error.filename2 = str(output), None
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from vae_cli.holding import holding
 
+_before: dict[str, str | None] = {}  # the environment, once it has been changed
+
 
 def cores() -> int:
     """The CPU cores that this process may use."""
@@ -27,12 +29,15 @@ def allotted() -> int | None:
 
 
 def use_threads(count: int | None) -> None:
-    """Let torch use so many CPU threads in this process; None leaves it as it is."""
-    if count is None:
+    """Let torch use so many CPU threads in this process; None lets it use as many as before it was changed."""
+    if not _before and count is None:
         return
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(count)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        before = _before.setdefault(name, os.environ.get(name))
+        value = before if count is None else str(count)
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)
+        sys.modules["torch"].set_num_threads(count or int(_before["OMP_NUM_THREADS"] or cores()))
 
 
 @contextmanager

@@ -32,6 +32,7 @@ LARGER_IS_BETTER = ("elbo", "bound", "reconstruction", "images_per_second")
 BARE = ("seconds", "parameters")  # numbers of no split
 LARGEST_GRID = 100_000
 STATE = (("cmaes._cma", "CMA"), ("numpy._core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "scalar"))
+PRUNING = "the search, which prunes it"
 TRIES = 3  # at opening a storage
 WAIT = 60  # seconds that processes wait for each other's writing
 
@@ -103,6 +104,7 @@ class Study:
         storage: a database's address; None before it is opened without one.
         name: of the study in it.
         shared: whether others may use it too.
+        folder: the directory of the sweep that searches it.
     """
 
     metrics: tuple[str, ...]
@@ -117,6 +119,7 @@ class Study:
     storage: str | None
     name: str
     shared: bool
+    folder: str = ""
 
     def open(self, folder: Path, line: Sequence[str]) -> Study:
         """The study with its storage, by default a file in a sweep's directory, made if need be.
@@ -128,8 +131,8 @@ class Study:
         Raises:
             ConfigError: if it cannot be opened, or was begun with other overrides.
         """
-        opened = replace(self, storage=self.storage or f"sqlite:///{folder / 'study.db'}")
-        study, begun = opened._begun(TRIES if self.shared else 1)
+        opened = replace(self, storage=self.storage or f"sqlite:///{folder / 'study.db'}", folder=str(folder))
+        study, begun = opened._begun(TRIES)
         line = sorted([*line, *(f"optimize={metric}" for metric in self.metrics)])
         if begun is None or not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)):
             study.set_user_attr("overrides", line)
@@ -185,6 +188,7 @@ class Study:
                 break
             study.sampler = _sampler(self.sampler, _mixed(self.seed, len(before)), self.space)
             asked = study.ask(dict(self.space))
+            asked.set_user_attr("sweep", self.folder)
             if self.shared and self._is_surplus(study, asked.number):
                 asked.set_user_attr("surplus", True)
                 study.tell(asked, state=TrialState.FAIL)
@@ -252,17 +256,17 @@ class Study:
                 hint = f"did you mean {split}/{near[0]}?" if near else f"it has {', '.join(known)}"
                 raise ConfigError(f"optimize={metric}: a training has no such number; {hint}")
 
-    def unfinished(self, jobs: Sequence[Job]) -> list[tuple[Job, Trial]]:
-        """Those of the jobs whose trials have not been told yet, with what these are about."""
+    def unfinished(self) -> list[Trial]:
+        """The trials asked for in this sweep that have not been told yet."""
         from optuna.trial import TrialState
 
-        trials = {trial.number: trial for trial in self._loaded().get_trials(deepcopy=False)}
-        found = []
-        for job in jobs:
-            trial = trials.get(job.more.get("trial", -1))
-            if trial is not None and trial.state == TrialState.RUNNING and self._is_inside(trial):
-                found.append((job, Trial(trial.number, {key: _typed(value) for key, value in trial.params.items()})))
-        return found
+        trials = self._loaded().get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        mine = [each for each in trials if not self.shared or each.user_attrs.get("sweep") == self.folder]
+        return [
+            Trial(each.number, {key: _typed(found) for key, found in each.params.items()})
+            for each in mine
+            if self._is_inside(each)
+        ]
 
     def _is_inside(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether a trial, which anybody may have written into the study, is one of this search's space."""
@@ -284,7 +288,7 @@ class Study:
                 tuple(trial.values),
                 self._said(trial.number, trial.values, trial.params),
             )
-            for trial in study.best_trials
+            for trial in study.best_trials[: None if len(self.metrics) > 1 else 1]
             if self._is_inside(trial)
         ]
 
@@ -301,13 +305,15 @@ class Study:
         optuna, study = _optuna(), self._loaded()
         trial = optuna.trial.Trial(study, study.trials[job.more["trial"]]._trial_id)
         split, _, name = self.metrics[0].rpartition("/")
+        if trial.user_attrs.get("pruned"):  # before its process was killed
+            interruption.request(signal.SIGTERM, PRUNING)
 
         def listen(epoch: int, of: str, values: Mapping[str, float]) -> None:
             if of == split and finite(values.get(name)) is not None:
                 trial.report(float(values[name]), epoch)
                 if epoch < epochs and trial.should_prune():
                     trial.set_user_attr("pruned", True)
-                    interruption.request(signal.SIGTERM, "the search, which prunes it")
+                    interruption.request(signal.SIGTERM, PRUNING)
 
         with heard_by(listen):
             yield

@@ -38,6 +38,9 @@ from vae_cli.errors import Busy, CheckpointError, ConfigError, UserError
 from vae_cli.holding import holding, is_held
 from vae_cli.jobs import Job, State
 from vae_cli.reason import reason
+from vae_cli.runs import Run
+
+_started_here: set[str] = set()  # tokens of starts
 
 Arguments = tuple[dict[str, Any], Path, frozenset[str], str]
 
@@ -85,7 +88,6 @@ class Task:
         command: which of the commands it is.
         typed: the line that started the sweep.
         start: of the sweep; None under a sweeper that knows nothing of it.
-        process: the process that started it.
         bound: whether jobs end when that process has died.
         threads: of the CPU, for each job.
         quiet: whether jobs run beside each other and leave their lines to train.log.
@@ -99,7 +101,6 @@ class Task:
     command: str
     typed: str
     start: Start | None = None
-    process: int = 0
     bound: bool = False
     threads: int | None = None
     quiet: bool = False
@@ -111,22 +112,28 @@ class Task:
         path = Path(hydra.runtime.output_dir)
         job = jobs.read_job(path) or Job(hydra.job.num, tuple(hydra.overrides.task), path)
         _number(job.number)
-        here = os.getpid() == self.process
+        here = self.start is not None and self.start.token in _started_here
         if not here and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process tells when to stop
         if self.start is None:
             return self.guard(partial(self._attempt, job, config))
-        status = 0
-        if not self.start.is_over(self.bound) and State(path).status not in ("completed", "running"):
-            if not self.quiet:
-                print(job.title, flush=True)
-            status = self._run(job, config)
-            if status > 128 and not self.start.is_over(self.bound):
-                _back_into_the_queue()
-            status = self._told(job, status, here)
+        with holding(path / jobs.LOCK) as mine:
+            status = self._at_work(job, config, here) if mine else 0
         if self.bound and not here and not is_held(self.start.alive):
             os._exit(ORPHANED)  # nobody waits for this process any more
         return status
+
+    def _at_work(self, job: Job, config: DictConfig, here: bool) -> int:
+        """Run a job that no other process is at, unless it is done or the sweep is over."""
+        assert self.start is not None
+        if self.start.is_over(self.bound) or State(job.path).run.status in ("completed", "running"):
+            return 0
+        if not self.quiet:
+            print(job.title, flush=True)
+        status = self._run(job, config)
+        if status > 128 and not self.start.is_over(self.bound):
+            _back_into_the_queue()
+        return self._told(job, status, here)
 
     def _run(self, job: Job, config: DictConfig) -> int:
         assert self.start is not None
@@ -139,12 +146,12 @@ class Task:
     def _told(self, job: Job, status: int, here: bool) -> int:
         """Keep how a job ended, and end the sweep if that is what it means."""
         assert self.start is not None
-        if State(job.path).status == "running":  # by another process
+        if Run(job.path, job.path.name).status == "running":  # a training that no sweep has begun
             return 0
         if not (job.path / "summary.json").exists():
             with _on_a_disk_with_room():
                 jobs.note(job.path, "failed" if 0 < status < 128 else "interrupted" if status else "completed")
-        failed = State(job.path).status == "failed"
+        failed = Run(job.path, job.path.name).status == "failed"
         pruned = self.study is not None and self.study.prunes(job)
         with _on_a_disk_with_room():
             more = {"pruned": True} if pruned else {}
@@ -160,6 +167,7 @@ class Task:
         """Run the job, leaving word of what goes wrong before a training could."""
         try:
             plain, directory, given, typed = self.arguments(config)
+            plain = _trusting(plain, given)
             resources.use_threads(plain["threads"] or self.threads or resources.allotted())
             with ExitStack() as stack:
                 if self.quiet:
@@ -186,8 +194,15 @@ class Task:
                 return self.job(plain | {"resume": str(directory)}, directory, changes, typed)
             except CheckpointError as error:
                 print(f"begun anew: {error}", file=sys.stderr, flush=True)
-                _clear(directory)
+                _set_aside(directory)
         return self.job(plain, directory, given, typed)
+
+
+def _trusting(plain: dict[str, Any], given: frozenset[str]) -> dict[str, Any]:
+    """The settings, which trust the package of a class that was typed: the job's checkpoint names it too."""
+    typed = [str(plain[group]["_target_"]) for group, _, key in (k.partition(".") for k in given) if key == "_target_"]
+    foreign = {target.partition(".")[0] for target in typed} - {"vae_cli", "torch"}
+    return plain | {"allow": foreign.pop()} if plain["allow"] is None and len(foreign) == 1 else plain
 
 
 def _number(number: int) -> None:
@@ -212,9 +227,11 @@ def _leave_word(path: Path, error: Exception) -> None:
             jobs.fail(path, why)
 
 
-def _clear(path: Path) -> None:
+def _set_aside(path: Path) -> None:
+    """Make room for a training that is begun anew, without losing what may be read one day."""
     for left in (*path.glob("checkpoints/*.pt"), path / "metrics.jsonl"):
-        left.unlink(missing_ok=True)
+        if left.exists():
+            left.replace(left.with_name(f"{left.name}.set_aside"))
 
 
 def _ending(state: State) -> str:
@@ -333,6 +350,7 @@ class _Sweeper(Sweeper):
         self._check(parsed)
         path = Path(self.settings.hydra.sweep.dir).absolute()
         self.start = Start(path, secrets.token_hex(4))
+        _started_here.add(self.start.token)
         with holding(self.start.alive), self._listening():
             try:
                 self._begin()
@@ -418,7 +436,8 @@ class _Sweeper(Sweeper):
     @property
     def _is_here(self) -> bool:
         """Whether jobs run in this very process, one after the other, and speak for themselves."""
-        return str(self.settings.hydra.launcher._target_).endswith("BasicLauncher")
+        kind = str(self.settings.hydra.launcher._target_).rpartition(".")[2]
+        return kind == "BasicLauncher" or (kind == "JoblibLauncher" and self._at_once == 1)
 
     def _launcher(self, count: int) -> Launcher:
         """The launcher of so many jobs, told how they share this machine."""
@@ -429,7 +448,6 @@ class _Sweeper(Sweeper):
         task = replace(
             self.task,
             start=self.start,
-            process=os.getpid() if self._is_here else 0,
             bound=at_once is not None and is_held(self.start.alive),
             threads=share,
             quiet=not self._is_here,
@@ -592,7 +610,8 @@ class OptunaSweeper(_Sweeper):
 
     def _sweep(self, parsed: list[Override]) -> list[Job]:
         line = [str(o.input_line) for o in overrides.of_jobs(parsed) if jobs.matters(o.key_or_group)]
-        self.study = self.plan.open(self.start.path, line)
+        with self._asking():
+            self.study = self.plan.open(self.start.path, line)
         self.task = replace(self.task, study=self.study)
         self._take_up()
         if self.settings.retry_failed:
@@ -600,25 +619,37 @@ class OptunaSweeper(_Sweeper):
         while not self._stopped and (asked := self._ask()):
             self._run(asked, self.options["n_jobs"])
             self.study.tell(asked)
-        return [job for job in jobs.of_sweep(self.start.path) if "trial" in job.more]
+        mine = [job for job in jobs.of_sweep(self.start.path) if "trial" in job.more]
+        while not self._stopped and any(State(job.path).status == "running" for job in mine):
+            time.sleep(POLL)  # for what another start of the same sweep trains
+        return mine
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """No other start of the sweep asks the study meanwhile."""
+        with holding(self.start.path / ".asking", wait=True):
+            yield
 
     def _numbers(self, state: State | None) -> dict[str, float | None]:
         return {m: None if state is None else search.value(state.run, m) for m in self.plan.metrics if m != "seconds"}
 
     def _take_up(self) -> None:
         """Finish the trials that a killed start of this sweep has left."""
-        found = self.study.unfinished(jobs.of_sweep(self.start.path))
-        left = [self._job(trial) for job, trial in found if self._is_orphan(job) and job.path.name == trial.name]
+        with self._asking():
+            left = [self._job(trial) for trial in self.study.unfinished() if self._is_orphan(trial)]
         for first in range(0, len(left), self.options["n_jobs"]):
             batch = left[first : first + self.options["n_jobs"]]
             self._run(batch, self.options["n_jobs"])
             self.study.tell(batch)
 
-    def _is_orphan(self, job: Job) -> bool:
-        return not is_held(self.start.path / f".alive-{job.more.get('start')}")
+    def _is_orphan(self, trial: search.Trial) -> bool:
+        """Whether the start that asked for a trial has died, before it could make a job of it perhaps."""
+        job = jobs.read_job(self.start.path / trial.name)
+        return job is None or not is_held(self.start.path / f".alive-{job.more.get('start')}")
 
     def _ask(self) -> list[Job]:
-        return [self._job(trial) for trial in self.study.ask(self.options["n_jobs"])]
+        with self._asking():
+            return [self._job(trial) for trial in self.study.ask(self.options["n_jobs"])]
 
     def _job(self, trial: search.Trial) -> Job:
         """The job that a trial is: the line's own settings and the trial's."""
