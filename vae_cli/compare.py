@@ -224,9 +224,12 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _label(run: Run, keys: Sequence[str]) -> str:
-    """A run's name, with what it was set to where that is short."""
+    """A run's name, with what it was set to where that is short; the latter alone for a job of a sweep that is named
+    by it."""
     flat = run.flat_settings()
     own = " ".join(f"{key}={show(flat[key])}" for key in keys if key in flat)
+    if run.name == own.replace("=", "-").replace(" ", "__"):
+        return own
     return f"{run.name}: {own}" if own and len(own) <= WIDEST else run.name
 
 
