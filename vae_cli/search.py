@@ -461,7 +461,7 @@ def _sampler(name: str, seed: int, space: Mapping[str, Dimension]) -> optuna.sam
         return samplers.GridSampler(_grid(space), seed=0)  # which goes through the grid in an order of its own
     if name == "cmaes":
         try:
-            import cmaes  # type: ignore[import-untyped] # noqa: F401
+            import cmaes  # noqa: F401
         except ImportError as error:
             raise ConfigError("hydra.sweeper.sampler=cmaes needs cmaes: pip install 'vae-cli[sweep]'") from error
         return _careful_cmaes()(seed=seed, warn_independent_sampling=False)
