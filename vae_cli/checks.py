@@ -11,6 +11,7 @@ from vae_cli import schema
 from vae_cli.errors import ConfigError
 from vae_cli.runs import METRICS
 
+MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 LONGEST_LIST = 1000
 _INTERVAL = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")

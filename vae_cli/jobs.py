@@ -29,8 +29,8 @@ OF_A_START = ("begun_in", "ended_in", "pruned")  # what is kept of a job beside 
 
 # Settings of which the results do not depend: a job is the same with another value, unless that is what is swept.
 BESIDE = (
-    *("fail_fast", "retry_failed", "optimize", "threads", "device", "data_dir"),
-    *("checkpoint_every", "sample_every", "logger", "report", "allow"),
+    *("threads", "device", "data_dir", "checkpoint_every", "sample_every"),
+    *("logger", "report", "allow"),
 )
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
@@ -277,14 +277,6 @@ def _below(text: str, indent: int, width: int | None) -> list[str]:
 def _rounded(settings: str) -> str:
     """Settings whose numbers of many digits are shown with a few."""
     return re.sub(r"(?<==)-?\d+\.\d{5,}(e-?\d+)?(?= |$)", lambda match: f"{float(match[0]):.4g}", settings)
-
-
-def _from_here(directory: str) -> str:
-    """A directory's path from the current one where it lies inside."""
-    try:
-        return str(Path(directory).relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return directory
 
 
 def write(path: Path, text: str) -> None:

@@ -193,7 +193,7 @@ class Study:
                 asked.set_user_attr("surplus", True)
                 study.tell(asked, state=TrialState.FAIL)
                 break
-            found.append(Trial(asked.number, {key: _typed(value) for key, value in asked.params.items()}))
+            found.append(Trial(asked.number, _overrides(asked.params)))
         return found
 
     def retry(self) -> None:
@@ -207,11 +207,9 @@ class Study:
                 study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
     def _most(self) -> int:
-        return min(self.n_trials, math.prod(map(len, _grid(self.space).values()))) if self._is_grid else self.n_trials
-
-    @property
-    def _is_grid(self) -> bool:
-        return self.sampler == "grid"
+        if self.sampler != "grid":
+            return self.n_trials
+        return min(self.n_trials, math.prod(map(len, _grid(self.space).values())))
 
     def _is_surplus(self, study: optuna.Study, number: int) -> bool:
         """Whether another process asked for the last trial at the same time."""
@@ -262,11 +260,7 @@ class Study:
 
         trials = self._loaded().get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         mine = [each for each in trials if not self.shared or each.user_attrs.get("sweep") == self.folder]
-        return [
-            Trial(each.number, {key: _typed(found) for key, found in each.params.items()})
-            for each in mine
-            if self._is_inside(each)
-        ]
+        return [Trial(each.number, _overrides(each.params)) for each in mine if self._is_inside(each)]
 
     def _is_inside(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether a trial, which anybody may have written into the study, is one of this search's space."""
@@ -284,7 +278,7 @@ class Study:
         return [
             Trial(
                 trial.number,
-                {key: _typed(found) for key, found in trial.params.items()},
+                _overrides(trial.params),
                 tuple(trial.values),
                 self._said(trial.number, trial.values, trial.params),
             )
@@ -294,7 +288,7 @@ class Study:
 
     def _said(self, number: int, values: Sequence[float], params: Mapping[str, Any]) -> str:
         numbers = ", ".join(f"{metric} {_shown(found)}" for metric, found in zip(self.metrics, values))
-        return f"trial {number}: {numbers}; {' '.join(f'{key}={_typed(found)}' for key, found in params.items())}"
+        return f"trial {number}: {numbers}; {' '.join(f'{key}={found}' for key, found in _overrides(params).items())}"
 
     @contextmanager
     def listening(self, job: Job, epochs: int) -> Iterator[None]:
@@ -430,9 +424,9 @@ def _shown(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) else f"{number:,.4f}"
 
 
-def _typed(found: Any) -> str:
-    """A value as Hydra reads it."""
-    return found if isinstance(found, str) else repr(found)
+def _overrides(params: Mapping[str, Any]) -> dict[str, str]:
+    """Keys and their values as Hydra reads them."""
+    return {key: found if isinstance(found, str) else repr(found) for key, found in params.items()}
 
 
 def _grid(space: Mapping[str, Dimension]) -> dict[str, list[Any]]:

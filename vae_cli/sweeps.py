@@ -47,7 +47,6 @@ Arguments = tuple[dict[str, Any], Path, frozenset[str], str]
 TRIES = 3  # of a launcher in a row that brings no job to an end
 POLL = 0.5  # seconds between looks whether a job is to stop
 ORPHANED = 128 + signal.SIGTERM
-MAY_CHANGE = ("device", "checkpoint_every", "sample_every", "logger", "threads", "allow")  # for a job taken up again
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class Task:
     def _train(self, plain: dict[str, Any], directory: Path, given: frozenset[str], typed: str) -> int:
         """Go on from the newest checkpoint in the job's directory, or begin where there is none that opens."""
         if self.start is not None and any((directory / "checkpoints").glob("*.pt")):
-            changes = frozenset(key for key in given if key.partition(".")[0] in MAY_CHANGE)
+            changes = frozenset(key for key in given if key.partition(".")[0] in (*checks.MAY_CHANGE, "allow"))
             try:
                 return self.job(plain | {"resume": str(directory)}, directory, changes, typed)
             except CheckpointError as error:
@@ -391,7 +390,7 @@ class _Sweeper(Sweeper):
             return
         before = self._listen()
         try:
-            if str(self.settings.hydra.launcher._target_).endswith("RayLauncher"):
+            if self._kind == "RayLauncher":
                 _connect_to_ray(self.settings.hydra.launcher.ray.init)
                 self._listen()  # since Ray has put its own handlers in place
             yield
@@ -420,24 +419,22 @@ class _Sweeper(Sweeper):
     def _at_once(self) -> int | None:
         """How many jobs the launcher runs beside each other on this machine; None where it is not ours to say."""
         launcher = self.settings.hydra.launcher
-        kind = str(launcher._target_).rpartition(".")[2]
-        if kind == "JoblibLauncher":
+        if self._kind == "JoblibLauncher":
             count = launcher.n_jobs or 1
             return max(1, count if count > 0 else resources.cores() + 1 + count)
-        if kind == "LocalLauncher":
+        if self._kind == "LocalLauncher":
             return max(1, resources.cores() // (launcher.cpus_per_task or 1))
-        return 1 if kind == "BasicLauncher" else None
+        return 1 if self._kind == "BasicLauncher" else None
 
     @property
     def _kind(self) -> str:
-        """The launcher as one chooses it."""
-        return f"hydra/launcher={self.settings.hydra.runtime.choices['hydra/launcher']}"
+        """The launcher's class."""
+        return str(self.settings.hydra.launcher._target_).rpartition(".")[2]
 
     @property
     def _is_here(self) -> bool:
         """Whether jobs run in this very process, one after the other, and speak for themselves."""
-        kind = str(self.settings.hydra.launcher._target_).rpartition(".")[2]
-        return kind == "BasicLauncher" or (kind == "JoblibLauncher" and self._at_once == 1)
+        return self._kind == "BasicLauncher" or (self._kind == "JoblibLauncher" and self._at_once == 1)
 
     def _launcher(self, count: int) -> Launcher:
         """The launcher of so many jobs, told how they share this machine."""
@@ -475,7 +472,8 @@ class _Sweeper(Sweeper):
                 with nullcontext() if self._is_here else _telling(left, self.start.token):
                     why = self._launch(launcher, left)
                 if why and not any(State(job.path).begun_in(self.start.token) for job in left):
-                    raise ConfigError(f"{self._kind} could begin none of the jobs: {why}")
+                    chosen = self.settings.hydra.runtime.choices["hydra/launcher"]
+                    raise ConfigError(f"hydra/launcher={chosen} could begin none of the jobs: {why}")
                 after = [job for job in self._waiting(left) if not self._stopped]
                 fruitless = fruitless + 1 if len(after) == len(left) else 0
                 if fruitless == TRIES:
@@ -491,7 +489,7 @@ class _Sweeper(Sweeper):
     def _launch(self, launcher: Launcher, left: Sequence[Job]) -> str | None:
         """Hand jobs to the launcher; what went wrong with itself."""
         size = len(left)
-        if str(self.settings.hydra.launcher._target_).endswith("LocalLauncher"):  # which begins all that it is given
+        if self._kind == "LocalLauncher":  # which begins all that it is given
             size = self._at_once or 1
         try:
             for first in range(0, len(left), size):
@@ -651,9 +649,12 @@ class OptunaSweeper(_Sweeper):
         with self._asking():
             return [self._job(trial) for trial in self.study.ask(self.options["n_jobs"])]
 
+    def _texts(self, trial: search.Trial) -> list[str]:
+        return [*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())]
+
     def _job(self, trial: search.Trial) -> Job:
         """The job that a trial is: the line's own settings and the trial's."""
-        texts = [*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())]
+        texts = self._texts(trial)
         about = {"trial": trial.number, "start": self.start.token}
         return jobs.of_trial(self.start.path / trial.name, trial.number, texts, list(trial.overrides), **about)
 
@@ -662,7 +663,7 @@ class OptunaSweeper(_Sweeper):
         best = self.study.best()
         for trial in best:
             name = "best" if len(self.plan.metrics) == 1 else f"best_{trial.number:04d}"
-            chosen = overrides.parse([*self.fixed, *(f"{key}={value}" for key, value in trial.overrides.items())])
+            chosen = overrides.parse(self._texts(trial))
             search.write_preset(self.start.path, trial, overrides.preset(chosen, self.task.command), name)
             print(f"best: {trial.said}")
             line = shlex.join([f"vae-{self.task.command}", "--config-dir", str(self.start.path), f"experiment={name}"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli import build, checkpoint, config
-from vae_cli.checks import check_values, parse_interval
+from vae_cli.checks import MAY_CHANGE, check_values, parse_interval
 from vae_cli.data import Data, DataFacts, Split
 from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError, UserError
 from vae_cli.evaluate import evaluate
@@ -28,7 +28,6 @@ from vae_cli.trained import places
 from vae_cli.training import Config, Training, TrainingError, on_device
 
 DEVICE_CHECK = 100  # steps between looks at what only the device knows
-MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
 
 
 def run(
