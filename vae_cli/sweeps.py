@@ -39,41 +39,14 @@ from vae_cli.holding import holding, is_held
 from vae_cli.jobs import Job, State
 from vae_cli.reason import reason
 from vae_cli.runs import Run
+from vae_cli.starts import POLL, Start, on_a_disk_with_room, telling, watching
 
 _started_here: set[str] = set()  # tokens of starts
 
 Arguments = tuple[dict[str, Any], Path, frozenset[str], str]
 
 TRIES = 3  # of a launcher in a row that brings no job to an end
-POLL = 0.5  # seconds between looks whether a job is to stop
 ORPHANED = 128 + signal.SIGTERM
-
-
-@dataclass(frozen=True)
-class Start:
-    """One start of a sweep, as its jobs see it from wherever they run.
-
-    Args:
-        path: the sweep's directory.
-        token: its name among other starts.
-    """
-
-    path: Path
-    token: str
-
-    @property
-    def stop(self) -> Path:
-        """Exists once all jobs are to save themselves and end."""
-        return self.path / f".stop-{self.token}"
-
-    @property
-    def alive(self) -> Path:
-        """Locked while the process that started the sweep lives."""
-        return self.path / f".alive-{self.token}"
-
-    def is_over(self, bound: bool) -> bool:
-        """Whether jobs are to end; those `bound` to the process that started them also when that has died."""
-        return self.stop.exists() or (bound and not is_held(self.alive))
 
 
 @dataclass(frozen=True)
@@ -136,10 +109,10 @@ class Task:
 
     def _run(self, job: Job, config: DictConfig) -> int:
         assert self.start is not None
-        with _on_a_disk_with_room():
+        with on_a_disk_with_room():
             job.write(begun_in=self.start.token)
             (job.path / "summary.json").unlink(missing_ok=True)  # of an earlier attempt
-        with _watching(partial(self.start.is_over, self.bound)):
+        with watching(partial(self.start.is_over, self.bound)):
             return self.guard(partial(self._attempt, job, config))
 
     def _told(self, job: Job, status: int, here: bool) -> int:
@@ -148,11 +121,11 @@ class Task:
         if Run(job.path, job.path.name).status == "running":  # a training that no sweep has begun
             return 0
         if not (job.path / "summary.json").exists():
-            with _on_a_disk_with_room():
+            with on_a_disk_with_room():
                 jobs.note(job.path, "failed" if 0 < status < 128 else "interrupted" if status else "completed")
         failed = Run(job.path, job.path.name).status == "failed"
         pruned = self.study is not None and self.study.prunes(job)
-        with _on_a_disk_with_room():
+        with on_a_disk_with_room():
             more = {"pruned": True} if pruned else {}
             job.write(begun_in=self.start.token, ended_in=self.start.token, **more)
             jobs.write_tables(self.start.path)
@@ -233,77 +206,6 @@ def _set_aside(path: Path) -> None:
             left.replace(left.with_name(f"{left.name}.set_aside"))
 
 
-def _ending(state: State) -> str:
-    row = state.row()
-    elbo = "" if row["test_elbo"] is None else f": test elbo {row['test_elbo']:,.2f}, {row['seconds']:,.1f} s"
-    return f"{row['status']}{elbo}" + (f": {row['error']}" if row["error"] else "")
-
-
-@contextmanager
-def _on_a_disk_with_room() -> Iterator[None]:
-    """Say that a table could not be written, which the next one makes up for."""
-    try:
-        yield
-    except OSError as error:
-        print(
-            f"{error.filename} could not be written ({reason(error)}); the sweep goes on", file=sys.stderr, flush=True
-        )
-
-
-@contextmanager
-def _meanwhile(look: Callable[[], None]) -> Iterator[None]:
-    """Look again and again from the background, and once more at the end."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(POLL):
-            look()
-        look()
-
-    watcher = threading.Thread(target=watch, name="watching the sweep", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-
-
-@contextmanager
-def _watching(is_over: Callable[[], bool]) -> Iterator[None]:
-    """Let the training in this process end as soon as the sweep is over."""
-
-    def look() -> None:
-        if is_over():
-            interruption.request(signal.SIGTERM)
-
-    try:
-        with _meanwhile(look):
-            yield
-    finally:
-        interruption.request(None)
-
-
-@contextmanager
-def _telling(left: Sequence[Job], token: str) -> Iterator[None]:
-    """Print a line when a job begins and when it has ended, wherever it runs."""
-    waiting, begun = list(left), set[int]()
-
-    def look() -> None:
-        for job in list(waiting):
-            state = State(job.path)
-            ended = state.ended_in(token)
-            if job.number not in begun and (ended or state.status == "running"):
-                begun.add(job.number)
-                print(f"{job.title} begins", flush=True)
-            if ended:
-                waiting.remove(job)
-                print(f"{job.title} {_ending(state)}", flush=True)
-
-    with _meanwhile(look):
-        yield
-
-
 def _knock(address: str) -> None:
     """See that somebody answers at HOST:PORT; Ray itself would wait very long.
 
@@ -357,7 +259,7 @@ class _Sweeper(Sweeper):
                 self.start.stop.unlink(missing_ok=True)  # else jobs that wait in a queue have yet to see it
             finally:
                 self.start.alive.unlink(missing_ok=True)
-                with _on_a_disk_with_room():
+                with on_a_disk_with_room():
                     jobs.write_tables(path)
         status = self._sum_up(done)
         self._conclude()
@@ -469,7 +371,7 @@ class _Sweeper(Sweeper):
             for job in [job for job in left if not self._is_legal(job)]:
                 left.remove(job)
             if left and not self._stopped:
-                with nullcontext() if self._is_here else _telling(left, self.start.token):
+                with nullcontext() if self._is_here else telling(left, self.start.token):
                     why = self._launch(launcher, left)
                 if why and not any(State(job.path).begun_in(self.start.token) for job in left):
                     chosen = self.settings.hydra.runtime.choices["hydra/launcher"]
@@ -527,7 +429,7 @@ class _Sweeper(Sweeper):
             return str(found)
 
     def _fail(self, job: Job, why: str) -> bool:
-        with _on_a_disk_with_room():
+        with on_a_disk_with_room():
             jobs.fail(job.path, why)
             job.write(ended_in=self.start.token)
             jobs.write_tables(self.start.path)
