@@ -447,7 +447,8 @@ def test_settings_of_sample_are_checked(setting):
 
 def test_small_commands_take_hydras_settings_without_effect(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plain = config.compose("sample", ["checkpoint=a b", "hydra.run.dir=x", "hydra.verbose=true"])
+    settings = ["hydra.run.dir=x", "hydra.verbose=true", "hydra/launcher=basic", "hydra.sweeper.max_batch_size=3"]
+    plain = config.compose("sample", ["checkpoint=a b", *settings])
     assert plain["checkpoint"] == "a b"
     assert list(tmp_path.iterdir()) == []
 

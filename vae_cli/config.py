@@ -32,7 +32,7 @@ from vae_cli.command_line import as_typed, escape, for_hydra
 from vae_cli.errors import ConfigError
 from vae_cli.reason import without_passwords
 from vae_cli.runs import LEFT
-from vae_cli.schema import conf_dir, keys, options
+from vae_cli.schema import conf_dir, of_sweeps, options
 
 __all__ = [
     "CommandLine",
@@ -281,7 +281,7 @@ def _checked(session: _Session) -> DictConfig:
         overrides.check_choice(override, session.hydra.config_loader, command)
     if line.multirun:
         _check_sweep(session, parsed)
-    else:
+    elif command == "train":
         overrides.check_of_no_sweep(parsed)
     config = _compose(session, overrides.follow_swept_groups(parsed))
     overrides.check_deleted(parsed, config, command)
@@ -417,7 +417,7 @@ def _arguments(config: DictConfig, command: str) -> Arguments:
 
 def _of_one_run(config: dict[str, Any]) -> dict[str, Any]:
     """A config without what only a sweep as a whole is told."""
-    return {key: value for key, value in config.items() if key not in {known.name for known in keys("sweep")}}
+    return {key: value for key, value in config.items() if key not in of_sweeps()}
 
 
 def _statuses(returned: Any) -> Iterator[int]:

@@ -75,13 +75,13 @@ def check_sweep(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{text}: several values make a sweep, add -m; a list is written {key}=[...]")
     if override.is_hydra_override():
         raise ConfigError(f"{text}: Hydra's own settings cannot be swept, give one value")
-    if key in [known.name for known in schema.keys("sweep")]:
+    if key in schema.of_sweeps():
         raise ConfigError(f"{text}: {key} is the whole sweep's, give one value")
 
 
 def check_of_no_sweep(overrides: list[Override]) -> None:
     """Checks that nothing is given which only a sweep makes use of."""
-    of_sweeps = {"hydra/sweeper", "hydra/launcher", *(key.name for key in schema.keys("sweep"))}
+    of_sweeps = {"hydra/sweeper", "hydra/launcher", *schema.of_sweeps()}
     for override in overrides:
         key = override.key_or_group
         if key in of_sweeps or key.startswith(("hydra.sweeper.", "hydra.launcher.")):
@@ -161,8 +161,7 @@ def combinations(overrides: list[Override], loader: ConfigLoader) -> list[list[s
 
 def of_jobs(overrides: list[Override]) -> list[Override]:
     """The overrides that a sweep's jobs get, without what only the sweep as a whole is told."""
-    of_sweeps = {key.name for key in schema.keys("sweep")}
-    return [override for override in overrides if override.key_or_group not in of_sweeps]
+    return [override for override in overrides if override.key_or_group not in schema.of_sweeps()]
 
 
 def sample_jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _KEY = re.compile(r"^(?!hydra:)(?P<name>[a-z]\w*): +(?P<default>\S.*?)(?: +# *(?P<comment>.*))?$", re.MULTILINE)
@@ -108,9 +109,14 @@ def options(group: str) -> list[str]:
 
 def needed(command: str) -> list[str]:
     """The top-level keys and groups that the config of one run of a command always has."""
-    of_sweeps = {key.name for included in _included(_text(command)) for key in keys(included)}
-    own = [key.name for key in keys(command) if key.name not in of_sweeps]
+    own = [key.name for key in keys(command) if key.name not in of_sweeps()]
     return own + [g for g, name in groups(command).items() if name != "null"]
+
+
+@cache
+def of_sweeps() -> frozenset[str]:
+    """The keys that only a sweep as a whole is told, and no run of it."""
+    return frozenset(key.name for key in keys("sweep"))
 
 
 def every_key() -> set[str]:
