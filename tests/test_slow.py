@@ -109,7 +109,7 @@ def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
         try:
             number, batch = next(batches)
             drawn = training.noise(len(batch[0]), 0, number)
-            bound = training.objective(training.model, batch, drawn, training.position.step)
+            bound = training.bound(batch, drawn)
             bound.loss.backward()
             training.descend(bound)
         finally:

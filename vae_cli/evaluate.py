@@ -21,7 +21,8 @@ from vae_cli.totals import Totals
 
 DRAWS = 50  # of z whose noise is drawn together
 TOGETHER = 1 << 22  # numbers in memory at once, at the widest place
-MOST_ROWS = 4096  # and draws: larger products are no faster
+MOST_ROWS = {"cpu": 2048}  # and draws: there larger products are no faster
+MANY_ROWS = 1 << 15  # elsewhere
 COMPARED = 10  # images in a chunk at the least, for terms that compare images with each other
 
 
@@ -80,7 +81,7 @@ def _add(
         index = slice(start, start + part.shape[1])
         batch = pixels(split, index, device), labels(split, index, device)
         bound = objective(model, batch, part.to(device), step)
-        totals.add(bound, None if counts else torch.zeros((), dtype=torch.bool, device=device))
+        totals.add(bound, counts)
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,13 @@ def score(
 
 def _block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
     x, y = batch(model, split, index, seed)
+    weigh = _weighing(model, x, y, together)
     found = torch.empty(len(draws), len(x), dtype=torch.float64)
     total = torch.full((1, len(x)), -math.inf, dtype=torch.float64)
     sums = torch.zeros(2, len(x), dtype=torch.float64)
     for seen in range(0, max(draws), DRAWS):
         drawn = noise.by_image(len(x), DRAWS, model.noise_dim, seed, "log_likelihood", seen, start=index.start)
-        parts = _log_densities(model, x, y, drawn[: max(draws) - seen], together)
-        log_p_x_given_z, log_w = torch.cat(list(parts), dim=2)
+        log_p_x_given_z, log_w = weigh(drawn[: max(draws) - seen])
         sums += torch.stack([log_p_x_given_z, log_w]).sum(1)
         running = torch.cat([total, log_w]).logcumsumexp(0)
         total = running[-1:]
@@ -166,17 +167,35 @@ def batch(model: VAE, split: Split, index: slice, seed: int) -> tuple[Tensor, Te
     return pixels(split, index, device, generator), labels(split, index, device)
 
 
-def _log_densities(
-    model: VAE, x: Tensor, y: Tensor | None, drawn: Tensor, together: int
-) -> Iterator[Float[Tensor, "2 k b"]]:
-    """log p(x|z) and log p(x|z) + log p(z) − log q(z|x) in float64 on the CPU, a few images at a time."""
-    rows = max(1, min(MOST_ROWS, together // model.values))
-    images = max(1, rows // len(drawn))
-    for start in range(0, len(x), images):
-        index = slice(start, start + images)
-        parts = []
-        for part in drawn[:, index].split(rows):
-            e = model.evidence(x[index], part.to(x), None if y is None else y[index])
-            log_w = e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x
-            parts.append(torch.stack([e.log_p_x_given_z, log_w]))
-        yield torch.cat(parts, dim=1).double().cpu()
+Weighing = Callable[[Float[Tensor, "k b e"]], Float[Tensor, "2 k b"]]
+
+
+def _weighing(model: VAE, x: Tensor, y: Tensor | None, together: int) -> Weighing:
+    """From base noise to log p(x|z) and log p(x|z) + log p(z) − log q(z|x), in float64 on the CPU.
+
+    A few draws for all images go through the decoder at once, and the posteriors are inferred once; if not even one
+    draw has room, so many images as have, and what the posteriors take is not kept.
+    """
+    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // model.values))
+    if rows >= len(x):
+        return _weighing_of(model, x, y, rows // len(x))
+    parts = [slice(start, start + rows) for start in range(0, len(x), rows)]
+
+    def weigh(drawn: Tensor) -> Tensor:
+        each = (_weighing_of(model, x[i], None if y is None else y[i], 1)(drawn[:, i]) for i in parts)
+        return torch.cat(list(each), dim=2)
+
+    return weigh
+
+
+def _weighing_of(model: VAE, x: Tensor, y: Tensor | None, draws: int) -> Weighing:
+    posterior, prior = model.infer(x, y), model.latents(y)
+
+    def weigh(drawn: Tensor) -> Tensor:
+        found = []
+        for part in drawn.split(draws):
+            e = model.weigh(x, part.to(x), posterior, prior, y)
+            found.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
+        return torch.cat(found, dim=1).double().cpu()
+
+    return weigh

@@ -96,9 +96,18 @@ class VAE(nn.Module):
 
     def evidence(self, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "k b e"], y: Tensor | None = None) -> Evidence:
         """The terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I)."""
-        posterior = self.infer(x, y)
+        return self.weigh(x, noise, self.infer(x, y), self.latents(y), y)
+
+    def weigh(
+        self,
+        x: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "k b e"],
+        posterior: Distribution,
+        prior: Distribution,
+        y: Tensor | None = None,
+    ) -> Evidence:
+        """The same with q(z|x) and p(z) at hand."""
         z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
-        prior = self.latents(y)
         likelihood = self.decode(z, y)
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
 

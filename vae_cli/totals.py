@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,13 +12,29 @@ from vae_cli.objectives import Bound
 from vae_cli.processes import Processes
 
 
-def summed(bound: Bound) -> tuple[list[str], Tensor]:
-    """The names of what a batch's bound reports, and their sums over its images, (S,); the loss is the last."""
+@dataclass(frozen=True)
+class Summed:
+    """A batch's bound, summed up.
+
+    Args:
+        loss: a scalar to minimize.
+        names: of what is reported; the loss is the last.
+        sums: over the images, (S,), without gradients.
+        images: how many.
+    """
+
+    loss: Tensor
+    names: list[str]
+    sums: Tensor
+    images: int
+
+
+def summed(bound: Bound) -> Summed:
+    """Sum up what a batch's bound reports."""
     size = len(bound.elbo)
-    terms = [term.expand(size) for term in bound.terms.values()]
-    values = torch.stack([bound.elbo, bound.bound, *terms]).detach()
-    sums = torch.cat([values.sum(1), (bound.loss.detach() * size).reshape(1)])
-    return ["elbo", "bound", *bound.terms, "loss"], sums
+    values = [term.expand(size) for term in (bound.elbo, bound.bound, *bound.terms.values(), bound.loss)]
+    names = ["elbo", "bound", *bound.terms, "loss"]
+    return Summed(bound.loss, names, torch.stack(values).detach().sum(1), size)
 
 
 class Totals:
@@ -32,21 +49,22 @@ class Totals:
         self.sums = torch.zeros(0, device=device, dtype=self.dtype)
         self.images = torch.zeros((), device=device, dtype=torch.int64)
 
-    def add(self, bound: Bound, finite: Tensor | None = None) -> None:
-        """Take a batch in, unless `finite`, a scalar on the device, is false."""
-        self.take(*summed(bound), len(bound.elbo), finite)
+    def add(self, bound: Bound, finite: Tensor | bool = True) -> None:
+        """Take a batch in, unless `finite`, perhaps a scalar on the device, is false."""
+        found = summed(bound)
+        self.take(found.names, found.sums, found.images, finite)
 
-    def take(self, names: list[str], sums: Tensor, images: int, finite: Tensor | None = None) -> None:
+    def take(self, names: list[str], sums: Tensor, images: int, finite: Tensor | bool = True) -> None:
         """Take in what was `summed` over so many images, unless `finite` is false."""
         if not self.names:
             self.names = names
             self.sums = self.sums.new_zeros(len(self.names))
-        if finite is None:
-            self.sums += sums
-            self.images += images
-        else:
+        if isinstance(finite, Tensor):
             self.sums += torch.where(finite, sums, 0)
             self.images += finite * images
+        elif finite:
+            self.sums += sums
+            self.images += images
 
     def pool(self, processes: Processes) -> None:
         """Make these the sums of all processes, each of which has taken something in."""

@@ -328,7 +328,7 @@ def fit(training: Training, validation: Split | None, output: RunDirectory, inte
         Interrupted: after a signal, once the step is finished and last.pt written.
         TrainingError: if the losses, the weights or the validation's bound are not finite.
     """
-    model, objective, at = training.model, training.objective, training.position
+    model, at = training.model, training.position
     epochs, last = training.settings["epochs"], output.checkpoint("last")
     cadence, processes = Cadence(training.settings["checkpoint_every"]), training.processes
     training.copy_first()
@@ -339,7 +339,7 @@ def fit(training: Training, validation: Split | None, output: RunDirectory, inte
             began = time.monotonic() - at.seconds
             for number, batch in training.batches.epoch(at.epoch, start=at.batch):
                 drawn = training.noise(len(batch[0]), at.epoch, number)
-                bound = objective(model, batch, drawn, at.step)
+                bound = training.bound(batch, drawn)
                 bound.loss.backward()
                 training.descend(bound)
 

@@ -43,7 +43,7 @@ def steps(trained: Training) -> Callable[[], None]:
     def step() -> None:
         epoch, number, batch = next(stream)
         drawn = trained.noise(len(batch[0]), epoch, number)
-        bound = trained.objective(trained.model, batch, drawn, trained.position.step)
+        bound = trained.bound(batch, drawn)
         bound.loss.backward()
         trained.descend(bound)
 

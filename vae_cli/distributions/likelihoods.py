@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
+from torch.distributions import Distribution, Independent, Laplace, Normal
 
 from vae_cli.distributions.bounded import bounded_log_scale
 from vae_cli.distributions.pixels import (
+    Bits,
     ContinuousBernoulli,
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
@@ -75,8 +76,8 @@ class BernoulliLikelihood(Likelihood):
     supports = frozenset({"binary"})
     discrete = True
 
-    def forward(self, output: Tensor) -> Independent:
-        return _images(Bernoulli(logits=output, validate_args=False))
+    def forward(self, output: Tensor) -> Bits:
+        return Bits(output)
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         return torch.logit(mean.clamp(1e-3, 1 - 1e-3))

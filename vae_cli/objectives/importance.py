@@ -49,6 +49,10 @@ class IWAE(Objective):
             raise ConfigError("objective.estimator=dreg is of the importance-weighted bound alone: set elbo_weight=0")
         self.estimator, self.groups, self.elbo_weight = estimator, groups, elbo_weight
 
+    @property
+    def hooks_gradients(self) -> bool:
+        return self.estimator == "dreg"
+
     def check(self, model: VAE) -> None:
         if self.estimator == "dreg" and not hasattr(model.kinds()[0], "frozen"):
             raise Unfit("the posterior has no frozen()", "objective.estimator", "posterior")
