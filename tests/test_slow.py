@@ -51,6 +51,7 @@ def test_compiled_networks_train_to_the_same_weights_up_to_rounding(network, tmp
 
 
 PARTS = (
+    "objective.warmup_epochs=1 objective.estimator=stl optimizer=muon dataset.binarize=dynamic mc_samples=2",
     "prior=vampprior posterior=flow objective=iwae mc_samples=3 likelihood=discretized_logistic_mixture",
     "prior=flow posterior=full_normal objective=dreg mc_samples=3 likelihood=categorical conditional=true",
     "prior=mixture_of_normals posterior=flow posterior.kind=maf objective.estimator=stl likelihood=normal",

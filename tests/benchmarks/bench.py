@@ -1,0 +1,383 @@
+"""How fast it is: `make bench`, or python tests/benchmarks/bench.py [--only step evaluation …] [--rounds N].
+
+Every comparison takes turns within one process; figures are medians, and ratios the medians of each round's ratio.
+A table is printed at the end, and outputs/bench.json holds the same. With a GPU the same rows are of the GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import torch
+import workloads
+from peers import HAVE_PYTHAE, Pythae, image_folder, nll, textbook
+from timing import Goal, Row, Times, interleaved, machine, ratio, row, table, write
+from workloads import MLP, colored, mnist, steps, synchronized, training
+
+from vae_cli import build, config, evaluate, memory, sample, samplers
+from vae_cli.data import DataFacts, Split
+from vae_cli.evaluation import draws_up_to, numbers_together
+
+ROOT = Path(__file__).parents[2]
+
+
+class Bench:
+    """The sections by name; each gives rows.
+
+    Args:
+        device: of what is timed.
+        rounds: of each comparison.
+    """
+
+    def __init__(self, device: torch.device, rounds: int) -> None:
+        self.device, self.rounds = device, rounds
+        self.on = "GPU" if device.type == "cuda" else "CPU"
+        self.sections: dict[str, Callable[[], list[Row]]] = {
+            "step": self.step,
+            "thousand": self.thousand,
+            "conv": self.conv,
+            "resnet": self.resnet,
+            "elbo": self.elbo,
+            "folder": self.folder,
+            "evaluation": self.evaluation,
+            "sampling": self.sampling,
+            "start": self.start,
+            "upkeep": self.upkeep,
+            "growth": self.growth,
+        }
+
+    def _step_times(self, batch_size: int, precision: str) -> Times:
+        """Seconds of a step: ours with and without compile=true on the peers' images, ours on gray images that are
+        drawn anew, the products, and the peers."""
+        calls, own = 2 if batch_size > 500 else 10, ["precision=" + precision, f"batch_size={batch_size}"]
+        static, dynamic = mnist("static"), mnist("dynamic")
+        found = {
+            "ours": steps(training(static, self.device, *MLP, *own, "compile=true")),
+            "ours, compile=false": steps(training(static, self.device, *MLP, *own)),
+            "ours, dynamic": steps(training(dynamic, self.device, *MLP, *own, "compile=true")),
+            "floor": workloads.products(batch_size, getattr(torch, precision), self.device),
+            "textbook": textbook(dynamic.train.images.cpu(), batch_size, self.device),
+        }
+        if HAVE_PYTHAE:
+            images = static.train.images[: calls * batch_size].float()
+            epoch = Pythae(images, batch_size, self.device).epoch
+        actions = {name: synchronized(step, calls, self.device) for name, step in found.items()}
+        if HAVE_PYTHAE:
+            actions["pythae"] = synchronized(epoch, 1, self.device)
+        times = interleaved(actions, self.rounds)
+        return {name: [value / calls for value in values] for name, values in times.items()}
+
+    def step(self) -> list[Row]:
+        """The training step of the MLP 784-400-20-400-784, batches of 128."""
+        rows = []
+        for precision in ("float32", "bfloat16"):
+            times = self._step_times(128, precision)
+            found = row(f"{self.on} training step, MLP, batch 128, {precision}", times, "ours", "floor")
+            if precision == "float32" and self.on == "CPU":
+                found.goals.append(Goal("over the floor", ratio(times, "ours", "floor"), 1.3))
+                found.goals.append(Goal("as fast as the textbook", ratio(times, "textbook", "ours"), 4, at_most=False))
+            if HAVE_PYTHAE:
+                least = 20 if self.on == "GPU" else 1.7 if precision == "float32" else 2.2
+                found.goals.append(Goal("as fast as pythae", ratio(times, "pythae", "ours"), least, at_most=False))
+            rows.append(found)
+        return rows
+
+    def thousand(self) -> list[Row]:
+        """The same, batches of 1,000."""
+        return [
+            row(
+                f"{self.on} training step, MLP, batch 1,000, {precision}",
+                self._step_times(1000, precision),
+                "ours",
+                "floor",
+            )
+            for precision in ("float32", "bfloat16")
+        ]
+
+    def conv(self) -> list[Row]:
+        """A convolutional model of 3×32×32 images, batches of 128; the floor is its layers alone, forth and back."""
+        rows = []
+        for precision in ("float32", "bfloat16"):
+            own = ["encoder=conv", "decoder=conv", "latent_dim=32", f"precision={precision}"]
+            plain = training(colored(), self.device, *own)
+            actions = {
+                "ours": steps(training(colored(), self.device, *own, "compile=true")),
+                "ours, compile=false": steps(plain),
+                "floor": workloads.layers_alone(plain),
+            }
+            times = interleaved({k: synchronized(a, 2, self.device) for k, a in actions.items()}, self.rounds, 1)
+            times = {name: [value / 2 for value in values] for name, values in times.items()}
+            rows.append(row(f"{self.on} training step, conv 3×32×32, batch 128, {precision}", times, "ours", "floor"))
+        return rows
+
+    def resnet(self) -> list[Row]:
+        """On a GPU: a residual network in bfloat16, and what it gets of the rate of large products."""
+        if self.on == "CPU":
+            return []
+        own = ["encoder=resnet", "decoder=resnet", "latent_dim=64", "precision=bfloat16", "batch_size=512"]
+        own += ["encoder.channels=[128,256]", "decoder.channels=[256,128]"]
+        trained = training(colored(side=64), self.device, *own, "compile=true")
+        count = workloads.operations(steps(training(colored(side=64), self.device, *own)))
+        times = interleaved({"ours": synchronized(steps(trained), 5, self.device)}, self.rounds)
+        seconds = statistics.median(times["ours"]) / 5
+        share = 100 * count / seconds / workloads.rate(self.device, torch.bfloat16)
+        return [
+            Row("GPU training step, ResNet 3×64×64, batch 512, bfloat16: share of large products' rate", "%", share)
+        ]
+
+    def elbo(self) -> list[Row]:
+        """After as many epochs on the same images: the test ELBO of ours in both precisions, and pythae's."""
+        data, epochs = mnist("static"), 3
+        test = data.test.images.float()
+        found = {}
+        for precision in ("float32", "bfloat16"):
+            trained = training(data, self.device, *MLP, f"precision={precision}", "compile=true")
+            step = steps(trained)
+            for _ in range(epochs * len(trained.batches)):
+                step()
+            found[precision] = evaluate.evaluate(trained.model, trained.objective, data.test.to(self.device), 0)["elbo"]
+        theirs = {}
+        if HAVE_PYTHAE:
+            peer = Pythae(data.train.images.float(), 128, self.device)
+            for _ in range(epochs):
+                peer.epoch()
+            theirs["pythae"] = peer.elbo(test)
+        return [Row(f"test ELBO after {epochs} epochs, {p}", "nats", value, None, theirs) for p, value in found.items()]
+
+    def folder(self) -> list[Row]:
+        """Epochs of dataset=folder over 20,000 images of 64×64: the first decodes them, a second reads its cache."""
+        own = ["encoder=mlp", "decoder=mlp", "latent_dim=20", "likelihood=normal"]
+        with tempfile.TemporaryDirectory() as name:
+            images = _pngs(Path(name) / "images", 20_000)
+            line = ["dataset=folder", f"dataset.path={images}", "dataset.validation=0", *own]
+            first = []
+            for number in range(2):
+                began = time.perf_counter()
+                settings = config.compose("train", [*line, f"dataset.cache={name}/cache{number}"])
+                data = build.dataset(settings).splits()
+                _epoch(training(data, self.device, *own))
+                first.append(time.perf_counter() - began)
+            facts = data.facts
+            held = Split(data.train.images.clone(), None, data.train.scale)
+            inside = type(data)(held, None, held, facts)
+            mapped, resident = training(data, self.device, *own), training(inside, self.device, *own)
+            times = interleaved(
+                {
+                    "ours": lambda: _epoch(mapped),
+                    "in memory": lambda: _epoch(resident),
+                    "ImageFolder, 2 workers, no training": lambda: sum(len(x) for x in image_folder(images, 128, 2)),
+                },
+                rounds=3,
+            )
+        again = row(f"{self.on} epoch of 20,000 PNGs 64×64, MLP, once decoded", times, "ours", None, "s", 1)
+        again.goals.append(Goal("over the same images in memory", ratio(times, "ours", "in memory"), 1.1))
+        return [Row(f"{self.on} epoch of 20,000 PNGs 64×64, MLP, the first", "s", statistics.median(first)), again]
+
+    def evaluation(self) -> list[Row]:
+        """The log-likelihood with 500 draws of 500 images; the floor is the decoder's products, pythae's is
+        extrapolated from 10 images."""
+        images, draws, few = 500, 500, 10
+        model = build.model(config.compose("train", MLP), DataFacts("m", (1, 28, 28), "binary", 0, 60_000))
+        model = model.to(self.device).eval()
+        split = Split((torch.rand(images, 1, 28, 28) < 0.15).to(torch.uint8), None, 1.0).to(self.device)
+        together, rows = numbers_together("auto"), 2000
+        multiply = workloads.forward_products(rows, [(20, 400), (400, 784)], self.device)
+        actions = {
+            "ours": lambda: evaluate.score(model, split, draws_up_to(draws), 0, together=together),
+            "floor": synchronized(multiply, images * draws // rows, self.device),
+        }
+        if HAVE_PYTHAE:
+            actions["pythae"] = nll(split.images[:few].float().cpu(), draws)
+        times = interleaved(actions, self.rounds)
+        if HAVE_PYTHAE:
+            times["pythae"] = [value * images / few for value in times["pythae"]]
+        found = row(f"{self.on} log-likelihood, 500 images, 500 draws", times, "ours", "floor", "s", 1)
+        found.goals.append(Goal("over the floor", ratio(times, "ours", "floor"), 1.3))
+        return [found]
+
+    def sampling(self) -> list[Row]:
+        """10,000 images from the prior."""
+        count = 10_000
+        model = build.model(config.compose("train", MLP), DataFacts("m", (1, 28, 28), "binary", 0, 60_000))
+        model = model.to(self.device).eval()
+        multiply = workloads.forward_products(samplers.CHUNK, [(20, 400), (400, 784)], self.device)
+        actions = {
+            "ours": lambda: sum(len(x) for x in sample.draw(samplers.Sampler(model, 0), count)),
+            "floor": synchronized(multiply, -(-count // samplers.CHUNK), self.device),
+        }
+        times = interleaved(actions, self.rounds)
+        return [row(f"{self.on} sampling 10,000 images", times, "ours", "floor", "s", 1)]
+
+    def start(self) -> list[Row]:
+        """From pressing return: to the help, to the sentence about a wrong key, to the end of the first step."""
+        rows, first = [], []
+        for title, arguments in (("--help", ["--help"]), ("a wrong key", ["latentdim=3"])):
+            call = [sys.executable, "-m", "vae_cli", "train", *arguments]
+            times = interleaved({"ours": partial(subprocess.run, call, capture_output=True)}, 3)
+            rows.append(row(f"start-up: {title}", times, "ours", None, "s", 1))
+        for _ in range(3):
+            with tempfile.TemporaryDirectory() as name:
+                began = time.time()
+                call = [sys.executable, __file__, "--probe", "first_step", f"{name}/run"]
+                subprocess.run(call, check=True, capture_output=True)
+                first.append(float(Path(f"{name}/run/first_step").read_text()) - began)
+        found = Row("start-up: first step of dataset=mnist", "s", statistics.median(first))
+        found.goals.append(Goal("seconds", found.ours, 8))
+        return [*rows, found]
+
+    def upkeep(self) -> list[Row]:
+        """What an epoch of the default model on MNIST costs beside its steps, and beside the validation."""
+        with tempfile.TemporaryDirectory() as name:
+            found = _probe("upkeep", f"{name}/run")
+        share = 100 * (found["ends"] - found["validations"]) / found["steps"]
+        kept = Row("upkeep of 10 epochs: logs, checkpoints and pictures, of the steps' time", "%", share)
+        kept.goals.append(Goal("per cent", share, 3))
+        validated = Row("the validations, of the steps' time", "%", 100 * found["validations"] / found["steps"])
+        return [kept, validated]
+
+    def growth(self) -> list[Row]:
+        """Time and peak memory with ten times the images, and ten times the draws."""
+        rows = []
+        for what, small, large in (
+            ("training epoch, 6,000 and 60,000 images", ["train", "6000"], ["train", "60000"]),
+            ("score, 100 and 1,000 images of 500 draws", ["score", "100", "500"], ["score", "1000", "500"]),
+            ("score, 100 images of 500 and 5,000 draws", ["score", "100", "500"], ["score", "100", "5000"]),
+        ):
+            one, ten = _probe(*small), _probe(*large)
+            rows.append(Row(f"{what}: time", "×", ten["seconds"] / one["seconds"]))
+            rows.append(Row(f"{what}: peak memory, the larger", "MB", ten["peak"]))
+            rows.append(Row(f"{what}: peak memory, the smaller", "MB", one["peak"]))
+        return rows
+
+
+def _epoch(trained: workloads.Training) -> None:
+    step = steps(trained)
+    for _ in range(len(trained.batches)):
+        step()
+
+
+def _pngs(folder: Path, count: int) -> Path:
+    """So many smooth random images of 64×64 in ten classes."""
+    from PIL import Image
+
+    coarse = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8)
+    for number, values in enumerate(coarse):
+        place = folder / str(number % 10)
+        if number < 10:
+            place.mkdir(parents=True)
+        small = Image.fromarray(values.permute(1, 2, 0).numpy())
+        small.resize((64, 64), Image.Resampling.BICUBIC).save(place / f"{number}.png", compress_level=1)
+    return folder
+
+
+def _probe(*arguments: str) -> dict[str, float]:
+    """What a process of its own finds, so that its peak memory is its own."""
+    call = [sys.executable, __file__, "--probe", *arguments]
+    done = subprocess.run(call, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _first_step(directory: str) -> None:
+    """Begin to train, and note when the first step is done."""
+    from vae_cli import cli
+    from vae_cli import training as module
+
+    whole = module.Training.descend
+
+    def descend(self: module.Training, bound: object) -> None:
+        whole(self, bound)  # type: ignore[arg-type]
+        (Path(directory) / "first_step").write_text(str(time.time()))
+        os._exit(0)
+
+    module.Training.descend = descend  # type: ignore[method-assign]
+    cli.train(["dataset=mnist", f"hydra.run.dir={directory}"])
+
+
+def _upkeep(directory: str) -> None:
+    """Ten epochs; seconds of the steps, of what ends an epoch, and of the validations in it."""
+    from vae_cli import train
+
+    spent = {"ends": 0.0, "validations": 0.0}
+
+    def timed(name: str, key: str) -> None:
+        honest = getattr(train, name)
+
+        def wrapped(*arguments: object) -> object:
+            began = time.perf_counter()
+            try:
+                return honest(*arguments)
+            finally:
+                spent[key] += time.perf_counter() - began
+
+        setattr(train, name, wrapped)
+
+    timed("_end_epoch", "ends")
+    timed("_validate", "validations")
+    settings = config.compose("train", ["dataset=mnist", "epochs=10", "report=false"])
+    train.run(settings, Path(directory))
+    lines = [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
+    spent["steps"] = sum(line["seconds"] for line in lines if line["split"] == "train")
+    print(json.dumps(spent))
+
+
+def _grown(kind: str, images: int, draws: int = 1) -> None:
+    drawn = Split((torch.rand(images, 1, 28, 28) < 0.15).to(torch.uint8), None, 1.0)
+    facts = DataFacts("m", (1, 28, 28), "binary", 0, images)
+    model = build.model(config.compose("train", MLP), facts).eval()
+    trained = training(workloads.Data(drawn, None, drawn, facts), torch.device("cpu"), *MLP)
+    began = time.perf_counter()
+    if kind == "train":
+        _epoch(trained)
+    else:
+        evaluate.score(model, drawn, draws_up_to(draws), 0, together=numbers_together("auto"))
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+def _answer(what: str, *arguments: str) -> None:
+    if what == "first_step":
+        _first_step(*arguments)
+    elif what == "upkeep":
+        _upkeep(*arguments)
+    else:
+        _grown(what, *map(int, arguments))
+
+
+def main() -> None:
+    memory.keep_freed()
+    if sys.argv[1:2] == ["--probe"]:
+        _answer(*sys.argv[2:])
+        return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(Bench(device, 1).sections), help="sections; all of them")
+    parser.add_argument("--rounds", type=int, default=15, help="of each comparison")
+    parser.add_argument("--device", default=device.type)
+    parser.add_argument("--json", type=Path, default=ROOT / "outputs" / "bench.json")
+    chosen = parser.parse_args()
+    bench, rows = Bench(torch.device(chosen.device), chosen.rounds), []
+    about = machine()
+    for name, section in bench.sections.items():
+        if chosen.only is None or name in chosen.only:
+            print(f"measuring {name}", file=sys.stderr, flush=True)
+            rows += section()
+            write(chosen.json, rows, about | {"device": chosen.device, "rounds": chosen.rounds})
+    print(table(rows))
+    print(f"\n{about}\nwritten to {chosen.json}")
+
+
+if __name__ == "__main__":
+    main()

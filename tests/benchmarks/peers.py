@@ -1,0 +1,152 @@
+"""What a user might take instead: pythae, and the loop that textbooks show."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+try:
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    HAVE_PYTHAE = True
+except ImportError as missing:
+    print(f"without pythae ({missing}); `make bench` installs it")
+    HAVE_PYTHAE = False
+
+
+def pythae_model() -> Any:
+    """pythae's VAE with 784-400-20-400-784."""
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = nn.Sequential(nn.Linear(784, 400), nn.ReLU())
+            self.loc, self.log_variance = nn.Linear(400, 20), nn.Linear(400, 20)
+
+        def forward(self, x: Tensor) -> Any:
+            h = self.hidden(x.flatten(1))
+            return ModelOutput(embedding=self.loc(h), log_covariance=self.log_variance(h))
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 784), nn.Sigmoid())
+
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=self.layers(z).unflatten(-1, (1, 28, 28)))
+
+    settings = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
+    return VAE(settings, encoder=Encoder(), decoder=Decoder())
+
+
+class Pythae:
+    """pythae's trainer on images (N, 1, 28, 28), 0 or 1; one `epoch` per call."""
+
+    def __init__(self, images: Tensor, batch_size: int, device: torch.device) -> None:
+        self.model = pythae_model()
+        settings = BaseTrainerConfig(
+            output_dir=tempfile.mkdtemp(),
+            per_device_train_batch_size=batch_size,
+            num_epochs=1,
+            learning_rate=1e-3,
+            no_cuda=device.type == "cpu",
+        )
+        self.trainer = BaseTrainer(self.model, BaseDataset(images, torch.zeros(len(images))), training_config=settings)
+        self.trainer.prepare_training()
+        self.done = 0
+
+    def epoch(self) -> None:
+        self.done += 1
+        self.trainer.train_step(self.done)
+
+    @torch.no_grad()
+    def elbo(self, images: Tensor) -> float:
+        """Of the model as it is, in nats per image."""
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        losses = [self.model({"data": part.to(device)}).loss.item() * len(part) for part in images.split(1000)]
+        return -sum(losses) / len(images)
+
+
+def nll(images: Tensor, draws: int) -> Callable[[], object]:
+    """pythae's log-likelihood of the images per call."""
+    model = pythae_model().eval()
+    return torch.no_grad()(lambda: model.get_nll(images, n_samples=draws, batch_size=draws))
+
+
+def torchvision_mnist(images: Tensor) -> torch.utils.data.Dataset:
+    """torchvision's own MNIST, over files that hold these images (N, 1, 28, 28) in bytes."""
+    from torchvision import datasets, transforms
+
+    folder = Path(tempfile.mkdtemp()) / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    count = len(images)
+    for name in ("train", "t10k"):
+        head = np.array([0x803, count, 28, 28], dtype=">i4").tobytes()
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(head + images.numpy().tobytes())
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(
+            np.array([0x801, count], dtype=">i4").tobytes() + bytes(count)
+        )
+    return datasets.MNIST(folder.parent.parent, transform=transforms.ToTensor())
+
+
+class Textbook(nn.Module):
+    """784-400-20-400-784 with the binary cross-entropy of gray pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.loc, self.log_variance = nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20)
+        self.widen, self.output = nn.Linear(20, 400), nn.Linear(400, 784)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = functional.relu(self.hidden(x))
+        loc, log_variance = self.loc(h), self.log_variance(h)
+        z = loc + torch.exp(0.5 * log_variance) * torch.randn_like(loc)
+        reconstruction = torch.sigmoid(self.output(functional.relu(self.widen(z))))
+        error = functional.binary_cross_entropy(reconstruction, x, reduction="sum")
+        return error - 0.5 * torch.sum(1 + log_variance - loc.pow(2) - log_variance.exp())
+
+
+def textbook(images: Tensor, batch_size: int, device: torch.device) -> Callable[[], None]:
+    """One step of the textbook's loop per call: a DataLoader with ToTensor, Adam, and `loss.item()` at each step."""
+    loader = torch.utils.data.DataLoader(torchvision_mnist(images), batch_size=batch_size, shuffle=True, drop_last=True)
+    model = Textbook().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    total = 0.0
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from loader
+
+    stream = batches()
+
+    def step() -> None:
+        nonlocal total
+        x, _ = next(stream)
+        optimizer.zero_grad()
+        loss = model(x.to(device).view(-1, 784))
+        loss.backward()
+        total += loss.item()
+        optimizer.step()
+
+    return step
+
+
+def image_folder(path: Path, batch_size: int, workers: int) -> Iterator[Tensor]:
+    """One epoch over torchvision's ImageFolder, read by so many workers."""
+    from torchvision import datasets, transforms
+
+    data = datasets.ImageFolder(str(path), transforms.ToTensor())
+    loader = torch.utils.data.DataLoader(data, batch_size=batch_size, shuffle=True, num_workers=workers)
+    return (x for x, _ in loader)

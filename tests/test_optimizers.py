@@ -1,0 +1,84 @@
+"""The optimizer that torch has only for a part of the parameters."""
+
+import copy
+
+import pytest
+import torch
+
+from vae_cli import config, train
+from vae_cli.errors import ConfigError
+from vae_cli.optimizers import Muon
+
+
+def gradients(parameters, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def model():
+    torch.manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape)) for shape in ((30, 50), (30,), (4, 3, 3, 3), (20, 30))]
+
+
+def test_a_matrix_moves_along_its_gradient_with_all_singular_values_about_alike():
+    """Against the exact polar factor, by a singular value decomposition; Muon's iteration leaves 0.6 … 1.3 of it."""
+    (matrix,) = parameters = model()[:1]
+    before = matrix.detach().clone()
+    optimizer = Muon(parameters, lr=0.1)
+    gradients(parameters, 1)
+    u, _, vt = torch.linalg.svd(matrix.grad, full_matrices=False)
+    optimizer.step()
+    moved = u.T @ (before - matrix.detach()) @ vt.T / (0.1 * 0.2 * 50**0.5)
+    values = moved.diagonal()
+    assert values.min() > 0.6 and values.max() < 1.3
+    assert (moved - values.diag()).abs().max() < 0.05
+
+
+def test_all_else_moves_as_by_adam():
+    parameters = model()
+    others = [torch.nn.Parameter(parameters[i].detach().clone()) for i in (1, 2)]
+    ours, theirs = Muon(parameters, lr=3e-3, betas=(0.8, 0.99)), torch.optim.Adam(others, 3e-3, (0.8, 0.99))
+    for step in range(5):
+        gradients(parameters, step)
+        for other, i in zip(others, (1, 2)):
+            other.grad = parameters[i].grad.clone()
+        ours.step()
+        theirs.step()
+    for other, i in zip(others, (1, 2)):
+        torch.testing.assert_close(parameters[i], other)
+
+
+def test_it_goes_on_from_its_state_bit_for_bit():
+    one = model()
+    optimizer = Muon(one)
+    for step in range(3):
+        gradients(one, step)
+        optimizer.step()
+    other = [torch.nn.Parameter(p.detach().clone()) for p in one]
+    again = Muon(other)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for step in range(3, 6):
+        for parameters, used in ((one, optimizer), (other, again)):
+            gradients(parameters, step)
+            used.param_groups[0]["lr"] = 0.01 / step
+            used.step()
+    assert all(torch.equal(a, b) for a, b in zip(one, other))
+
+
+@pytest.mark.parametrize("networks", ["mlp", "conv"])
+def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
+    line = ["optimizer=muon", "latent_dim=3", f"encoder={networks}", f"decoder={networks}", "report=false"]
+    for name, epochs in (("whole", 4), ("parts", 2)):
+        settings = config.compose("train", [*line, f"epochs={epochs}", "scheduler=constant"])
+        train.run(settings, tmp_path / name)
+    more = config.compose("train", ["epochs=4"])
+    train.resume(more, tmp_path / "parts", frozenset({"epochs"}))
+    weights = [torch.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_torch_without_muon_is_told_in_a_sentence(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ConfigError, match="optimizer=muon needs torch 2.9"):
+        Muon(model())

@@ -1,0 +1,75 @@
+"""An optimizer that torch has only for a part of a model's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_cli.errors import ConfigError
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for the matrices of linear layers, Adam for every other parameter.
+
+    The momentum of a matrix's gradient is made orthogonal before it is a step, so that all its directions are learnt
+    alike. Its steps are scaled to the size of Adam's, so that one rate does for both.
+
+    K. Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; J. Liu et al., Muon is Scalable
+    for LLM Training, 2025 (the scale).
+
+    Args:
+        params: the parameters.
+        lr: the learning rate.
+        momentum: of the matrices' gradients.
+        weight_decay: decoupled, of the matrices.
+        betas: of Adam.
+        eps: of Adam.
+
+    Raises:
+        ConfigError: if torch has no Muon.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-2,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ConfigError(f"optimizer=muon needs torch 2.9 or newer, this is {torch.__version__}")
+        given = list(params)
+        matrices, others = [p for p in given if p.ndim == 2], [p for p in given if p.ndim != 2]
+        self._parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            own = torch.optim.Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
+            self._parts.append(own)
+        if others:
+            fused = others[0].device.type in ("cpu", "cuda")
+            self._parts.append(torch.optim.Adam(others, lr=lr, betas=betas, eps=eps, fused=fused))
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let the parts work on the groups and the state of the whole."""
+        for part, group in zip(self._parts, self.param_groups):
+            part.param_groups, part.state = [group], self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
