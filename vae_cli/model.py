@@ -94,9 +94,18 @@ class VAE(nn.Module):
         output = self._run(self.decoder, z.flatten(0, -2), None if y is None else y.expand(batch).flatten())
         return self.likelihood(output.unflatten(0, batch))
 
-    def evidence(self, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "k b e"], y: Tensor | None = None) -> Evidence:
-        """The terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I)."""
-        return self.weigh(x, noise, self.infer(x, y), self.latents(y), y)
+    def evidence(
+        self,
+        x: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "k b e"],
+        y: Tensor | None = None,
+        apart: bool = False,
+    ) -> Evidence:
+        """The terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I).
+
+        With `apart` what comes after z is compiled by itself, so that a hook of z sees its whole gradient.
+        """
+        return self.weigh(x, noise, self.infer(x, y), self.latents(y), y, apart)
 
     def weigh(
         self,
@@ -105,9 +114,12 @@ class VAE(nn.Module):
         posterior: Distribution,
         prior: Distribution,
         y: Tensor | None = None,
+        apart: bool = False,
     ) -> Evidence:
         """The same with q(z|x) and p(z) at hand."""
         z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
+        if apart:
+            torch._dynamo.graph_break()
         likelihood = self.decode(z, y)
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
 

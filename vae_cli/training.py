@@ -141,13 +141,8 @@ class Training:
         return summed(self.objective(self.model, batch, noise, step))
 
     def _compile(self) -> Callable[[Batch, Tensor, int], Summed]:
-        """The objective with all that it asks of the model in few kernels, and on a GPU in one launch; or the networks
-        alone, where it has a hand in the gradients."""
+        """The objective with all that it asks of the model in few kernels, and on a GPU in one launch."""
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no GPU
-        if self.objective.hooks_gradients:
-            self.model.encoder.compile()
-            self.model.decoder.compile()
-            return self._summed
         return torch.compile(self._summed, mode="reduce-overhead" if self.device.type == "cuda" else None)
 
     def descend(self, bound: Summed) -> None:

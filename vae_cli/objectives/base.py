@@ -53,11 +53,6 @@ class Objective(ABC):
         cannot be divided among processes; None if nothing does."""
         return None
 
-    @property
-    def hooks_gradients(self) -> bool:
-        """Whether it changes gradients on their way back by hooks, which a compiled graph does not call."""
-        return False
-
     def noise_dim(self, model: VAE) -> int:
         """How many base normals per draw and image it takes."""
         return model.noise_dim

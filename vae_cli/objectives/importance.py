@@ -16,6 +16,12 @@ from vae_cli.objectives.base import Bound, Objective, Unfit
 ESTIMATORS = ("pathwise", "dreg")
 
 
+@torch.compiler.disable
+def _scale_gradient(z: Tensor, factor: Tensor) -> None:
+    """Let the gradient that arrives at z be so many times as large; a compiled graph would not call the hook."""
+    z.register_hook(lambda gradient: gradient * factor)
+
+
 class IWAE(Objective):
     r"""L_K(x) = log (1/K) Σ_k w_k,   w_k = p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
 
@@ -49,17 +55,13 @@ class IWAE(Objective):
             raise ConfigError("objective.estimator=dreg is of the importance-weighted bound alone: set elbo_weight=0")
         self.estimator, self.groups, self.elbo_weight = estimator, groups, elbo_weight
 
-    @property
-    def hooks_gradients(self) -> bool:
-        return self.estimator == "dreg"
-
     def check(self, model: VAE) -> None:
         if self.estimator == "dreg" and not hasattr(model.kinds()[0], "frozen"):
             raise Unfit("the posterior has no frozen()", "objective.estimator", "posterior")
 
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
         x, y = batch
-        evidence = model.evidence(x, noise, y)
+        evidence = model.evidence(x, noise, y, apart=self.estimator == "dreg")
         reconstruction = evidence.log_p_x_given_z.mean(0)
         log_q = evidence.log_q_z_given_x
         log_w = evidence.log_p_x_given_z + evidence.log_p_z - log_q
@@ -82,5 +84,5 @@ class IWAE(Objective):
         """−Σ_k w̃_k log w_k with constant w̃, whose gradient arrives at z times w̃ once more."""
         weights = log_w.detach().unflatten(0, (self.groups, -1)).softmax(1).flatten(0, 1)
         if z.requires_grad:
-            z.register_hook(lambda gradient: gradient * weights.unsqueeze(-1))
+            _scale_gradient(z, weights.unsqueeze(-1))
         return -(weights * log_w).sum(0).mean() / self.groups
