@@ -21,8 +21,10 @@ test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pip install --quiet --editable ".[dev,postgres,slurm,ray]" || echo "tests of what is missing are skipped"
 	$(BIN)/python -m pytest -m slow
 
-bench: $(READY)  ## time a training step beside its matrix products
-	$(BIN)/python tests/benchmarks/training_step.py
+bench: $(READY)  ## time it beside its peers and the least the machine needs (ARGS="--only step evaluation")
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m pip install --quiet --no-deps pythae || echo "without pythae"
+	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 install: $(READY)  ## set up .venv with the package and all it needs
 

@@ -115,3 +115,30 @@ def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
             training.descend(bound)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_compiling_without_a_compiler_is_one_sentence(tmp_path):
+    call = [
+        sys.executable,
+        "-m",
+        "vae_cli",
+        "train",
+        "compile=true",
+        "report=false",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    own = os.environ | {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([*call, "device=cpu"], env=own, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("vae-train: error: compile=true fails here (InvalidCxxCompiler")
+
+
+def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path):
+    from vae_cli import config, train
+
+    line = ["compile=true", "report=false", "device=cpu", "objective.warmup_epochs=2", "latent_dim=3"]
+    for name, epochs in (("whole", 4), ("parts", 2)):
+        train.run(config.compose("train", [*line, f"epochs={epochs}"]), tmp_path / name)
+    train.resume(config.compose("train", ["epochs=4"]), tmp_path / "parts", frozenset({"epochs"}))
+    weights = [checkpoint.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vae_cli import build, checkpoint, memory, noise
+from vae_cli.cache import cache_dir
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import Batch, Batches, moments
 from vae_cli.ema import EMA
@@ -142,8 +144,20 @@ class Training:
 
     def _compile(self) -> Callable[[Batch, Tensor, int], Summed]:
         """The objective with all that it asks of the model in few kernels, and on a GPU in one launch."""
+        from torch._dynamo.exc import TorchDynamoException
+
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no GPU
-        return torch.compile(self._summed, mode="reduce-overhead" if self.device.type == "cuda" else None)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
+        compiled = torch.compile(self._summed, mode="reduce-overhead" if self.device.type == "cuda" else None)
+
+        def call(batch: Batch, noise: Tensor, step: int) -> Summed:
+            try:
+                return compiled(batch, noise, step)
+            except TorchDynamoException as error:
+                why = str(error).splitlines()[0]
+                raise ConfigError(f"compile=true fails here ({why}); compile=false trains without") from error
+
+        return call
 
     def descend(self, bound: Summed) -> None:
         """Step the optimizer along the gradients that `bound.loss` left in all processes, if all of them are finite."""
