@@ -73,9 +73,9 @@ def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
 def _train_job(
     config: dict[str, Any], directory: Path, given: frozenset[str], command: str, processes: Processes = ALONE
 ) -> int:
-    from vae_cli import memory, resources, train
+    from vae_cli import resources, train
 
-    memory.keep_freed()
+    resources.tune()
     resources.use_threads(config["threads"])
     start = train.run if config["resume"] is None else train.resume
     return start(config, directory, given, command, *([processes] if processes.count > 1 else []))
@@ -94,10 +94,10 @@ def _sample(config: dict[str, Any]) -> None:
 
 
 def _evaluate(config: dict[str, Any]) -> None:
-    from vae_cli import memory
+    from vae_cli import resources
     from vae_cli.evaluation import run
 
-    memory.keep_freed()
+    resources.tune()
     run(config)
 
 

@@ -154,7 +154,7 @@ class Training:
             try:
                 return compiled(batch, noise, step)
             except TorchDynamoException as error:
-                why = str(error).splitlines()[0]
+                why = " ".join(str(error).split())[:200]
                 raise ConfigError(f"compile=true fails here ({why}); compile=false trains without") from error
 
         return call
@@ -169,24 +169,22 @@ class Training:
             group["lr"] = rate * self.schedule(self.position.step)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = _total_norm(gradients)
-        on_cpu = self.device.type == "cpu"
-        finite = (loss + norm).isfinite()
+        finite = math.isfinite(loss + norm) if self.device.type == "cpu" else (loss + norm).isfinite()
         if self.settings["clip_grad_norm"] is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.settings["clip_grad_norm"], norm)
-        if not on_cpu:
+        if isinstance(finite, Tensor):
             # Asking the device would stall it: the step is taken along zeros, with what momentum is left.
             for gradient in gradients:
                 gradient.masked_fill_(~finite, 0)
-        known = bool(finite) if on_cpu else finite
-        if known is not False:
+        if finite is not False:
             self.optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None
         self.position.step += 1
         if self.ema is not None:
             self.ema.update(self.position.step)
-        self.totals.take(bound.names, sums, images, known)
-        self.guard.record(known)
+        self.totals.take(bound.names, sums, images, finite)
+        self.guard.record(finite)
 
     def _pooled(self, sums: Tensor) -> tuple[int, Tensor]:
         """The images of the whole batch, and their sums; gradients and running means become the whole batch's too."""

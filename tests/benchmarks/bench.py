@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,20 +17,22 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 import workloads
-from peers import HAVE_PYTHAE, Pythae, image_folder, nll, textbook
-from timing import Goal, Row, Times, interleaved, machine, ratio, row, table, write
+from peers import HAVE_PYTHAE, image_folder
+from timing import Action, Elsewhere, Goal, Row, Times, interleaved, machine, ratio, row, table, write
 from workloads import MLP, colored, mnist, steps, synchronized, training
 
-from vae_cli import build, config, evaluate, memory, sample, samplers
+from vae_cli import build, config, evaluate, resources, sample, samplers
 from vae_cli.data import DataFacts, Split
 from vae_cli.evaluation import draws_up_to, numbers_together
 
 ROOT = Path(__file__).parents[2]
+WARM = 25  # turns before a step is timed
 
 
 class Bench:
@@ -62,22 +63,27 @@ class Bench:
     def _step_times(self, batch_size: int, precision: str) -> Times:
         """Seconds of a step: ours with and without compile=true on the peers' images, ours on gray images that are
         drawn anew, the products, and the peers."""
-        calls, own = 2 if batch_size > 500 else 10, ["precision=" + precision, f"batch_size={batch_size}"]
+        calls, own = 10 if batch_size > 500 else 40, ["precision=" + precision, f"batch_size={batch_size}"]
         static, dynamic = mnist("static"), mnist("dynamic")
         found = {
             "ours": steps(training(static, self.device, *MLP, *own, "compile=true")),
             "ours, compile=false": steps(training(static, self.device, *MLP, *own)),
             "ours, dynamic": steps(training(dynamic, self.device, *MLP, *own, "compile=true")),
             "floor": workloads.products(batch_size, getattr(torch, precision), self.device),
-            "textbook": textbook(dynamic.train.images.cpu(), batch_size, self.device),
         }
+        actions: dict[str, Action] = {name: synchronized(step, calls, self.device) for name, step in found.items()}
+        where = (batch_size, self.device.type)
+        actions["textbook"] = Elsewhere("peers:textbook_steps", dynamic.train.images.cpu(), *where, calls)
         if HAVE_PYTHAE:
             images = static.train.images[: calls * batch_size].float()
-            epoch = Pythae(images, batch_size, self.device).epoch
-        actions = {name: synchronized(step, calls, self.device) for name, step in found.items()}
-        if HAVE_PYTHAE:
-            actions["pythae"] = synchronized(epoch, 1, self.device)
+            actions["pythae"] = Elsewhere("peers:pythae_epoch", images, *where)
+        for _ in range(WARM):  # what an optimizer remembers of a pixel that stays 0 takes some steps to fade
+            for action in actions.values():
+                action()
         times = interleaved(actions, self.rounds)
+        for action in actions.values():
+            if isinstance(action, Elsewhere):
+                action.end()
         return {name: [value / calls for value in values] for name, values in times.items()}
 
     def step(self) -> list[Row]:
@@ -151,10 +157,9 @@ class Bench:
             found[precision] = evaluate.evaluate(trained.model, trained.objective, data.test.to(self.device), 0)["elbo"]
         theirs = {}
         if HAVE_PYTHAE:
-            peer = Pythae(data.train.images.float(), 128, self.device)
-            for _ in range(epochs):
-                peer.epoch()
-            theirs["pythae"] = peer.elbo(test)
+            peer = Elsewhere("peers:pythae_elbo", data.train.images.float(), test, 128, self.device.type, epochs)
+            theirs["pythae"] = float(str(peer()))
+            peer.end()
         return [Row(f"test ELBO after {epochs} epochs, {p}", "nats", value, None, theirs) for p, value in found.items()]
 
     def folder(self) -> list[Row]:
@@ -200,9 +205,10 @@ class Bench:
             "floor": synchronized(multiply, images * draws // rows, self.device),
         }
         if HAVE_PYTHAE:
-            actions["pythae"] = nll(split.images[:few].float().cpu(), draws)
+            actions["pythae"] = peer = Elsewhere("peers:nll", split.images[:few].float().cpu(), draws)
         times = interleaved(actions, self.rounds)
         if HAVE_PYTHAE:
+            peer.end()
             times["pythae"] = [value * images / few for value in times["pythae"]]
         found = row(f"{self.on} log-likelihood, 500 images, 500 draws", times, "ours", "floor", "s", 1)
         found.goals.append(Goal("over the floor", ratio(times, "ours", "floor"), 1.3))
@@ -344,7 +350,7 @@ def _grown(kind: str, images: int, draws: int = 1) -> None:
     else:
         evaluate.score(model, drawn, draws_up_to(draws), 0, together=numbers_together("auto"))
     seconds = time.perf_counter() - began
-    print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"seconds": seconds, "peak": getrusage(RUSAGE_SELF).ru_maxrss / 1024}))
 
 
 def _answer(what: str, *arguments: str) -> None:
@@ -357,7 +363,7 @@ def _answer(what: str, *arguments: str) -> None:
 
 
 def main() -> None:
-    memory.keep_freed()
+    resources.tune()
     if sys.argv[1:2] == ["--probe"]:
         _answer(*sys.argv[2:])
         return

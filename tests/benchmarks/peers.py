@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-try:
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import VAE, VAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-
-    HAVE_PYTHAE = True
-except ImportError as missing:
-    print(f"without pythae ({missing}); `make bench` installs it")
-    HAVE_PYTHAE = False
+# It is imported where it is used, in processes of its own: what it imports keeps torch from compiling beside it.
+HAVE_PYTHAE = find_spec("pythae") is not None
 
 
 def pythae_model() -> Any:
     """pythae's VAE with 784-400-20-400-784."""
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
@@ -54,6 +49,9 @@ class Pythae:
     """pythae's trainer on images (N, 1, 28, 28), 0 or 1; one `epoch` per call."""
 
     def __init__(self, images: Tensor, batch_size: int, device: torch.device) -> None:
+        from pythae.data.datasets import BaseDataset
+        from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
         self.model = pythae_model()
         settings = BaseTrainerConfig(
             output_dir=tempfile.mkdtemp(),
@@ -79,10 +77,38 @@ class Pythae:
         return -sum(losses) / len(images)
 
 
+def pythae_epoch(images: Tensor, batch_size: int, device: str) -> Callable[[], None]:
+    """One epoch of pythae's trainer per call."""
+    return Pythae(images, batch_size, torch.device(device)).epoch
+
+
+def pythae_elbo(train: Tensor, test: Tensor, batch_size: int, device: str, epochs: int) -> Callable[[], float]:
+    """The test ELBO of pythae's model after so many epochs."""
+
+    def run() -> float:
+        peer = Pythae(train, batch_size, torch.device(device))
+        for _ in range(epochs):
+            peer.epoch()
+        return peer.elbo(test)
+
+    return run
+
+
+def textbook_steps(images: Tensor, batch_size: int, device: str, calls: int) -> Callable[[], None]:
+    """So many steps of the textbook's loop per call."""
+    step = textbook(images, batch_size, torch.device(device))
+
+    def run() -> None:
+        for _ in range(calls):
+            step()
+
+    return run
+
+
 def nll(images: Tensor, draws: int) -> Callable[[], object]:
     """pythae's log-likelihood of the images per call."""
     model = pythae_model().eval()
-    return torch.no_grad()(lambda: model.get_nll(images, n_samples=draws, batch_size=draws))
+    return torch.no_grad()(lambda: float(model.get_nll(images, n_samples=draws, batch_size=draws)))
 
 
 def torchvision_mnist(images: Tensor) -> torch.utils.data.Dataset:

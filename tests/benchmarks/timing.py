@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+PAUSE = 0.05  # seconds
 
 Action = Callable[[], object]
 Times = dict[str, list[float]]
 
 
 def interleaved(actions: Mapping[str, Action], rounds: int, calls: int = 1) -> Times:
-    """Seconds per call of each action in each round; in a round all of them take their turns."""
+    """Seconds per call of each action in each round; in a round all of them take their turns.
+
+    Before each turn the threads of the one before get a moment to fall asleep.
+    """
     times: Times = {name: [] for name in actions}
     for turn in range(rounds + 1):
         for name, action in actions.items():
+            time.sleep(PAUSE)
             began = time.perf_counter()
             for _ in range(calls):
                 action()
             if turn:  # the first round warms up
                 times[name].append((time.perf_counter() - began) / calls)
     return times
+
+
+class Elsewhere:
+    """An action in a process of its own, which shares no setting of this one; calling it waits for its end.
+
+    Args:
+        make: a function that gives the action, by `module:name`.
+        arguments: of it.
+    """
+
+    def __init__(self, make: str, *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self.process.start()
+        self.connection.recv()
+
+    def __call__(self) -> object:
+        self.connection.send("go")
+        return self.connection.recv()
+
+    def end(self) -> None:
+        self.process.kill()
+
+
+def _serve(connection: Connection, make: str, arguments: tuple[object, ...]) -> None:
+    module, _, name = make.partition(":")
+    action = getattr(importlib.import_module(module), name)(*arguments)
+    connection.send("ready")
+    while True:
+        connection.recv()
+        connection.send(action())
 
 
 def ratio(times: Times, over: str, under: str) -> float:
