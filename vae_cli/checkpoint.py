@@ -7,6 +7,8 @@ import errno
 import io
 import os
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +19,9 @@ from torch import Tensor
 from vae_cli.errors import CheckpointError
 from vae_cli.inspection import KEYS, VERSION, Unfit, check_archive, check_contents
 
-__all__ = ["VERSION", "find", "load", "random_state", "restore_random_state", "save", "weights"]
+COPIED = 1 << 22  # bytes at a time
+
+__all__ = ["VERSION", "copy", "find", "load", "random_state", "restore_random_state", "save", "weights"]
 
 
 def save(path: Path, contents: dict[str, Any]) -> None:
@@ -29,10 +33,20 @@ def save(path: Path, contents: dict[str, Any]) -> None:
         OSError: if it cannot be written; the old file is as it was.
     """
     assert set(contents) == set(KEYS), "a checkpoint has exactly the documented keys"
+    _place(path, lambda file: _write(contents, file))
+
+
+def copy(source: Path, path: Path) -> None:
+    """Write what `save` has written once more, in half the time; as `save` otherwise."""
+    with source.open("rb") as saved:
+        _place(path, lambda file: shutil.copyfileobj(saved, file, COPIED))
+
+
+def _place(path: Path, write: Callable[[BinaryIO], None]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            _write(contents, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

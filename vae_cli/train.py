@@ -393,10 +393,9 @@ def _end_epoch(training: Training, validation: Split | None, output: RunDirector
         draw(training, validation, output, f"epoch_{at.epoch:04d}")
     _note(training, output)
     at.seconds = 0.0
-    if is_best:
-        training.save(output.checkpoint("best"))
-    if is_last or cadence.ends_with(at.epoch) or _is_stale(training):
-        training.save(output.checkpoint("last"))
+    due = {"best": is_best, "last": is_last or cadence.ends_with(at.epoch) or _is_stale(training)}
+    if any(due.values()):
+        training.save(*(output.checkpoint(name) for name, is_due in due.items() if is_due))
 
 
 def _report(training: Training, validation: Split | None, output: RunDirectory) -> bool:

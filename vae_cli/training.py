@@ -247,8 +247,9 @@ class Training:
         if not self.processes.is_first:
             _seed_everything(noise.key(self.settings["seed"], "training", *self._apart()))
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, unless the weights have been ruined; of several processes the first does.
+    def save(self, path: Path, *more: Path) -> None:
+        """Write a checkpoint, and the same to `more` paths, unless the weights have been ruined; of several processes
+        the first does.
 
         Raises:
             TrainingError: if a weight is not finite.
@@ -260,6 +261,8 @@ class Training:
             )
         if self.processes.is_first:
             checkpoint.save(path, self.contents())
+            for other in more:
+                checkpoint.copy(path, other)
 
     @contextmanager
     def evaluated(self) -> Iterator[VAE]:
