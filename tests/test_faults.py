@@ -1,6 +1,7 @@
 """What a full disk, a vanished or a read-only directory costs a run: never more than a checkpoint interval."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -55,9 +56,9 @@ def full():
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def failing_from(calls, function):
-    """The function, until it has been called so often; from then on there is no room."""
-    count = iter(range(10**9))
+def failing_from(calls, function, count=None):
+    """The function, until it has been called so often, with those that share its count; then there is no room."""
+    count = count or itertools.count()
 
     def act(*arguments, **options):
         if next(count) >= calls:
@@ -72,7 +73,9 @@ def test_a_disk_that_fills_up_costs_no_checkpoint_and_the_run_goes_on_when_there
     saves, undisturbed, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", failing_from(saves, torch.save))
+        room = itertools.count()
+        patch.setattr(torch, "save", failing_from(saves, torch.save, room))
+        patch.setattr(shutil, "copyfileobj", failing_from(saves, shutil.copyfileobj, room))
         with pytest.raises(OutputError, match=r"\.pt cannot be written \(No space left.*resume=") as caught:
             train.run(settings(), tmp_path / "run")
     assert "\n" not in str(caught.value) and summary(tmp_path / "run")["status"] == "failed"

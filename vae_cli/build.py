@@ -407,9 +407,11 @@ def _chosen(config: Config, key: str) -> str:
     if inside:
         return f"{key}={node[inside]}"
     target = str(node["_target_"])
-    of_class = [name for name in options(group) if option(group, name)["_target_"] == target]
+    known = {name: option(group, name) for name in options(group)}
+    of_class = [name for name, settings in known.items() if settings["_target_"] == target]
+    alike = [name for name in of_class if known[name] == node]
     named_alike = [name for name in of_class if name.replace("_", "") in target.lower()]
-    return f"{group}={(named_alike or of_class or [target])[0]}"
+    return f"{group}={(alike or named_alike or of_class or [target])[0]}"
 
 
 def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None = None) -> torch.optim.Optimizer:
