@@ -118,7 +118,7 @@ class VAE(nn.Module):
     ) -> Evidence:
         """The same with q(z|x) and p(z) at hand."""
         z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
-        if apart:
+        if apart and torch.compiler.is_compiling():
             torch._dynamo.graph_break()
         likelihood = self.decode(z, y)
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)

@@ -16,12 +16,6 @@ from vae_cli.objectives.base import Bound, Objective, Unfit
 ESTIMATORS = ("pathwise", "dreg")
 
 
-@torch.compiler.disable
-def _scale_gradient(z: Tensor, factor: Tensor) -> None:
-    """Let the gradient that arrives at z be so many times as large; a compiled graph would not call the hook."""
-    z.register_hook(lambda gradient: gradient * factor)
-
-
 class IWAE(Objective):
     r"""L_K(x) = log (1/K) Σ_k w_k,   w_k = p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
 
@@ -83,6 +77,8 @@ class IWAE(Objective):
     def _doubly_reparametrized(self, log_w: Float[Tensor, "k b"], z: Float[Tensor, "k b d"]) -> Float[Tensor, ""]:
         """−Σ_k w̃_k log w_k with constant w̃, whose gradient arrives at z times w̃ once more."""
         weights = log_w.detach().unflatten(0, (self.groups, -1)).softmax(1).flatten(0, 1)
+        if torch.compiler.is_compiling():  # a compiled graph would not call the hook
+            torch._dynamo.graph_break()
         if z.requires_grad:
-            _scale_gradient(z, weights.unsqueeze(-1))
+            z.register_hook(lambda gradient: gradient * weights.unsqueeze(-1))
         return -(weights * log_w).sum(0).mean() / self.groups
