@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -502,3 +504,14 @@ def test_the_evaluation_of_many_draws_is_the_mean_over_images_whatever_the_chunk
     with torch.no_grad():
         expected = objective(model, (split_.images.float(), None), drawn, 0).elbo.mean()
     assert abs(evaluate(model, objective, split_, seed=5)["elbo"] - expected) < 1e-4
+
+
+def test_numbers_too_small_for_full_precision_count_as_zero_in_every_thread():
+    """A million products of 10⁻³⁰ and 10⁻¹⁰, shared among threads, in a process of its own."""
+    code = (
+        "from vae_cli import resources; resources.tune()\n"
+        "import torch; torch.set_num_threads(2)\n"
+        "x = torch.full((1_000_000,), 1e-30); y = torch.full((1_000_000,), 1e-10)\n"
+        "assert 1e-30 * 1e-10 > 0 and float((x * y).abs().sum()) == 0 and int((x * y != 0).sum()) == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
