@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import math
 import multiprocessing
 import os
@@ -58,15 +59,16 @@ class Elsewhere:
         return self.connection.recv()
 
     def end(self) -> None:
-        self.process.kill()
+        self.connection.send(None)
+        self.process.join()
 
 
 def _serve(connection: Connection, make: str, arguments: tuple[object, ...]) -> None:
     module, _, name = make.partition(":")
+    logging.disable(logging.WARNING)
     action = getattr(importlib.import_module(module), name)(*arguments)
     connection.send("ready")
-    while True:
-        connection.recv()
+    while connection.recv() is not None:
         connection.send(action())
 
 
