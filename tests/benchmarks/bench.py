@@ -1,6 +1,7 @@
 """How fast it is: `make bench`, or python tests/benchmarks/bench.py [--only step evaluation …] [--rounds N].
 
-Every comparison takes turns within one process; figures are medians, and ratios the medians of each round's ratio.
+In every comparison all take turns, the peers in processes of their own; figures are medians, and ratios the medians of
+each round's ratio.
 A table is printed at the end, and outputs/bench.json holds the same. With a GPU the same rows are of the GPU.
 """
 
@@ -157,7 +158,7 @@ class Bench:
         theirs = {}
         if HAVE_PYTHAE:
             peer = Elsewhere("peers:pythae_elbo", data.train.images.float(), test, 128, self.device.type, epochs)
-            theirs["pythae"] = float(str(peer()))
+            theirs["pythae"] = peer()
             peer.end()
         return [Row(f"test ELBO after {epochs} epochs, {p}", "nats", value, None, theirs) for p, value in found.items()]
 
@@ -341,7 +342,7 @@ def _upkeep(directory: str) -> None:
 
 
 def _grown(kind: str, images: int, draws: int = 1) -> None:
-    drawn = Split((torch.rand(images, 1, 28, 28) < 0.15).to(torch.uint8), None, 1.0)
+    drawn = Split(torch.randint(0, 2, (images, 1, 28, 28), dtype=torch.uint8), None, 1.0)
     facts = DataFacts("m", (1, 28, 28), "binary", 0, images)
     model = build.model(config.compose("train", MLP), facts).eval()
     trained = training(workloads.Data(drawn, None, drawn, facts), torch.device("cpu"), *MLP)

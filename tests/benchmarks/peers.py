@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from workloads import synchronized
 
 # It is imported where it is used, in processes of its own: what it imports keeps torch from compiling beside it.
 HAVE_PYTHAE = find_spec("pythae") is not None
@@ -96,13 +97,8 @@ def pythae_elbo(train: Tensor, test: Tensor, batch_size: int, device: str, epoch
 
 def textbook_steps(images: Tensor, batch_size: int, device: str, calls: int) -> Callable[[], None]:
     """So many steps of the textbook's loop per call."""
-    step = textbook(images, batch_size, torch.device(device))
-
-    def run() -> None:
-        for _ in range(calls):
-            step()
-
-    return run
+    place = torch.device(device)
+    return synchronized(textbook(images, batch_size, place), calls, place)
 
 
 def nll(images: Tensor, draws: int) -> Callable[[], object]:

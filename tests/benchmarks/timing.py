@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 PAUSE = 0.05  # seconds
 
@@ -54,7 +55,7 @@ class Elsewhere:
         self.process.start()
         self.connection.recv()
 
-    def __call__(self) -> object:
+    def __call__(self) -> Any:
         self.connection.send("go")
         return self.connection.recv()
 

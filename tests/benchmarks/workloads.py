@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import torch
+from timing import interleaved
 from torch import Tensor, nn
 
 from vae_cli import build, config
@@ -135,11 +137,9 @@ def layers_alone(trained: Training) -> Callable[[], None]:
 
 def rate(device: torch.device, dtype: torch.dtype, side: int = 4096) -> float:
     """Operations per second of large products, measured."""
-    from timing import interleaved
-
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     times = interleaved({"product": synchronized(lambda: a @ b, 5, device)}, rounds=5)["product"]
-    return 5 * 2 * side**3 / sorted(times)[len(times) // 2]
+    return 5 * 2 * side**3 / statistics.median(times)
 
 
 def operations(step: Callable[[], object]) -> int:
