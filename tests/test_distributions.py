@@ -164,6 +164,19 @@ def test_bernoulli_images_in_float32_are_as_near_to_float64_as_their_sum_is(size
     assert ((found - exact).abs() <= 1e-6 * exact.abs() + 1e-5).all()
 
 
+@pytest.mark.parametrize("logit", [5.0, 10.8, 10.9, 10.95, 11.0, 11.5, 12.5, 20.0, 40.0, 88.0, 104.0])
+@pytest.mark.parametrize("wrong", [1, 50, 784])
+def test_bernoulli_images_are_exact_where_products_of_their_probabilities_are_too_small(logit, wrong):
+    """Eight pixels of 11 nats each have a probability below every normal float32."""
+    x = torch.ones(3, 1, 28, 28)
+    logits = torch.full((3, 784), logit)
+    logits[1, :wrong] = -logit
+    found = BernoulliLikelihood((1, 28, 28))(logits.reshape(x.shape)).log_prob(x)
+    right, missed = scipy.special.log_expit(logit), scipy.special.log_expit(-logit)
+    expected = torch.tensor([784 * right, wrong * missed + (784 - wrong) * right, 784 * right])
+    torch.testing.assert_close(found.double(), expected.double(), rtol=1e-6, atol=1e-4)
+
+
 def test_bernoulli_sums_to_one_over_all_images():
     assert abs(bernoulli_total(3 * torch.randn(1, *SHAPE, dtype=torch.float64)) - 1) < 1e-12
 

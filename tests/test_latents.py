@@ -23,6 +23,7 @@ from vae_cli.distributions import (
     MixtureOfNormalsPrior,
     NormalLikelihood,
     VampPrior,
+    log_prob_by_each,
 )
 from vae_cli.errors import ConfigError
 
@@ -112,6 +113,34 @@ def test_mixtures_are_torchs():
     expected = MixtureSameFamily(Categorical(logits=prior.logits), Independent(Normal(prior.loc, scale), 1))
     torch.testing.assert_close(p.log_prob(z), expected.log_prob(z))
     torch.testing.assert_close(p.mean, expected.mean)
+
+
+@pytest.mark.parametrize("log_scale", [-7.0, -4.0, 0.0, 4.0])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 100.0])
+def test_float32_densities_of_every_pair_are_as_exact_as_those_of_one(log_scale, spread):
+    """Multiplied out, the squares are of the size of (z/σ)² even where z is a component's mean."""
+    loc = spread * torch.randn(6, 3)
+    p = DiagonalNormal(loc, torch.full((6, 3), log_scale) + 0.3 * torch.randn(6, 3))
+    z = torch.stack([p.push(torch.randn(4, 6, 3))[0], spread * torch.randn(4, 6, 3)]).flatten(1, 2)
+    expected = scipy.stats.norm(p.loc.double(), p.log_scale.double().exp()).logpdf(z.double().unsqueeze(2)).sum(-1)
+    found = log_prob_by_each(p, z)
+    assert found.dtype is torch.float32 and found.shape == (2, 24, 6)
+    np.testing.assert_allclose(found.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_densities_of_every_pair_have_the_gradients_of_those_of_one():
+    loc, log_scale, z = torch.randn(4, 3, dtype=F64), torch.randn(4, 3, dtype=F64), torch.randn(2, 5, 3, dtype=F64)
+    weights = torch.randn(2, 5, 4, dtype=F64)
+    found = []
+    for each in (
+        log_prob_by_each,
+        lambda p, value: Independent(Normal(p.loc, p.scale), 1).log_prob(value[..., None, :]),
+    ):
+        leaves = [value.clone().requires_grad_() for value in (loc, log_scale, z)]
+        (each(DiagonalNormal(*leaves[:2]), leaves[2]) * weights).sum().backward()
+        found.append([leaf.grad for leaf in leaves])
+    for own, expected in zip(*found):
+        torch.testing.assert_close(own, expected)
 
 
 def test_a_vampprior_is_the_even_mixture_of_its_pseudo_inputs_posteriors():

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from vae_cli import noise
 from vae_cli.data import Split
-from vae_cli.distributions import DiagonalNormal, kl_by_dimension
+from vae_cli.distributions import DiagonalNormal, kl_by_dimension, log_prob_by_each
 from vae_cli.evaluate import batch
 from vae_cli.model import VAE
 from vae_cli.objectives import mmd
@@ -143,7 +143,7 @@ def _parts(z: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _information(posteriors: list[Distribution], z: Tensor, start: int, count: int) -> Tensor:
-    columns = [q.log_prob(z.to(q.mean).unsqueeze(1)).double().cpu() for q in posteriors]
+    columns = [log_prob_by_each(q, z.to(q.mean)).double().cpu() for q in posteriors]
     log_q = torch.cat(columns, dim=1)
     own = log_q[torch.arange(len(z)), start + torch.arange(len(z))]
     return own - (log_q.logsumexp(1) - math.log(count))

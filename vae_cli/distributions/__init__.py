@@ -13,7 +13,7 @@ from vae_cli.distributions.likelihoods import (
     NormalLikelihood,
 )
 from vae_cli.distributions.mixture import Mixture
-from vae_cli.distributions.normals import DiagonalNormal, FullNormal
+from vae_cli.distributions.normals import DiagonalNormal, FullNormal, log_prob_by_each
 from vae_cli.distributions.pixels import ContinuousBernoulli, DiscretizedLogistic, DiscretizedLogisticMixture, Levels
 from vae_cli.distributions.posteriors import DiagonalNormalPosterior, FlowPosterior, FullNormalPosterior, Posterior
 from vae_cli.distributions.priors import (
@@ -54,4 +54,5 @@ __all__ = [
     "VampPrior",
     "analytic_kl",
     "kl_by_dimension",
+    "log_prob_by_each",
 ]

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from vae_cli.distributions.normals import log_prob_by_each
+
 
 class Mixture(Distribution):
     r"""p(z) = Σ_k w_k p_k(z)
@@ -29,7 +31,7 @@ class Mixture(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         """In nats."""
-        return torch.logsumexp(self.log_weights + self.components.log_prob(value.unsqueeze(-2)), dim=-1)
+        return torch.logsumexp(self.log_weights + log_prob_by_each(self.components, value), dim=-1)
 
     def push(self, noise: Float[Tensor, "*draws e"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         """z and log p(z) for base noise ε ~ N(0, I): its first number chooses the component, the others its z.

@@ -83,6 +83,26 @@ class DiagonalNormal(Distribution):
         return self.log_scale.sum(-1) + self.event_shape[0] * (0.5 + LOG_SQRT_2PI)
 
 
+def log_prob_by_each(p: Distribution, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*draws c"]:
+    r"""log p_c(z) of every z under every one of the C distributions of p's batch, in nats.
+
+    Of diagonal normals by matrix products, without the D numbers in between of every pair:
+
+        log p_c(z) = −½ Σ_d z_d² / σ_cd² + Σ_d z_d μ_cd / σ_cd² + log p_c(0)
+
+    in float64, since these terms may be far larger than their sum.
+    """
+    if not isinstance(p, DiagonalNormal) or p.loc.dim() != 2 or value.device.type == "mps":  # which has no float64
+        return p.log_prob(value.unsqueeze(-2))
+    loc, log_scale, z = p.loc.double(), p.log_scale.double(), value.double().reshape(-1, value.shape[-1])
+    precision = torch.exp(-2 * log_scale)
+    weighted = loc * precision
+    at_zero = -(0.5 * loc * weighted + log_scale + LOG_SQRT_2PI).sum(-1)
+    weights = torch.cat([-0.5 * precision, weighted], dim=1)
+    found = torch.addmm(at_zero, torch.cat([z.square(), z], dim=1), weights.T)
+    return found.to(value.dtype).reshape(*value.shape[:-1], len(loc))
+
+
 class FullNormal(Distribution):
     r"""N(μ, L Lᵀ) over vectors, with L lower triangular and its diagonal positive.
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Categorical, Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-FACTORS = 8  # of 1 + e^{-|m|}, at most 2 each, that are multiplied before a logarithm is taken
+FACTORS = 8  # pixels whose factors are multiplied before a logarithm is taken
 
 
 def log_sinhc(a: Tensor) -> Tensor:
@@ -25,21 +25,20 @@ def log_sinhc(a: Tensor) -> Tensor:
 
 
 class _BitsLogProb(torch.autograd.Function):
-    r"""−Σ_i [ max(m_i, 0) + log(1 + e^{−|m_i|}) ],   m_i = (1 − 2 x_i) η_i,   with the gradient x − σ(η).
+    r"""Σ_i log σ((2 x_i − 1) η_i), with the gradient x − σ(η).
 
     A decoder's output is the largest tensor of a step: this makes two of its size where the same from torch's parts
-    makes nine, and takes a logarithm of products of factors between 1 and 2 instead of one for every pixel.
+    makes nine, and takes the logarithm of products of a few pixels' factors instead of one for every pixel.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, bits: Tensor) -> Tensor:
         ctx.save_for_backward(logits, bits)
-        margin = torch.addcmul(logits, logits, bits, value=-2)
-        total = margin.clamp(min=0).flatten(-3).sum(-1)
-        # Beyond −80 the exponential adds nothing, and a processor is slow at numbers that small.
-        factors = margin.abs_().neg_().clamp_(min=-80).exp_().add_(1).flatten(-3)
-        groups = math.gcd(factors.shape[-1], FACTORS)
-        return total.add_(factors.unflatten(-1, (groups, -1)).prod(-2).log_().sum(-1)).neg_()
+        if logits.is_cpu and not torch.compiler.is_compiling():
+            products = _products((logits * (2 * bits - 1)).sigmoid_())
+            if products.amin() >= torch.finfo(logits.dtype).tiny:
+                return products.log_().sum(-1)
+        return _far_log_prob(logits, bits)
 
     @staticmethod
     @once_differentiable
@@ -48,6 +47,22 @@ class _BitsLogProb(torch.autograd.Function):
         residual = logits.sigmoid()
         torch.sub(bits, residual, out=residual)
         return residual.mul_(gradient[..., None, None, None]), None
+
+
+def _products(factors: Tensor) -> Tensor:
+    """Factors (*batch, C, H, W) of pixels, multiplied a few at a time."""
+    flat = factors.flatten(-3)
+    return flat.unflatten(-1, (math.gcd(flat.shape[-1], FACTORS), -1)).prod(-2)
+
+
+def _far_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
+    """−Σ_i [ max(m_i, 0) + log(1 + e^{−|m_i|}) ],   m_i = (1 − 2 x_i) η_i: the same, where a product of
+    probabilities may be too small a number."""
+    margin = torch.addcmul(logits, logits, bits, value=-2)
+    total = margin.clamp(min=0).flatten(-3).sum(-1)
+    # Beyond −80 the exponential adds nothing, and a processor is slow at numbers that small.
+    factors = margin.abs_().neg_().clamp_(min=-80).exp_().add_(1)
+    return total.add_(_products(factors).log_().sum(-1)).neg_()
 
 
 class Bits(Distribution):
