@@ -166,8 +166,8 @@ def test_bernoulli_images_in_float32_are_as_near_to_float64_as_their_sum_is(size
 
 @pytest.mark.parametrize("logit", [5.0, 10.8, 10.9, 10.95, 11.0, 11.5, 12.5, 20.0, 40.0, 88.0, 104.0])
 @pytest.mark.parametrize("wrong", [1, 50, 784])
-def test_bernoulli_images_are_exact_where_products_of_their_probabilities_are_too_small(logit, wrong):
-    """Eight pixels of 11 nats each have a probability below every normal float32."""
+def test_bernoulli_images_are_exact_where_products_of_their_factors_are_too_large(logit, wrong):
+    """Eight factors of e¹¹ each are beyond every float32."""
     x = torch.ones(3, 1, 28, 28)
     logits = torch.full((3, 784), logit)
     logits[1, :wrong] = -logit

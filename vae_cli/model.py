@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,13 +100,13 @@ class VAE(nn.Module):
         x: Float[Tensor, "b c h w"],
         noise: Float[Tensor, "k b e"],
         y: Tensor | None = None,
-        apart: bool = False,
+        through: Callable[[Tensor], Tensor] | None = None,
     ) -> Evidence:
         """The terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I).
 
-        With `apart` what comes after z is compiled by itself, so that a hook of z sees its whole gradient.
+        All that depends on z is made of `through(z)`, which an objective may give to have a hand in z's gradient.
         """
-        return self.weigh(x, noise, self.infer(x, y), self.latents(y), y, apart)
+        return self.weigh(x, noise, self.infer(x, y), self.latents(y), y, through)
 
     def weigh(
         self,
@@ -114,12 +115,11 @@ class VAE(nn.Module):
         posterior: Distribution,
         prior: Distribution,
         y: Tensor | None = None,
-        apart: bool = False,
+        through: Callable[[Tensor], Tensor] | None = None,
     ) -> Evidence:
         """The same with q(z|x) and p(z) at hand."""
         z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
-        if apart and torch.compiler.is_compiling():
-            torch._dynamo.graph_break()
+        z = z if through is None else through(z)
         likelihood = self.decode(z, y)
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
 

@@ -25,7 +25,7 @@ def log_sinhc(a: Tensor) -> Tensor:
 
 
 class _BitsLogProb(torch.autograd.Function):
-    r"""Σ_i log σ((2 x_i − 1) η_i), with the gradient x − σ(η).
+    r"""−Σ_i log(1 + e^{m_i}),   m_i = (1 − 2 x_i) η_i,   with the gradient x − σ(η).
 
     A decoder's output is the largest tensor of a step: this makes two of its size where the same from torch's parts
     makes nine, and takes the logarithm of products of a few pixels' factors instead of one for every pixel.
@@ -35,9 +35,9 @@ class _BitsLogProb(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, bits: Tensor) -> Tensor:
         ctx.save_for_backward(logits, bits)
         if logits.is_cpu and not torch.compiler.is_compiling():
-            products = _products((logits * (2 * bits - 1)).sigmoid_())
-            if products.amin() >= torch.finfo(logits.dtype).tiny:
-                return products.log_().sum(-1)
+            products = _products((logits * (1 - 2 * bits)).exp_().add_(1))
+            if products.amax() <= torch.finfo(logits.dtype).max:
+                return products.log_().sum(-1).neg_()
         return _far_log_prob(logits, bits)
 
     @staticmethod
@@ -56,8 +56,7 @@ def _products(factors: Tensor) -> Tensor:
 
 
 def _far_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
-    """−Σ_i [ max(m_i, 0) + log(1 + e^{−|m_i|}) ],   m_i = (1 − 2 x_i) η_i: the same, where a product of
-    probabilities may be too small a number."""
+    """The same as −Σ_i [ max(m_i, 0) + log(1 + e^{−|m_i|}) ], where a product may be too large a number."""
     margin = torch.addcmul(logits, logits, bits, value=-2)
     total = margin.clamp(min=0).flatten(-3).sum(-1)
     # Beyond −80 the exponential adds nothing, and a processor is slow at numbers that small.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vae_cli.data.batches import Batch
 from vae_cli.errors import ConfigError
@@ -55,15 +57,16 @@ class IWAE(Objective):
 
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
         x, y = batch
-        evidence = model.evidence(x, noise, y, apart=self.estimator == "dreg")
+        dreg = _Dreg(self.groups) if self.estimator == "dreg" and torch.is_grad_enabled() else None
+        evidence = model.evidence(x, noise, y, dreg)
         reconstruction = evidence.log_p_x_given_z.mean(0)
         log_q = evidence.log_q_z_given_x
         log_w = evidence.log_p_x_given_z + evidence.log_p_z - log_q
         kl = (log_q - evidence.log_p_z).mean(0)
         bound = self._bound(log_w)
-        if self.estimator == "dreg" and torch.is_grad_enabled():
+        if dreg:
             frozen = evidence.posterior.frozen().log_prob(evidence.z)  # type: ignore[attr-defined]
-            surrogate = self._doubly_reparametrized(evidence.log_p_x_given_z + evidence.log_p_z - frozen, evidence.z)
+            surrogate = dreg.loss(evidence.log_p_x_given_z + evidence.log_p_z - frozen)
             loss = surrogate - (surrogate + bound.mean()).detach()  # the value of −L_K, the surrogate's gradient
         else:
             elbo = reconstruction - kl
@@ -74,11 +77,37 @@ class IWAE(Objective):
         grouped = log_w.unflatten(0, (self.groups, -1))
         return (grouped.logsumexp(1) - math.log(grouped.shape[1])).mean(0)
 
-    def _doubly_reparametrized(self, log_w: Float[Tensor, "k b"], z: Float[Tensor, "k b d"]) -> Float[Tensor, ""]:
-        """−Σ_k w̃_k log w_k with constant w̃, whose gradient arrives at z times w̃ once more."""
+
+class _Dreg:
+    """A loss −Σ_k w̃_k log w_k with constant w̃, whose gradient arrives at the z that pass through times w̃ once more.
+
+    Args:
+        groups: into how many groups of equal size the draws fall.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.groups = groups
+        self.zeros: Tensor | None = None
+
+    def __call__(self, z: Float[Tensor, "k b d"]) -> Float[Tensor, "k b d"]:
+        z, self.zeros = _Weighed.apply(z, -self.groups * z.shape[1])
+        return z
+
+    def loss(self, log_w: Float[Tensor, "k b"]) -> Float[Tensor, ""]:
+        assert self.zeros is not None
         weights = log_w.detach().unflatten(0, (self.groups, -1)).softmax(1).flatten(0, 1)
-        if torch.compiler.is_compiling():  # a compiled graph would not call the hook
-            torch._dynamo.graph_break()
-        if z.requires_grad:
-            z.register_hook(lambda gradient: gradient * weights.unsqueeze(-1))
-        return -(weights * log_w).sum(0).mean() / self.groups
+        return -(weights * (log_w + self.zeros)).sum(0).mean() / self.groups
+
+
+class _Weighed(torch.autograd.Function):
+    """z, and a zero for every draw, whose gradient, times `scale`, the gradient of z is multiplied by."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        ctx.scale = scale
+        return z.view_as(z), z.new_zeros(z.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_z: Tensor, of_zeros: Tensor) -> tuple[Tensor, None]:
+        return of_z * (ctx.scale * of_zeros).unsqueeze(-1), None
