@@ -177,6 +177,13 @@ def test_bernoulli_images_are_exact_where_products_of_their_factors_are_too_larg
     torch.testing.assert_close(found.double(), expected.double(), rtol=1e-6, atol=1e-4)
 
 
+def test_bernoulli_images_may_be_bytes_or_none():
+    likelihood, logits = BernoulliLikelihood((1, 4, 4)), torch.full((2, 1, 4, 4), 0.02)
+    bits = torch.ones(2, 1, 4, 4, dtype=torch.uint8)
+    torch.testing.assert_close(likelihood(logits).log_prob(bits), likelihood(logits).log_prob(bits.float()))
+    assert likelihood(logits[:0]).log_prob(bits[:0]).shape == (0,)
+
+
 def test_bernoulli_sums_to_one_over_all_images():
     assert abs(bernoulli_total(3 * torch.randn(1, *SHAPE, dtype=torch.float64)) - 1) < 1e-12
 

@@ -163,6 +163,30 @@ def test_dreg_gives_the_decoder_the_pathwise_gradient():
     torch.testing.assert_close(*found, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.5, -3.0])
+def test_dregs_gradient_is_linear_in_the_loss(factor):
+    model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(4)
+    found = []
+    for scale in (1.0, factor):
+        model.zero_grad()
+        (scale * IWAE("dreg", groups=2, mc_samples=4)(model, (x, None), drawn, 0).loss).backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(found[1], factor * found[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", [ELBO(), ELBO(estimator="stl"), IWAE(mc_samples=2), BetaTC(size=50), InfoVAE()])
+def test_a_model_needs_no_more_than_evidence_of_images_noise_and_labels(objective):
+    class Other(VAE):
+        def evidence(self, x, noise, y):
+            return super().evidence(x, noise, y)
+
+    model, x = linear_gaussian(DiagonalNormalPosterior), images()
+    drawn = torch.randn(objective.mc_samples, len(x), objective.noise_dim(model), dtype=F64)
+    expected = objective(model, (x, None), drawn, 0).loss
+    model.__class__ = Other
+    assert objective(model, (x, None), drawn, 0).loss == expected
+
+
 # The terms of the ELBO
 
 
@@ -214,6 +238,12 @@ def test_capacity_draws_the_kl_to_its_value(step, target):
 def test_a_cyclical_weight_grows_in_the_first_half_of_every_cycle(step, weight):
     bound, by_dimension, reconstruction = shaped(step, beta=2.0, beta_schedule="cyclical", warmup_epochs=2)
     assert float(bound.loss) == pytest.approx(weight * float(by_dimension.sum()) - reconstruction)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_schedules_of_a_weight_are_the_same_of_a_tensor(name):
+    for step in range(25):
+        assert float(WEIGHTS[name](torch.tensor(float(step)), 7.5)) == pytest.approx(WEIGHTS[name](step, 7.5))
 
 
 def test_schedules_of_a_weight_without_a_length_are_constant():

@@ -5,9 +5,12 @@ import copy
 import pytest
 import torch
 
-from vae_cli import config, train
+from vae_cli import build, config, train
+from vae_cli.data import DataFacts
 from vae_cli.errors import ConfigError
 from vae_cli.optimizers import Muon
+
+pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 
 
 def gradients(parameters, seed):
@@ -33,6 +36,17 @@ def test_a_matrix_moves_along_its_gradient_with_all_singular_values_about_alike(
     values = moved.diagonal()
     assert values.min() > 0.6 and values.max() < 1.3
     assert (moved - values.diag()).abs().max() < 0.05
+
+
+def test_tables_of_components_and_labels_are_no_matrices_of_layers():
+    parts = ["optimizer=muon", "prior=mixture_of_normals", "conditional=true", "encoder=conv", "likelihood=bernoulli"]
+    settings = config.compose("train", parts)
+    vae = build.model(settings, DataFacts("m", (1, 8, 8), "binary", 10, 100))
+    orthogonal, others = (group["params"] for group in build.optimizer(settings, vae).param_groups)
+    layers = {id(layer.weight) for layer in vae.modules() if isinstance(layer, torch.nn.Linear)}
+    assert {id(p) for p in orthogonal} == layers
+    assert {id(p) for p in others} == {id(p) for p in vae.parameters()} - layers
+    assert any(p.ndim == 2 for p in others)
 
 
 def test_all_else_moves_as_by_adam():

@@ -7,11 +7,13 @@ import json
 import math
 import multiprocessing
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +74,12 @@ def _fail():
     raise MemoryError
 
 
+def _note_tiny():
+    Path("tiny").write_text(str(float(torch.tensor(1e-30) * 1e-10)))
+
+
 WHATS = {
+    "noting how tiny numbers count": _note_tiny,
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "SIGINT": lambda: os.kill(os.getpid(), signal.SIGINT),
@@ -230,6 +237,13 @@ def test_what_all_refuse_is_said_once_and_makes_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="this processor may not count them as 0")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_is_set_up_for_computing(rank, tmp_path):
+    statuses, *_ = together(2, tmp_path, *TWO, "epochs=1", extra=("noting how tiny numbers count", 1, rank))
+    assert statuses == [0, 0] and (tmp_path / "tiny").read_text() == "0.0"
+
+
 def test_torchrun_starts_it(tmp_path):
     call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "vae_cli", "train"]
     done = subprocess.run([*call, *SMALL, "epochs=0"], cwd=tmp_path, capture_output=True, text=True, timeout=100)
@@ -284,6 +298,7 @@ def test_the_parts_of_every_batch_are_the_batch(count):
     whole = list(Batches(split, 4, seed=0).epoch(3))
     each = [Batches(split, 4, 0, processes=Processes(Seat(rank, count))) for rank in range(count)]
     parts = [list(batches.epoch(3)) for batches in each]
+    assert [len(found[0][1][0]) for found in parts] == [batches.whole for batches in each]
     for number, (x, y) in whole:
         weights = [batches.weight(number) for batches in each]
         assert sum(weights) == pytest.approx(1)

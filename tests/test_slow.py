@@ -54,6 +54,8 @@ PARTS = (
     "objective.warmup_epochs=1 objective.estimator=stl optimizer=muon dataset.binarize=dynamic mc_samples=2",
     "prior=vampprior posterior=flow objective=iwae mc_samples=3 likelihood=discretized_logistic_mixture",
     "prior=flow posterior=full_normal objective=dreg mc_samples=3 likelihood=categorical conditional=true",
+    "objective.beta_schedule=cyclical objective.warmup_epochs=1 objective.free_bits=0.1 posterior=full_normal",
+    "objective.capacity=20 objective.beta=3 objective.warmup_epochs=1 conditional=true encoder=conv",
     "prior=mixture_of_normals posterior=flow posterior.kind=maf objective.estimator=stl likelihood=normal",
     "prior=learned_normal objective=beta_tc likelihood=laplace encoder=gated_mlp decoder=gated_mlp conditional=true",
     "prior=vampprior objective=info_vae likelihood=continuous_bernoulli encoder=conv decoder=conv conditional=true",
@@ -136,7 +138,7 @@ def test_compiling_without_a_compiler_is_one_sentence(tmp_path):
 def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path):
     from vae_cli import config, train
 
-    line = ["compile=true", "report=false", "device=cpu", "objective.warmup_epochs=2", "latent_dim=3"]
+    line = ["compile=true", "report=false", "device=cpu", "objective.warmup_epochs=3", "latent_dim=3"]
     for name, epochs in (("whole", 4), ("parts", 2)):
         train.run(config.compose("train", [*line, f"epochs={epochs}"]), tmp_path / name)
     train.resume(config.compose("train", ["epochs=4"]), tmp_path / "parts", frozenset({"epochs"}))

@@ -53,7 +53,7 @@ FACTS: dict[str, frozenset[str]] = {
     "prior": frozenset({"latent_dim", "shape", "classes", "size"}),
     "likelihood": frozenset({"shape"}),
     "objective": frozenset({"mc_samples", "steps_per_epoch", "size"}),
-    "optimizer": frozenset({"params"}),
+    "optimizer": frozenset({"params", "matrices"}),
     "scheduler": frozenset({"steps_per_epoch", "total_steps"}),
     "logger": frozenset(),
 }
@@ -415,7 +415,8 @@ def _chosen(config: Config, key: str) -> str:
 
 
 def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None = None) -> torch.optim.Optimizer:
-    """The optimizer over all parameters, fused where torch has such a version for their device.
+    """The optimizer over all parameters, fused where torch has such a version for their device; a class that asks for
+    `matrices` is told which are the weights of linear layers.
 
     Raises:
         ConfigError: if the class refuses its arguments, or wants to evaluate the loss several times a step.
@@ -427,7 +428,10 @@ def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if cls in FUSED.get(parameters[0].device.type, ()) and not {"fused", "foreach"} & options.keys():
         options = options | {"fused": True}
-    return construct("optimizer", options, {"params": parameters}, trusted)
+    facts: dict[str, Any] = {"params": parameters}
+    if "matrices" in (_parameters(cls) or {}):
+        facts["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
+    return construct("optimizer", options, facts, trusted)
 
 
 def schedule(config: Config, steps_per_epoch: int, trusted: Collection[str] | None = None) -> Schedule:

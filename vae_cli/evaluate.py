@@ -155,7 +155,7 @@ def _block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: i
                 found[row] = running[number - seen] - math.log(number)
     reconstruction, elbo = sums / max(draws)
     closed = analytic_kl(model.infer(x, y), model.latents(y))
-    kl = reconstruction - elbo if closed is None else closed.double().cpu()
+    kl = reconstruction - elbo if closed is None else closed.cpu().double()
     return Scores(reconstruction - kl, reconstruction, kl, found)
 
 
@@ -196,6 +196,6 @@ def _weighing_of(model: VAE, x: Tensor, y: Tensor | None, draws: int) -> Weighin
         for part in drawn.split(draws):
             e = model.weigh(x, part.to(x), posterior, prior, y)
             found.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
-        return torch.cat(found, dim=1).double().cpu()
+        return torch.cat(found, dim=1).cpu().double()
 
     return weigh

@@ -121,7 +121,7 @@ def _errors(model: VAE, split: Split, count: int, seed: int) -> dict[str, Number
     found = []
     for start in range(0, count, CHUNK):
         x, y = batch(model, split, slice(start, min(start + CHUNK, count)), seed)
-        found.append((model.reconstruct(x, y).mean - x).square().flatten(1).mean(1).double().cpu())
+        found.append((model.reconstruct(x, y).mean - x).square().flatten(1).mean(1).cpu().double())
     mse = torch.cat(found)
     return {"mse": number(mse), "psnr": number(-10 * mse.clamp(min=1e-12).log10())}
 

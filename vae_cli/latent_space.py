@@ -100,7 +100,7 @@ def kl_per_dim(model: VAE, codes: Codes) -> Float[Tensor, "d"] | None:
     _, prior = model.kinds()
     if not (isinstance(prior, DiagonalNormal) and all(isinstance(q, DiagonalNormal) for q in codes.posteriors)):
         return None
-    each = [kl_by_dimension(q, prior).double().cpu() for q in codes.posteriors if isinstance(q, DiagonalNormal)]
+    each = [kl_by_dimension(q, prior).cpu().double() for q in codes.posteriors if isinstance(q, DiagonalNormal)]
     return torch.cat(each).mean(0)
 
 
@@ -117,7 +117,7 @@ def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, in
         epsilon = noise.by_image(size, 1, model.prior.noise_dim, seed, "prior", start=number * size)[0].to(device)
         y = None if codes.labels is None else codes.labels[number * size : (number + 1) * size].to(device)
         drawn, _ = model.latents(y).push(epsilon)  # type: ignore[attr-defined]
-        found.append(float(mmd(block.double(), drawn.double().cpu())))
+        found.append(float(mmd(block.double(), drawn.cpu().double())))
     values = torch.tensor(found, dtype=torch.float64)
     error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
     return float(values.mean()), error, len(values) * size
@@ -143,7 +143,7 @@ def _parts(z: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _information(posteriors: list[Distribution], z: Tensor, start: int, count: int) -> Tensor:
-    columns = [log_prob_by_each(q, z.to(q.mean)).double().cpu() for q in posteriors]
+    columns = [log_prob_by_each(q, z.to(q.mean)).cpu().double() for q in posteriors]
     log_q = torch.cat(columns, dim=1)
     own = log_q[torch.arange(len(z)), start + torch.arange(len(z))]
     return own - (log_q.logsumexp(1) - math.log(count))

@@ -22,6 +22,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: the parameters.
+        matrices: those of them that are made orthogonal; None takes all of two dimensions.
         lr: the learning rate.
         momentum: of the matrices' gradients.
         weight_decay: decoupled, of the matrices.
@@ -35,6 +36,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor],
+        matrices: Iterable[Tensor] | None = None,
         lr: float = 1e-2,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
@@ -44,10 +46,11 @@ class Muon(torch.optim.Optimizer):
         if not hasattr(torch.optim, "Muon"):
             raise ConfigError(f"optimizer=muon needs torch 2.9 or newer, this is {torch.__version__}")
         given = list(params)
-        matrices, others = [p for p in given if p.ndim == 2], [p for p in given if p.ndim != 2]
+        chosen = {id(p) for p in (given if matrices is None else matrices) if p.ndim == 2}
+        orthogonal, others = [p for p in given if id(p) in chosen], [p for p in given if id(p) not in chosen]
         self._parts: list[torch.optim.Optimizer] = []
-        if matrices:
-            own = torch.optim.Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
+        if orthogonal:
+            own = torch.optim.Muon(orthogonal, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
             self._parts.append(own)
         if others:
             fused = others[0].device.type in ("cpu", "cuda")

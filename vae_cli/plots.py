@@ -74,7 +74,7 @@ def latents(means: Float[Tensor, "n d"], labels: Int[Tensor, "n"] | None) -> Ima
     components; over one dimension their histogram."""
     figure = _figure(6.4, 5.4)
     axes = figure.subplots()
-    points, names = _plane(means.double().cpu().numpy())
+    points, names = _plane(means.cpu().double().numpy())
     area = min(36.0, max(3.0, 16_000 / len(means)))
     known = [None] if labels is None else sorted(int(y) for y in labels.unique())
     if points.shape[1] == 1:

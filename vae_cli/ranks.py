@@ -54,8 +54,9 @@ def follow(processes: Processes) -> int:
 
 
 def _join(processes: Processes) -> int:
-    from vae_cli import train
+    from vae_cli import resources, train
 
+    resources.tune()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return train.join(processes)
 

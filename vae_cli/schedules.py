@@ -6,19 +6,27 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
 
-def ramp(step: int, steps: float) -> float:
+Number = float | Tensor  # a scalar tensor where it is an input of what is compiled
+
+
+def ramp(step: Number, steps: float) -> Number:
     """From 0 at step 0 linearly to 1 at step `steps`, and 1 from there on."""
-    return min(1.0, step / steps) if steps > 0 else 1.0
+    return _at_most_1(step / steps) if steps > 0 else 1.0
 
 
-def cycle(step: int, steps: float) -> float:
+def cycle(step: Number, steps: float) -> Number:
     """From 0 to 1 over the first half of every `steps` steps, and 1 over the second."""
-    return min(1.0, 2 * (step % steps) / steps) if steps > 0 else 1.0
+    return _at_most_1(2 * (step % steps) / steps) if steps > 0 else 1.0
+
+
+def _at_most_1(share: Number) -> Number:
+    return share.clamp(max=1.0) if isinstance(share, Tensor) else min(1.0, share)
 
 
 # The factor on a weight at a step, with the length of the schedule in steps.
-WEIGHTS: dict[str, Callable[[int, float], float]] = {
+WEIGHTS: dict[str, Callable[[Number, float], Number]] = {
     "constant": lambda step, steps: 1.0,
     "linear": ramp,
     "cyclical": cycle,
@@ -40,7 +48,7 @@ class Schedule(ABC):
 
     def __call__(self, step: int) -> float:
         """The factor for the step after `step` steps were taken."""
-        warm = ramp(step + 1, self.warmup_steps)
+        warm = float(ramp(step + 1, self.warmup_steps))
         decaying = max(1.0, self.total_steps - self.warmup_steps)
         progress = (step - self.warmup_steps) / decaying
         return warm * self.decay(min(1.0, max(0.0, progress)))

@@ -136,10 +136,10 @@ class Training:
 
     def bound(self, batch: Batch, noise: Tensor) -> Summed:
         """The objective on one batch; compiled where that is asked for, but for the short batch that ends an epoch."""
-        is_whole = len(batch[0]) == self.batches.largest
+        is_whole = len(batch[0]) == self.batches.whole
         return (self._compiled if is_whole else self._summed)(batch, noise, self.position.step)
 
-    def _summed(self, batch: Batch, noise: Tensor, step: int) -> Summed:
+    def _summed(self, batch: Batch, noise: Tensor, step: int | Tensor) -> Summed:
         return summed(self.objective(self.model, batch, noise, step))
 
     def _compile(self) -> Callable[[Batch, Tensor, int], Summed]:
@@ -152,7 +152,7 @@ class Training:
 
         def call(batch: Batch, noise: Tensor, step: int) -> Summed:
             try:
-                return compiled(batch, noise, step)
+                return compiled(batch, noise, torch.full((), float(step), device=self.device))
             except TorchDynamoException as error:
                 why = " ".join(str(error).split())[:200]
                 raise ConfigError(f"compile=true fails here ({why}); compile=false trains without") from error

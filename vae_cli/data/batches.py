@@ -85,8 +85,14 @@ class Batches:
 
     @property
     def largest(self) -> int:
-        """Images in this process's part of a batch, at most."""
+        """Images in a process's part of a batch, at most."""
         return -(-self.batch_size // self.processes.count)
+
+    @property
+    def whole(self) -> int:
+        """Images in this process's part of a whole batch."""
+        part = self.part(0)
+        return part.stop - part.start
 
     def size(self, number: int) -> int:
         """Images in batch `number`, of all processes together."""

@@ -28,7 +28,8 @@ class _BitsLogProb(torch.autograd.Function):
     r"""−Σ_i log(1 + e^{m_i}),   m_i = (1 − 2 x_i) η_i,   with the gradient x − σ(η).
 
     A decoder's output is the largest tensor of a step: this makes two of its size where the same from torch's parts
-    makes nine, and takes the logarithm of products of a few pixels' factors instead of one for every pixel.
+    makes nine, and takes the logarithm of products of a few pixels' factors instead of one for every pixel. In float32
+    a pixel is exact to 6·10⁻⁸ nats.
     """
 
     @staticmethod
@@ -36,7 +37,7 @@ class _BitsLogProb(torch.autograd.Function):
         ctx.save_for_backward(logits, bits)
         if logits.is_cpu and not torch.compiler.is_compiling():
             products = _products((logits * (1 - 2 * bits)).exp_().add_(1))
-            if products.amax() <= torch.finfo(logits.dtype).max:
+            if products.numel() and products.amax() <= torch.finfo(logits.dtype).max:
                 return products.log_().sum(-1).neg_()
         return _far_log_prob(logits, bits)
 
@@ -83,7 +84,7 @@ class Bits(Distribution):
         logits = self.logits
         if value.dim() > logits.dim() or value.shape[:-3] != logits.shape[-value.dim() : -3]:
             logits = logits.expand(torch.broadcast_shapes(logits.shape, value.shape))
-        return _BitsLogProb.apply(logits, value)
+        return _BitsLogProb.apply(logits, value.to(logits.dtype))
 
     @property
     def mean(self) -> Tensor:

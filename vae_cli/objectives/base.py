@@ -65,5 +65,6 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
-        """The bound on a batch `(x, y)` with base noise for K draws, at a step of the training."""
+    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
+        """The bound on a batch `(x, y)` with base noise for K draws, at a step of the training: a number, or with
+        `compile=true` a scalar tensor."""

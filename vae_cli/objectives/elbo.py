@@ -87,14 +87,14 @@ class ELBO(Objective):
             why = "their KL has no closed form; use objective.kl=auto or monte_carlo"
             raise Unfit(why, "objective.kl", "posterior", "prior")
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
+    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         evidence = model.evidence(x, noise, y)
         reconstruction = evidence.log_p_x_given_z.mean(0)
         kl = self._divergence(evidence)
         elbo = reconstruction - kl
         weight = self.beta * self.weight(step, self.warmup_steps)
-        plain = weight == 1 and not self.free_bits and self.capacity is None
+        plain = isinstance(weight, float) and weight == 1 and not self.free_bits and self.capacity is None
         loss = -elbo.mean() if plain else weight * self._shaped(evidence, kl, step) - reconstruction.mean()
         return Bound(loss, elbo, elbo, {"reconstruction": reconstruction, "kl": kl})
 
@@ -110,7 +110,7 @@ class ELBO(Objective):
             return evidence.log_q_z_given_x
         return evidence.posterior.frozen().log_prob(evidence.z)  # type: ignore[attr-defined]
 
-    def _shaped(self, evidence: Evidence, kl: Float[Tensor, "b"], step: int) -> Float[Tensor, ""]:
+    def _shaped(self, evidence: Evidence, kl: Float[Tensor, "b"], step: int | Tensor) -> Float[Tensor, ""]:
         """f(KL), of a batch."""
         if self.capacity is not None:
             return (kl.mean() - self.capacity * WEIGHTS["linear"](step, self.warmup_steps)).abs()

@@ -55,10 +55,10 @@ class IWAE(Objective):
         if self.estimator == "dreg" and not hasattr(model.kinds()[0], "frozen"):
             raise Unfit("the posterior has no frozen()", "objective.estimator", "posterior")
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
+    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         dreg = _Dreg(self.groups) if self.estimator == "dreg" and torch.is_grad_enabled() else None
-        evidence = model.evidence(x, noise, y, dreg)
+        evidence = model.evidence(x, noise, y, *([dreg] if dreg else []))
         reconstruction = evidence.log_p_x_given_z.mean(0)
         log_q = evidence.log_q_z_given_x
         log_w = evidence.log_p_x_given_z + evidence.log_p_z - log_q
@@ -90,7 +90,7 @@ class _Dreg:
         self.zeros: Tensor | None = None
 
     def __call__(self, z: Float[Tensor, "k b d"]) -> Float[Tensor, "k b d"]:
-        z, self.zeros = _Weighed.apply(z, -self.groups * z.shape[1])
+        z, self.zeros = _Weighed.apply(z, self.groups)
         return z
 
     def loss(self, log_w: Float[Tensor, "k b"]) -> Float[Tensor, ""]:
@@ -100,14 +100,17 @@ class _Dreg:
 
 
 class _Weighed(torch.autograd.Function):
-    """z, and a zero for every draw, whose gradient, times `scale`, the gradient of z is multiplied by."""
+    """z, and a zero for every draw, by whose gradient, its share in that of its group of draws, z's is multiplied."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        ctx.scale = scale
+    def forward(ctx: Any, z: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        ctx.groups = groups
         return z.view_as(z), z.new_zeros(z.shape[:-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_z: Tensor, of_zeros: Tensor) -> tuple[Tensor, None]:
-        return of_z * (ctx.scale * of_zeros).unsqueeze(-1), None
+        grouped = of_zeros.unflatten(0, (ctx.groups, -1))
+        total = grouped.sum(1, keepdim=True)
+        weights = torch.where(total == 0, 0, grouped / total).flatten(0, 1)
+        return of_z * weights.unsqueeze(-1), None

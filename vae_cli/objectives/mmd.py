@@ -37,7 +37,7 @@ class InfoVAE(Objective):
     def noise_dim(self, model: VAE) -> int:
         return model.noise_dim + model.prior.noise_dim
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
+    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         own, priors = noise.split([model.noise_dim, model.prior.noise_dim], dim=-1)
         evidence = model.evidence(x, own, y)

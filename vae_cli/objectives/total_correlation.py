@@ -73,7 +73,7 @@ class BetaTC(Objective):
             why = "the terms of the KL need the posterior of each dimension alone, which this one does not give"
             raise Unfit(why, "objective", "posterior")
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int) -> Bound:
+    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         evidence = model.evidence(x, noise, y)
         reconstruction = evidence.log_p_x_given_z.mean(0)
