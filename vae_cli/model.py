@@ -78,7 +78,8 @@ class VAE(nn.Module):
     @property
     def values(self) -> int:
         """How many numbers are in memory at once for one draw of z, at its widest."""
-        latent = max(self.noise_dim, self.posterior.values, self.prior.values(self.posterior.values))
+        each = self.posterior.values if self.classes else self.posterior.values_of_each
+        latent = max(self.noise_dim, self.posterior.values, self.prior.values(each))
         return max(latent, math.prod(self.likelihood.output_shape))
 
     def infer(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:

@@ -41,6 +41,12 @@ class Mixture(Distribution):
         steps = self.log_weights.exp().cumsum(-1)
         uniform = torch.special.ndtr(noise[..., :1]) * steps[-1]
         chosen = torch.searchsorted(steps, uniform).clamp(max=len(steps) - 1)
-        every, _ = self.components.push(noise[..., 1:].unsqueeze(-2))  # type: ignore[attr-defined]
-        z = every.gather(-2, chosen.unsqueeze(-1).expand(*chosen.shape, every.shape[-1])).squeeze(-2)
+        z = self._push_one(chosen.squeeze(-1), noise[..., 1:])
         return z, self.log_prob(z)
+
+    def _push_one(self, chosen: Tensor, noise: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b d"]:
+        if not self.batch_shape and hasattr(self.components, "select"):
+            return self.components.select(chosen).push(noise)[0]
+        every, _ = self.components.push(noise.unsqueeze(-2))  # type: ignore[attr-defined]
+        index = chosen[..., None, None].expand(*chosen.shape, 1, every.shape[-1])
+        return every.gather(-2, index).squeeze(-2)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+OF_A_PAIR = 2  # numbers that `log_prob_by_each` of diagonal normals holds for a z and a component
 
 
 def standard_log_density(noise: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from vae_cli.distributions.bounded import bounded_log_scale
 from vae_cli.distributions.flows import FlowDistribution, build_flow, widest
-from vae_cli.distributions.normals import DiagonalNormal, FullNormal
+from vae_cli.distributions.normals import OF_A_PAIR, DiagonalNormal, FullNormal
 
 
 class Posterior(nn.Module, ABC):
@@ -45,6 +45,11 @@ class Posterior(nn.Module, ABC):
         """How many numbers the density of one z holds at once."""
         return self.latent_dim
 
+    @property
+    def values_of_each(self) -> int:
+        """The same for each of the posteriors that a mixture is made of, as `log_prob_by_each` takes them."""
+        return self.values
+
     @abstractmethod
     def forward(self, features: Tensor) -> Distribution: ...
 
@@ -58,6 +63,10 @@ class DiagonalNormalPosterior(Posterior):
     @property
     def features(self) -> int:
         return 2 * self.latent_dim
+
+    @property
+    def values_of_each(self) -> int:
+        return OF_A_PAIR
 
     def forward(self, features: Float[Tensor, "*batch f"]) -> DiagonalNormal:
         loc, raw = features.chunk(2, dim=-1)

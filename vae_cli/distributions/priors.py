@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from vae_cli.distributions.bounded import bounded_log_scale
 from vae_cli.distributions.flows import FlowDistribution, build_flow, widest
 from vae_cli.distributions.mixture import Mixture
-from vae_cli.distributions.normals import DiagonalNormal
+from vae_cli.distributions.normals import OF_A_PAIR, DiagonalNormal
 from vae_cli.errors import ConfigError
 
 Infer = Callable[..., Distribution]  # images, and labels where there are any, to q(z|x)
@@ -98,7 +98,7 @@ class _MixturePrior(Prior):
         return 1 + self.latent_dim
 
     def values(self, posterior: int) -> int:
-        return self.components * self.latent_dim
+        return self.components * OF_A_PAIR
 
     def tempered(self, noise: Tensor, temperature: float) -> Tensor:
         return torch.cat([noise[..., :1], temperature * noise[..., 1:]], dim=-1)
