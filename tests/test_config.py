@@ -318,6 +318,8 @@ WRONG = {
     "optimizer.eps": "nan",
     "optimizer.weight_decay": "-1",
     "optimizer.betas": "[0.9,1] 0.9",
+    "optimizer.momentum": "-0.1 1 5 abc",
+    "optimizer.alpha": "1 3",
     "optimizer.other": "nan",
     "encoder.hidden": "400 [0] [a] [true]",
     "decoder.hidden": "[2.5]",

@@ -116,6 +116,18 @@ def test_what_changes_after_a_resumption_is_on_the_page(tmp_path):
     assert f"vae-train resume={directory} epochs=2" in (directory / "report.html").read_text()
 
 
+def test_a_page_speaks_of_validation_and_of_every_dimension_only_where_it_may(tmp_path):
+    texts = []
+    for validation, dim in ((0, 21), (50, 20)):
+        settings = [f"dataset.validation={validation}", f"latent_dim={dim}", "objective=iwae", "mc_samples=2"]
+        run = trained(tmp_path / str(dim), *settings, "epochs=1", "report=false")
+        Image.new("RGB", (40, 40)).save(run / "traversals.png")
+        texts.append(run_page.write(run).read_text())
+    assert "of validation the best one" in texts[1] and "objective's own, which chose the best weights" in texts[1]
+    assert "of validation" not in texts[0] and "the bound is the objective's own.</p>" in texts[0]
+    assert "along 20 of the 21 latent dimensions" in texts[0] and "along each latent dimension" in texts[1]
+
+
 def test_a_run_that_fails_has_a_page_with_the_reason(tmp_path):
     with pytest.raises(UserError):
         trained(tmp_path / "run", "optimizer=sgd", "optimizer.lr=1e30", "epochs=30", "init_output_bias=false")

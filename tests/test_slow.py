@@ -132,7 +132,11 @@ def test_compiling_without_a_compiler_is_one_sentence(tmp_path):
     own = os.environ | {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([*call, "device=cpu"], env=own, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("vae-train: error: compile=true fails here (InvalidCxxCompiler")
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("vae-train: error: compile=true fails here (InvalidCxxCompiler: No working C++ compiler")
+    assert line.endswith("): install a C++ compiler such as g++; compile=false trains without")
+    again = [*call[:4], "compile=false", f"resume={tmp_path / 'run'}", "epochs=1"]
+    assert subprocess.run(again, env=own, capture_output=True).returncode == 0
 
 
 def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path):

@@ -11,7 +11,7 @@ from vae_cli import schema
 from vae_cli.errors import ConfigError
 from vae_cli.runs import METRICS
 
-MAY_CHANGE = ("epochs", "device", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
+MAY_CHANGE = ("epochs", "device", "compile", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 LONGEST_LIST = 1000
 _INTERVAL = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
@@ -194,7 +194,8 @@ GROUP_RULES: dict[str, dict[str, Rule]] = {
         "mode": _or(None, _choice("online", "offline", "disabled")),
     },
     "optimizer": {
-        **dict.fromkeys(("lr", "eps", "weight_decay", "momentum", "alpha"), _AT_LEAST_0),
+        **dict.fromkeys(("lr", "eps", "weight_decay"), _AT_LEAST_0),
+        **dict.fromkeys(("momentum", "alpha"), _number("a number from 0 to below 1", lambda v: 0 <= v < 1)),
         "betas": _BETAS,
         "nesterov": _BOOL,
         "*": Rule("a finite number", lambda v: not isinstance(v, float) or math.isfinite(v)),

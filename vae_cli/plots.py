@@ -42,6 +42,7 @@ def curves(records: Sequence[Record]) -> Image.Image:
                 _line(axes, points, split, color)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         _plain(axes)
         if name == "elbo" and axes.lines:
             axes.legend(fontsize=9, frameon=False)

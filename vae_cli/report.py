@@ -14,12 +14,12 @@ from vae_cli.checks import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.outputs import RunDirectory, log
+from vae_cli.runs import SHOWN_DIMENSIONS
 from vae_cli.samplers import Sampler
 from vae_cli.training import Config, Training
 
 SHOWN_SAMPLES = 64
 SHOWN_RECONSTRUCTIONS = 32
-SHOWN_DIMENSIONS = 20
 ENCODED = 10_000  # most test images whose codes are looked at
 HELD = 1 << 26  # numbers of their posteriors in memory at most
 

@@ -10,7 +10,7 @@ from typing import Any
 from vae_cli import page, tables
 from vae_cli.page import COLORS, Spec
 from vae_cli.replacing import replacing
-from vae_cli.runs import Run, finite, mapping, read
+from vae_cli.runs import SHOWN_DIMENSIONS, Run, finite, mapping, read
 
 NAME = "report.html"
 CURVES = {
@@ -24,12 +24,13 @@ CURVES = {
 PICTURES = {
     "samples": "generated images: the mean of p(x|z) for z from the prior",
     "reconstructions": "test images above, their reconstructions below",
-    "traversals": "along each latent dimension over three standard deviations of the prior to either side, the "
-    "dimension whose posterior mean varies most first",
+    "traversals": "along {} over three standard deviations of the prior to either side, the dimension whose posterior "
+    "mean varies most first",
     "latents": "where the test images lie in latent space",
     "kl_per_dim": "what each latent dimension tells of an image",
 }
 MOST_POINTS = 500  # of a curve
+WIDE_FROM = 20  # latent dimensions on, the bars of their KL want room
 
 
 def write(directory: Path, ours: bool = False) -> Path:
@@ -148,11 +149,13 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _pictures(run: Run) -> list[dict[str, Any]]:
     label = "; label 0" if run.settings.get("conditional") else ""
-    captions = PICTURES | {"traversals": PICTURES["traversals"] + label}
+    dimensions = run.settings.get("latent_dim")
+    many = isinstance(dimensions, int) and dimensions > SHOWN_DIMENSIONS
+    along = f"{SHOWN_DIMENSIONS} of the {dimensions} latent dimensions" if many else "each latent dimension"
+    captions = PICTURES | {"traversals": PICTURES["traversals"].format(along) + label}
+    wide = {"traversals"} | ({"kl_per_dim"} if isinstance(dimensions, int) and dimensions > WIDE_FROM else set())
     found = {name: page.picture(run.path / f"{name}.png") for name in PICTURES}
-    return [
-        {"data": data, "caption": captions[name], "wide": name == "traversals"} for name, data in found.items() if data
-    ]
+    return [{"data": data, "caption": captions[name], "wide": name in wide} for name, data in found.items() if data]
 
 
 def _facts(run: Run, data: Mapping[str, Any]) -> list[tuple[str, str]]:

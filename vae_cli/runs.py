@@ -21,6 +21,7 @@ LARGEST_CONFIG = 1_000_000  # characters
 LEFT = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a directory a run's
 STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished")
 JOB = "job.json"  # of a run that is a job of a sweep
+SHOWN_DIMENSIONS = 20  # of the latent ones, at most, in a run's traversals.png
 
 TEST = ("elbo", "reconstruction", "kl", "bound")
 EVALUATED = (

@@ -141,7 +141,12 @@ def help_text(command: str) -> str:
     parts.append(_section("keys, each with its default", _columns(_rows("", keys(command)) + places)))
     inside = [row for group, name in chosen.items() for row in _option_rows(group, name)]
     if inside:
-        parts.append(_section("keys inside the groups; in brackets the options that alone have them", _columns(inside)))
+        parts.append(
+            _section(
+                "keys inside the groups; in brackets other options' defaults, or the options that alone have them",
+                _columns(inside),
+            )
+        )
     if command == "train":
         parts.append(_section("with -m, how jobs are chosen and where they run", _columns(_sweep_rows())))
     parts.append(_section("flags, anywhere on the line", _columns(_flags(command))))
@@ -160,12 +165,20 @@ def _option_rows(group: str, default: str) -> list[tuple[str, str]]:
     """The keys of a group's default option, then what other options have besides."""
     if default == "null":
         return []
-    rows, listed = _rows(f"{group}.", keys(f"{group}/{default}")), {key.name for key in keys(f"{group}/{default}")}
+    first = keys(f"{group}/{default}")
+    rows, listed = [], {key.name for key in first}
+    for key in first:
+        elsewhere = [(option, other) for option in options(group) for other in keys(f"{group}/{option}")]
+        unlike = [f"{o}: {k.default}" for o, k in elsewhere if k.name == key.name and k.default != key.default]
+        rows.append(
+            (f"{group}.{key.name}={key.default}", f"({', '.join(unlike)}) {key.comment}" if unlike else key.comment)
+        )
     others: dict[str, tuple[Key, list[str]]] = {}
     for option in options(group):
         for key in keys(f"{group}/{option}"):
             if key.name not in listed:
-                others.setdefault(key.name, (key, []))[1].append(option)
+                known, having = others.setdefault(key.name, (key, []))
+                having.append(option if key.default == known.default else f"{option}: {key.default}")
     for key, having in others.values():
         rows.append((f"{group}.{key.name}={key.default}", f"({', '.join(having)}) {key.comment}"))
     return rows

@@ -154,8 +154,9 @@ class Training:
             try:
                 return compiled(batch, noise, torch.full((), float(step), device=self.device))
             except TorchDynamoException as error:
-                why = " ".join(str(error).split())[:200]
-                raise ConfigError(f"compile=true fails here ({why}); compile=false trains without") from error
+                why = " ".join(str(error).partition("Set TORCHDYNAMO")[0].split())[:200].rstrip(" ;")
+                needs = ": install a C++ compiler such as g++" if "CxxCompiler" in why else ""
+                raise ConfigError(f"compile=true fails here ({why}){needs}; compile=false trains without") from error
 
         return call
 
