@@ -165,22 +165,16 @@ def _option_rows(group: str, default: str) -> list[tuple[str, str]]:
     """The keys of a group's default option, then what other options have besides."""
     if default == "null":
         return []
-    first = keys(f"{group}/{default}")
-    rows, listed = [], {key.name for key in first}
-    for key in first:
-        elsewhere = [(option, other) for option in options(group) for other in keys(f"{group}/{option}")]
-        unlike = [f"{o}: {k.default}" for o, k in elsewhere if k.name == key.name and k.default != key.default]
-        rows.append(
-            (f"{group}.{key.name}={key.default}", f"({', '.join(unlike)}) {key.comment}" if unlike else key.comment)
-        )
-    others: dict[str, tuple[Key, list[str]]] = {}
-    for option in options(group):
+    having: dict[str, list[tuple[str, Key]]] = {}
+    for option in [default, *(name for name in options(group) if name != default)]:
         for key in keys(f"{group}/{option}"):
-            if key.name not in listed:
-                known, having = others.setdefault(key.name, (key, []))
-                having.append(option if key.default == known.default else f"{option}: {key.default}")
-    for key, having in others.values():
-        rows.append((f"{group}.{key.name}={key.default}", f"({', '.join(having)}) {key.comment}"))
+            having.setdefault(key.name, []).append((option, key))
+    rows = []
+    for (first, key), *others in having.values():
+        unlike = [f"{option}: {other.default}" for option, other in others if other.default != key.default]
+        alike = [option for option, other in others if other.default == key.default]
+        shown = ", ".join(unlike if first == default else sorted([first, *alike, *unlike]))
+        rows.append((f"{group}.{key.name}={key.default}", f"({shown}) {key.comment}" if shown else key.comment))
     return rows
 
 
