@@ -9,20 +9,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-CHECKED = ("data", "distributions", "networks", "objectives", "model", "evaluate", "figures", "noise", "totals")
+import tests.support.typechecker  # noqa: E402, F401
 
-install_import_hook([f"vae_cli.{name}" for name in CHECKED], "typechecker.checked")
+CHECKED = ("data", "distributions", "networks", "objectives", "models", "evaluation", "reporting.grids", "noise")
+
+install_import_hook([f"vae_cli.{name}" for name in CHECKED], "tests.support.typechecker.checked")
 
 # Files whose few tests take long: begun first, so that no core waits for another at the end.
 LONG = (
     "test_processes",
-    "test_outside",
+    "test_extending",
     "test_sample",
     "test_conditional",
     "test_reconstruct",
     "test_pages",
-    "test_evaluation",
-    "test_train",
+    "test_evaluate",
+    "test_run",
 )
 
 

@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from vae_cli import __version__, cli, schema
+from vae_cli import __version__, cli
+from vae_cli.config import options
 from vae_cli.errors import DataError
 
 SEEN: list = []
@@ -22,8 +23,8 @@ def jobs(monkeypatch, tmp_path):
     """Stands in for the modules that train and sample, and works in an empty folder."""
     monkeypatch.chdir(tmp_path)
     SEEN.clear()
-    install(monkeypatch, "train", lambda *call: SEEN.append(call) or 0)
-    install(monkeypatch, "sample", lambda *call: SEEN.append(call))
+    install(monkeypatch, "training.run", lambda *call: SEEN.append(call) or 0)
+    install(monkeypatch, "commands.sample", lambda *call: SEEN.append(call))
 
 
 def install(monkeypatch, name, run):
@@ -50,7 +51,7 @@ def fails(capsys, command, *argv):
     return err
 
 
-DATASETS = ", ".join(schema.options("dataset"))
+DATASETS = ", ".join(options.options("dataset"))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_runs_go_to_a_folder_named_after_the_data(tmp_path):
 
 
 def test_the_exit_status_is_the_jobs(monkeypatch):
-    install(monkeypatch, "train", lambda *_: 143)
+    install(monkeypatch, "training.run", lambda *_: 143)
     assert status(cli.train, "hydra.run.dir=x") == 143
 
 
@@ -144,7 +145,7 @@ def test_a_failing_job_of_a_sweep_leaves_the_others_alone(capsys, monkeypatch):
         SEEN.append(settings["latent_dim"])
         raise RuntimeError("no luck") if settings["latent_dim"] == 2 else DataError("no data")
 
-    install(monkeypatch, "train", run)
+    install(monkeypatch, "training.run", run)
     assert status(cli.train, "-m", "latent_dim=2,3", "sweep=s") == 1
     assert SEEN == [2, 3]
     assert capsys.readouterr().err.splitlines() == [
@@ -167,7 +168,7 @@ def test_whatever_a_job_raises_is_one_line(error, answer, capsys, monkeypatch):
     def run(*_):
         raise error
 
-    install(monkeypatch, "sample", run)
+    install(monkeypatch, "commands.sample", run)
     assert status(cli.sample, "checkpoint=x") == 1
     assert capsys.readouterr() == ("", f"vae-sample: error: {answer}\n")
 
@@ -187,7 +188,7 @@ def test_an_interruption_ends_everything(line, capsys, monkeypatch):
         SEEN.append(call)
         raise KeyboardInterrupt
 
-    install(monkeypatch, "train", run)
+    install(monkeypatch, "training.run", run)
     assert status(cli.train, *line) == 130
     assert len(SEEN) == 1
     assert capsys.readouterr().err == "vae-train: interrupted\n"
@@ -206,8 +207,8 @@ def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
     def run(*_):
         raise BrokenPipeError
 
-    install(monkeypatch, "sample", run)
-    monkeypatch.setattr("vae_cli.guard._silence_stdout", lambda: None)
+    install(monkeypatch, "commands.sample", run)
+    monkeypatch.setattr("vae_cli.errors._silence_stdout", lambda: None)
     assert status(cli.sample, "checkpoint=x") == 1
     assert capsys.readouterr() == ("", "")
 
@@ -215,8 +216,8 @@ def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
 def test_resuming_gets_the_directory_and_makes_none(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     calls = []
-    install(monkeypatch, "train", None)
-    sys.modules["vae_cli.train"].resume = lambda *call: calls.append(call[1:]) or 0
+    install(monkeypatch, "training.run", None)
+    sys.modules["vae_cli.training.run"].resume = lambda *call: calls.append(call[1:]) or 0
     assert status(cli.train, "resume=some dir", "epochs=7") == 0
     assert calls == [(Path("some dir"), frozenset({"resume", "epochs"}), "vae-train 'resume=some dir' epochs=7")]
     assert status(cli.train, "resume=some dir", "-m", "epochs=7,8") == 1

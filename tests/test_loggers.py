@@ -7,14 +7,19 @@ import time
 
 import pytest
 
-from vae_cli import build, config, loggers, outputs, train
+from vae_cli import loggers
+from vae_cli.build import registry
+from vae_cli.config import compose, options
 from vae_cli.errors import ConfigError
+from vae_cli.runs import directory
+from vae_cli.training.run import resume
+from vae_cli.training.run import run as train
 
 NARROW = ["encoder.hidden=[16]", "decoder.hidden=[16]", "device=cpu", "epochs=2", "latent_dim=3", "report=false"]
 
 
 def trained(directory, *settings):
-    return train.run(config.compose("train", [*NARROW, *settings]), directory, frozenset())
+    return train(compose.compose("train", [*NARROW, *settings]), directory, frozenset())
 
 
 def lines(directory):
@@ -102,9 +107,9 @@ def test_mlflow_gets_the_curves_pictures_and_settings_in_a_local_file(tmp_path, 
         assert points[line["step"]] == pytest.approx(line["elbo"])
     assert {"samples", "reconstructions"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
 
-    settings = config.compose("train", [f"resume={tmp_path / 'run'}", "epochs=3", "logger=mlflow"])
+    settings = compose.compose("train", [f"resume={tmp_path / 'run'}", "epochs=3", "logger=mlflow"])
     given = frozenset({"resume", "epochs", "logger"})
-    assert train.resume(settings, tmp_path / "run", given) == 0
+    assert resume(settings, tmp_path / "run", given) == 0
     history = client.get_metric_history(run.info.run_id, "train/elbo")
     assert len({point.step for point in history}) == 3 and client.get_run(run.info.run_id).info.status == "FINISHED"
 
@@ -112,15 +117,15 @@ def test_mlflow_gets_the_curves_pictures_and_settings_in_a_local_file(tmp_path, 
 def test_a_logger_out_of_a_checkpoint_is_named_and_not_used(tmp_path, capsys, monkeypatch):
     trained(tmp_path)
     path = tmp_path / "checkpoints" / "last.pt"
-    from vae_cli import checkpoint
+    from vae_cli.runs import checkpoint
 
     contents = checkpoint.load(path)
-    contents["config"]["logger"] = config.option("logger", "mlflow")
+    contents["config"]["logger"] = options.option("logger", "mlflow")
     for name in ("last", "best"):
         checkpoint.save(path.with_stem(name), contents)
     monkeypatch.setattr(loggers, "_import", lambda name: pytest.fail(f"{name} was used"))
-    settings = config.compose("train", [f"resume={tmp_path}", "epochs=3"])
-    assert train.resume(settings, tmp_path, frozenset({"resume", "epochs"})) == 0
+    settings = compose.compose("train", [f"resume={tmp_path}", "epochs=3"])
+    assert resume(settings, tmp_path, frozenset({"resume", "epochs"})) == 0
     assert "only one that is typed beside resume= is used" in capsys.readouterr().out
 
 
@@ -150,7 +155,7 @@ def test_a_service_that_cannot_begin_is_refused_with_a_way_out(tmp_path, monkeyp
 )
 def test_a_wrong_setting_is_answered_with_what_is_right(settings, message):
     with pytest.raises(ConfigError, match=message):
-        config.compose("train", settings)
+        compose.compose("train", settings)
 
 
 class Faulty(loggers.NoLogger):
@@ -162,9 +167,9 @@ def test_a_logger_that_breaks_does_not_end_a_training(method, tmp_path, monkeypa
     def broken(*_):
         raise RuntimeError("the line is down")
 
-    real = build.construct
+    real = registry.construct
     monkeypatch.setattr(Faulty, method, broken, raising=False)
-    monkeypatch.setattr(build, "construct", lambda group, *a: Faulty() if group == "logger" else real(group, *a))
+    monkeypatch.setattr(registry, "construct", lambda group, *a: Faulty() if group == "logger" else real(group, *a))
     assert trained(tmp_path) == 0
     said = (tmp_path / "train.log").read_text()
     assert "Faulty could not be written, the training goes on: the line is down" in said
@@ -172,7 +177,7 @@ def test_a_logger_that_breaks_does_not_end_a_training(method, tmp_path, monkeypa
 
 
 def test_a_logger_that_fails_slowly_or_again_and_again_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "LONGEST_FAILURE", 0.1)
+    monkeypatch.setattr(directory, "LONGEST_FAILURE", 0.1)
     calls = []
 
     class Down(loggers.NoLogger):
@@ -184,12 +189,12 @@ def test_a_logger_that_fails_slowly_or_again_and_again_is_left_alone(tmp_path, m
             time.sleep(self.seconds)
             raise OSError("no answer")
 
-    with outputs.RunDirectory(tmp_path) as output:
+    with directory.RunDirectory(tmp_path) as output:
         for seconds in (0.0, 0.2):
             output.log_to(Down(seconds), {})
         for step in range(6):
             output.metrics(1, step, "train", {"elbo": -1.0})
-    assert calls.count(0.0) == outputs.MOST_FAILURES and calls.count(0.2) == 1
+    assert calls.count(0.0) == directory.MOST_FAILURES and calls.count(0.2) == 1
     assert "nothing more is sent there" in (tmp_path / "train.log").read_text()
 
 
@@ -201,7 +206,7 @@ def test_a_logger_hears_how_a_run_ended(tmp_path):
             heard.append((status, test))
 
     for status in ("completed", "interrupted", "failed"):
-        with outputs.RunDirectory(tmp_path / status) as output:
+        with directory.RunDirectory(tmp_path / status) as output:
             output.log_to(Listening(), {})
             output.note(test={"elbo": -1.0})
             output.summary(status)

@@ -5,10 +5,13 @@ import copy
 import pytest
 import torch
 
-from vae_cli import build, config, train
+from vae_cli.build import parts
+from vae_cli.config import compose
 from vae_cli.data import DataFacts
 from vae_cli.errors import ConfigError
 from vae_cli.optimizers import Muon
+from vae_cli.training.run import resume
+from vae_cli.training.run import run as train
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 
@@ -39,10 +42,10 @@ def test_a_matrix_moves_along_its_gradient_with_all_singular_values_about_alike(
 
 
 def test_tables_of_components_and_labels_are_no_matrices_of_layers():
-    parts = ["optimizer=muon", "prior=mixture_of_normals", "conditional=true", "encoder=conv", "likelihood=bernoulli"]
-    settings = config.compose("train", parts)
-    vae = build.model(settings, DataFacts("m", (1, 8, 8), "binary", 10, 100))
-    orthogonal, others = (group["params"] for group in build.optimizer(settings, vae).param_groups)
+    line = ["optimizer=muon", "prior=mixture_of_normals", "conditional=true", "encoder=conv", "likelihood=bernoulli"]
+    settings = compose.compose("train", line)
+    vae = parts.model(settings, DataFacts("m", (1, 8, 8), "binary", 10, 100))
+    orthogonal, others = (group["params"] for group in parts.optimizer(settings, vae).param_groups)
     layers = {id(layer.weight) for layer in vae.modules() if isinstance(layer, torch.nn.Linear)}
     assert {id(p) for p in orthogonal} == layers
     assert {id(p) for p in others} == {id(p) for p in vae.parameters()} - layers
@@ -84,10 +87,10 @@ def test_it_goes_on_from_its_state_bit_for_bit():
 def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
     line = ["optimizer=muon", "latent_dim=3", f"encoder={networks}", f"decoder={networks}", "report=false"]
     for name, epochs in (("whole", 4), ("parts", 2)):
-        settings = config.compose("train", [*line, f"epochs={epochs}", "scheduler=constant"])
-        train.run(settings, tmp_path / name)
-    more = config.compose("train", ["epochs=4"])
-    train.resume(more, tmp_path / "parts", frozenset({"epochs"}))
+        settings = compose.compose("train", [*line, f"epochs={epochs}", "scheduler=constant"])
+        train(settings, tmp_path / name)
+    more = compose.compose("train", ["epochs=4"])
+    resume(more, tmp_path / "parts", frozenset({"epochs"}))
     weights = [torch.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vae_cli import __version__, schema
-from vae_cli.errors import ConfigError
-from vae_cli.guard import INTERRUPTED, guard
-from vae_cli.processes import ALONE, Processes, seat
+from vae_cli import __version__
+from vae_cli.config import help
+from vae_cli.distributed.processes import ALONE, Processes, seat
+from vae_cli.errors import INTERRUPTED, ConfigError, guard
 
 
 def train(argv: Sequence[str] | None = None) -> NoReturn:
@@ -49,7 +49,7 @@ def _train(argv: Sequence[str]) -> int:
     processes = Processes(seat())
     if processes.count == 1:
         return _launch(argv, _train_job)
-    from vae_cli import ranks
+    from vae_cli.distributed import ranks
 
     if not processes.is_first:
         return ranks.follow(processes)
@@ -57,15 +57,15 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
-    from vae_cli import config
+    from vae_cli.config import command_line, launch
 
-    return config.launch(config.read_command_line(argv), job, guard=partial(guard, "vae-train"))
+    return launch.launch(command_line.read_command_line(argv), job, guard=partial(guard, "vae-train"))
 
 
 def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
-    from vae_cli import config
+    from vae_cli.config import command_line
 
-    if config.read_command_line(argv).multirun:
+    if command_line.read_command_line(argv).multirun:
         raise ConfigError("-m: a sweep trains with one process each; start it without torchrun, or leave out -m")
     return _launch(argv, job)
 
@@ -73,53 +73,55 @@ def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
 def _train_job(
     config: dict[str, Any], directory: Path, given: frozenset[str], command: str, processes: Processes = ALONE
 ) -> int:
-    from vae_cli import resources, train
+    from vae_cli.system import threads
+    from vae_cli.training import run
 
-    resources.tune()
-    resources.use_threads(config["threads"])
-    start = train.run if config["resume"] is None else train.resume
+    threads.tune()
+    threads.use_threads(config["threads"])
+    start = run.run if config["resume"] is None else run.resume
     return start(config, directory, given, command, *([processes] if processes.count > 1 else []))
 
 
 def _call(command: str, job: Callable[[dict[str, Any]], None], argv: Sequence[str]) -> int:
-    from vae_cli import config
+    from vae_cli.config import command_line, launch
 
-    return config.call(command, config.read_command_line(argv), job)
+    return launch.call(command, command_line.read_command_line(argv), job)
 
 
 def _sample(config: dict[str, Any]) -> None:
-    from vae_cli.sample import run
+    from vae_cli.commands.sample import run
 
     run(config)
 
 
 def _evaluate(config: dict[str, Any]) -> None:
-    from vae_cli import resources
-    from vae_cli.evaluation import run
+    from vae_cli.commands.evaluate import run
+    from vae_cli.system import threads
 
-    resources.tune()
+    threads.tune()
     run(config)
 
 
 def _reconstruct(config: dict[str, Any]) -> None:
-    from vae_cli.reconstruct import run
+    from vae_cli.commands.reconstruct import run
 
     run(config)
 
 
 def _encode(config: dict[str, Any]) -> None:
-    from vae_cli.reconstruct import encode
+    from vae_cli.commands.encode import encode
 
     encode(config)
 
 
 def _compare(argv: Sequence[str]) -> int:
-    from vae_cli import compare, config
+    from vae_cli.commands import compare
+    from vae_cli.config import command_line, launch
 
-    line, places = config.read_command_line(argv).without_places()
+    line, places = command_line.read_command_line(argv).without_places()
     if not places and not line.asks:
         raise ConfigError("name run directories or sweep directories: vae-compare DIR …")
-    return config.call("compare", line, partial(compare.run, places))
+    return launch.call("compare", line, partial(compare.run, places))
 
 
 def _spare_the_cores() -> None:
@@ -149,7 +151,7 @@ def _page_or_run(command: str, words: Sequence[str], run: Callable[[Sequence[str
     if "--version" in words:
         _print_once(f"vae_cli {__version__}")
     elif "--help" in words or "-h" in words:
-        _print_once(schema.help_text(command))
+        _print_once(help.help_text(command))
     else:
         status = run(words)
         sys.stdout.flush()

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vae_cli.errors import ConfigError
-from vae_cli.reason import reason
-from vae_cli.runs import TEST, flat
+from vae_cli.errors import ConfigError, reason
+from vae_cli.runs.reader import TEST, flat
 
 Values = Mapping[str, Any]
 

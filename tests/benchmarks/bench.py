@@ -27,9 +27,13 @@ from peers import HAVE_PYTHAE, image_folder
 from timing import Action, Elsewhere, Goal, Row, Times, interleaved, machine, ratio, row, table, write
 from workloads import MLP, colored, mnist, steps, synchronized, training
 
-from vae_cli import build, config, evaluate, resources, sample, samplers
+from vae_cli.build import parts
+from vae_cli.commands.evaluate import draws_up_to, numbers_together
+from vae_cli.config import compose
 from vae_cli.data import DataFacts, Split
-from vae_cli.evaluation import draws_up_to, numbers_together
+from vae_cli.evaluation import bounds
+from vae_cli.generation import samplers
+from vae_cli.system import threads
 
 ROOT = Path(__file__).parents[2]
 WARM = 25  # turns before a step is timed
@@ -154,7 +158,7 @@ class Bench:
             step = steps(trained)
             for _ in range(epochs * len(trained.batches)):
                 step()
-            found[precision] = evaluate.evaluate(trained.model, trained.objective, data.test.to(self.device), 0)["elbo"]
+            found[precision] = bounds.evaluate(trained.model, trained.objective, data.test.to(self.device), 0)["elbo"]
         theirs = {}
         if HAVE_PYTHAE:
             peer = Elsewhere("peers:pythae_elbo", data.train.images.float(), test, 128, self.device.type, epochs)
@@ -171,8 +175,8 @@ class Bench:
             first = []
             for number in range(2):
                 began = time.perf_counter()
-                settings = config.compose("train", [*line, f"dataset.cache={name}/cache{number}"])
-                data = build.dataset(settings).splits()
+                settings = compose.compose("train", [*line, f"dataset.cache={name}/cache{number}"])
+                data = parts.dataset(settings).splits()
                 _epoch(training(data, self.device, *own))
                 first.append(time.perf_counter() - began)
             facts = data.facts
@@ -197,13 +201,13 @@ class Bench:
         """The log-likelihood with 500 draws of 500 images; the floor is the decoder's products, pythae's is
         extrapolated from 10 images."""
         images, draws, few = 500, 500, 10
-        model = build.model(config.compose("train", MLP), DataFacts("m", (1, 28, 28), "binary", 0, 60_000))
+        model = parts.model(compose.compose("train", MLP), DataFacts("m", (1, 28, 28), "binary", 0, 60_000))
         model = model.to(self.device).eval()
         split = Split((torch.rand(images, 1, 28, 28) < 0.15).to(torch.uint8), None, 1.0).to(self.device)
         together, rows = numbers_together("auto"), 2000
         multiply = workloads.forward_products(rows, [(20, 400), (400, 784)], self.device)
         actions = {
-            "ours": lambda: evaluate.score(model, split, draws_up_to(draws), 0, together=together),
+            "ours": lambda: bounds.score(model, split, draws_up_to(draws), 0, together=together),
             "floor": synchronized(multiply, images * draws // rows, self.device),
         }
         if HAVE_PYTHAE:
@@ -219,11 +223,11 @@ class Bench:
     def sampling(self) -> list[Row]:
         """10,000 images from the prior."""
         count = 10_000
-        model = build.model(config.compose("train", MLP), DataFacts("m", (1, 28, 28), "binary", 0, 60_000))
+        model = parts.model(compose.compose("train", MLP), DataFacts("m", (1, 28, 28), "binary", 0, 60_000))
         model = model.to(self.device).eval()
         multiply = workloads.forward_products(samplers.CHUNK, [(20, 400), (400, 784)], self.device)
         actions = {
-            "ours": lambda: sum(len(x) for x in sample.draw(samplers.Sampler(model, 0), count)),
+            "ours": lambda: sum(len(x) for x in samplers.generate_images(samplers.Sampler(model, 0), count)),
             "floor": synchronized(multiply, -(-count // samplers.CHUNK), self.device),
         }
         times = interleaved(actions, self.rounds)
@@ -301,7 +305,7 @@ def _probe(*arguments: str) -> dict[str, float]:
 def _first_step(directory: str) -> None:
     """Begin to train, and note when the first step is done."""
     from vae_cli import cli
-    from vae_cli import training as module
+    from vae_cli.training import state as module
 
     whole = module.Training.descend
 
@@ -316,7 +320,7 @@ def _first_step(directory: str) -> None:
 
 def _upkeep(directory: str) -> None:
     """Twenty epochs; seconds of the steps, of what ends an epoch, and of the validations in it."""
-    from vae_cli import train
+    from vae_cli.training.run import run as train
 
     spent = {"ends": 0.0, "validations": 0.0}
 
@@ -334,8 +338,8 @@ def _upkeep(directory: str) -> None:
 
     timed("_end_epoch", "ends")
     timed("_validate", "validations")
-    settings = config.compose("train", ["dataset=mnist", "epochs=20", "report=false"])
-    train.run(settings, Path(directory))
+    settings = compose.compose("train", ["dataset=mnist", "epochs=20", "report=false"])
+    train(settings, Path(directory))
     lines = [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
     spent["steps"] = sum(line["seconds"] for line in lines if line["split"] == "train")
     print(json.dumps(spent))
@@ -344,13 +348,13 @@ def _upkeep(directory: str) -> None:
 def _grown(kind: str, images: int, draws: int = 1) -> None:
     drawn = Split(torch.randint(0, 2, (images, 1, 28, 28), dtype=torch.uint8), None, 1.0)
     facts = DataFacts("m", (1, 28, 28), "binary", 0, images)
-    model = build.model(config.compose("train", MLP), facts).eval()
+    model = parts.model(compose.compose("train", MLP), facts).eval()
     trained = training(workloads.Data(drawn, None, drawn, facts), torch.device("cpu"), *MLP)
     began = time.perf_counter()
     if kind == "train":
         _epoch(trained)
     else:
-        evaluate.score(model, drawn, draws_up_to(draws), 0, together=numbers_together("auto"))
+        bounds.score(model, drawn, draws_up_to(draws), 0, together=numbers_together("auto"))
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "peak": _peak()}))
 
@@ -371,7 +375,7 @@ def _answer(what: str, *arguments: str) -> None:
 
 
 def main() -> None:
-    resources.tune()
+    threads.tune()
     if sys.argv[1:2] == ["--probe"]:
         _answer(*sys.argv[2:])
         return

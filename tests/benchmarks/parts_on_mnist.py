@@ -14,9 +14,11 @@ from pathlib import Path
 
 import torch
 
-from vae_cli import build, checkpoint, config, trained
+from vae_cli.build import parts, trained
+from vae_cli.config import compose
 from vae_cli.data import Split
-from vae_cli.evaluate import score
+from vae_cli.evaluation.bounds import score
+from vae_cli.runs import checkpoint
 
 LINES = {
     "plain": "",
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("--lines", nargs="+", choices=LINES, default=list(LINES))
     parser.add_argument("--directory", type=Path, default=Path("outputs/parts"))
     given = parser.parse_args()
-    test = build.dataset(config.compose("train", ["dataset=mnist"])).splits().test
+    test = parts.dataset(compose.compose("train", ["dataset=mnist"])).splits().test
     plain: dict[int, torch.Tensor] = {}
     for name in given.lines:
         for seed in given.seeds:

@@ -10,10 +10,11 @@ import torch
 from timing import interleaved
 from torch import Tensor, nn
 
-from vae_cli import build, config
+from vae_cli.build import parts
+from vae_cli.config import compose
 from vae_cli.data import Data, DataFacts, Split
 from vae_cli.errors import UserError
-from vae_cli.train import Training
+from vae_cli.training.state import Training
 
 MLP = ["latent_dim=20", "encoder=mlp", "decoder=mlp", "likelihood=bernoulli"]  # 784-400-20-400-784
 MLP_SIZES = [(784, 400), (400, 40), (20, 400), (400, 784)]
@@ -22,8 +23,8 @@ MLP_SIZES = [(784, 400), (400, 40), (20, 400), (400, 784)]
 def mnist(binarize: str = "dynamic") -> Data:
     """MNIST where it is to be had, else random images with its mean."""
     try:
-        settings = config.compose("train", ["dataset=mnist", f"dataset.binarize={binarize}"])
-        return build.dataset(settings).splits()
+        settings = compose.compose("train", ["dataset=mnist", f"dataset.binarize={binarize}"])
+        return parts.dataset(settings).splits()
     except UserError as error:
         print(f"MNIST is not to be had ({error}): random images instead")
     drawn = torch.rand(60_000, 1, 28, 28) < 0.13
@@ -41,7 +42,7 @@ def colored(images: int = 10_000, side: int = 32) -> Data:
 
 def training(data: Data, device: torch.device, *overrides: str) -> Training:
     """A training, of which `steps` takes steps."""
-    settings = build.with_likelihood(config.compose("train", list(overrides)), data.facts)
+    settings = parts.with_likelihood(compose.compose("train", list(overrides)), data.facts)
     return Training(settings, data, device)
 
 

@@ -1,17 +1,17 @@
 """The data sets that `dataset=` chooses from, and what they turn into."""
 
-from vae_cli.data.arrays import Arrays
 from vae_cli.data.base import Data, DataFacts, Dataset, Source
-from vae_cli.data.celeba import CelebA
-from vae_cli.data.cifar10 import CIFAR10
-from vae_cli.data.digits import Digits
-from vae_cli.data.emnist import EMNIST
-from vae_cli.data.folder import Folder
 from vae_cli.data.images import Images, Split
-from vae_cli.data.mnist import KMNIST, MNIST, FashionMNIST
-from vae_cli.data.omniglot import Omniglot
-from vae_cli.data.static_mnist import StaticMNIST
-from vae_cli.data.svhn import SVHN
+from vae_cli.data.sets.celeba import CelebA
+from vae_cli.data.sets.cifar10 import CIFAR10
+from vae_cli.data.sets.digits import Digits
+from vae_cli.data.sets.emnist import EMNIST
+from vae_cli.data.sets.mnist import KMNIST, MNIST, FashionMNIST
+from vae_cli.data.sets.omniglot import Omniglot
+from vae_cli.data.sets.static_mnist import StaticMNIST
+from vae_cli.data.sets.svhn import SVHN
+from vae_cli.data.sources.arrays import Arrays
+from vae_cli.data.sources.folder import Folder
 
 __all__ = [
     "CIFAR10",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_cli import noise
 from vae_cli.data.images import CHUNK, Split
-from vae_cli.processes import ALONE, Processes
+from vae_cli.distributed.processes import ALONE, Processes
 
 Batch = tuple[Tensor, Tensor | None]
 

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_cli.cache import cache_dir
-from vae_cli.errors import DataError
-from vae_cli.reason import reason
+from vae_cli.errors import DataError, reason
+from vae_cli.system.cache import cache_dir
 
 
 def is_mapped(values: np.ndarray) -> bool:

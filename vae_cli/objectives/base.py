@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae_cli.data.batches import Batch
-from vae_cli.model import VAE
+from vae_cli.models.vae import VAE
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import DiagonalNormal, analytic_kl, kl_by_dimension
 from vae_cli.errors import ConfigError
-from vae_cli.model import VAE, Evidence
+from vae_cli.models.vae import VAE, Evidence
 from vae_cli.objectives.base import Bound, Objective, Unfit
 from vae_cli.schedules import WEIGHTS
 

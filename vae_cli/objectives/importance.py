@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from vae_cli.data.batches import Batch
 from vae_cli.errors import ConfigError
-from vae_cli.model import VAE
+from vae_cli.models.vae import VAE
 from vae_cli.objectives.base import Bound, Objective, Unfit
 
 ESTIMATORS = ("pathwise", "dreg")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import analytic_kl
-from vae_cli.model import VAE
+from vae_cli.models.vae import VAE
 from vae_cli.objectives.base import Bound, Objective
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

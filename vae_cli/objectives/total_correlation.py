@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import DiagonalNormal
 from vae_cli.errors import ConfigError
-from vae_cli.model import VAE, Evidence
+from vae_cli.models.vae import VAE, Evidence
 from vae_cli.objectives.base import Bound, Objective, Unfit
 
 ESTIMATORS = ("leave_one_in", "minibatch_weighted", "stratified")

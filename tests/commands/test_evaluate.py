@@ -1,0 +1,285 @@
+"""vae-evaluate: its numbers against plain NumPy, its file, its table and its refusals."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from sklearn.datasets import load_digits
+
+from tests.support.commands import vae
+from vae_cli import cli, noise
+from vae_cli.build import parts, trained
+from vae_cli.commands import evaluate
+from vae_cli.config import compose
+from vae_cli.distributions import (
+    DiagonalNormal,
+    DiagonalNormalPosterior,
+    FlowPrior,
+    NormalLikelihood,
+    StandardNormalPrior,
+)
+from vae_cli.errors import ConfigError, DataError, UserError
+from vae_cli.evaluation import latent_codes
+from vae_cli.evaluation.latent_codes import Codes
+from vae_cli.models.vae import VAE
+from vae_cli.networks import MLPDecoder, MLPEncoder
+from vae_cli.training.run import run as train
+
+KEYS = {
+    *("elbo", "reconstruction", "kl", "log_likelihood", "log_likelihood_by_samples", "bits_per_dim", "mse", "psnr"),
+    *("active_units", "kl_per_dim", "mmd", "index_code_mi", "knn_accuracy", "linear_probe_accuracy"),
+}
+
+
+def trained_run(directory, *settings):
+    narrow = ["encoder.hidden=[32]", "decoder.hidden=[32]", "latent_dim=3", "epochs=12", "device=cpu"]
+    assert (
+        train(
+            compose.compose(
+                "train",
+                [*narrow, "report=false", "encoder.activation=tanh", "optimizer.lr=5e-3", "batch_size=32", *settings],
+            ),
+            directory,
+        )
+        == 0
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained_run(tmp_path_factory.mktemp("runs") / "run", "decoder.activation=tanh")
+
+
+def evaluated(run, tmp_path, *settings):
+    output = tmp_path / "found.json"
+    few = [] if any("samples=" in s for s in settings) else ["num_importance_samples=20"]
+    evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", f"output={output}", *few, *settings]))
+    return json.loads(output.read_text())
+
+
+def test_the_file_has_the_documented_keys_in_the_run_directory(run, capsys):
+    evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", "num_importance_samples=30"]))
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found.keys() >= KEYS
+    for key in KEYS - {"kl_per_dim", "log_likelihood_by_samples"}:
+        assert {"value", "stderr", "n"} <= found[key].keys(), key
+    assert list(found["log_likelihood_by_samples"]) == ["1", "10", "30"]
+    assert found["log_likelihood_by_samples"]["30"] == found["log_likelihood"]
+    assert len(found["kl_per_dim"]) == 3 and found["split"] == "test" and found["elbo"]["n"] == 180
+    table = capsys.readouterr().out
+    assert all(key in table for key in KEYS - {"log_likelihood_by_samples"})
+    assert f"{found['log_likelihood']['value']:.4f}" in table
+
+
+def network(parameters, value):
+    w1, b1, w2, b2 = (p.detach().double().numpy() for p in parameters)
+    return np.tanh(value @ w1.T + b1) @ w2.T + b2
+
+
+def by_hand(run, draws, images):
+    """log densities of every draw in float64 by NumPy and SciPy, from the weights alone."""
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    split = parts.dataset(settings).splits().test
+    x = split.images[:images].flatten(1).double().numpy() / 255
+    loc, log_scale = np.split(network(model.encoder.parameters(), x), 2, axis=1)
+    chunks = [noise.by_image(images, 50, 3, 0, "log_likelihood", seen) for seen in range(0, draws, 50)]
+    z = loc + np.exp(log_scale) * torch.cat(chunks)[:draws].double().numpy()
+    output = network(model.decoder.parameters(), z).reshape(draws, images, 128)
+    mean, scale = output[..., :64], np.exp(output[..., 64:])
+    logistic = scipy.stats.logistic(mean, scale)
+    low = np.where(x == 0, 0, logistic.cdf(x - 0.5 / 255))
+    high = np.where(x == 1, 1, logistic.cdf(x + 0.5 / 255))
+    log_p_x = np.log(high - low).sum(-1)
+    log_p_z = scipy.stats.norm.logpdf(z).sum(-1)
+    log_q = scipy.stats.norm(loc, np.exp(log_scale)).logpdf(z).sum(-1)
+    return log_p_x, log_p_z, log_q, loc, log_scale
+
+
+def test_the_numbers_of_a_trained_model_are_those_of_plain_numpy(run, tmp_path):
+    found = evaluated(run, tmp_path, "num_importance_samples=120", "limit=60")
+    log_p_x, log_p_z, log_q, loc, log_scale = by_hand(run, 120, 60)
+    for draws in (1, 10, 100, 120):
+        log_w = (log_p_x + log_p_z - log_q)[:draws]
+        expected = scipy.special.logsumexp(log_w, axis=0) - math.log(draws)
+        entry = found["log_likelihood_by_samples"][str(draws)]
+        assert entry["value"] == pytest.approx(expected.mean(), abs=2e-3)
+        assert entry["stderr"] == pytest.approx(expected.std(ddof=1) / 60**0.5, rel=1e-3) and entry["n"] == 60
+    by_dimension = 0.5 * (np.exp(2 * log_scale) + loc**2 - 1 - 2 * log_scale)
+    assert found["kl"]["value"] == pytest.approx(by_dimension.sum(1).mean(), rel=1e-4)
+    assert found["kl_per_dim"] == pytest.approx(by_dimension.mean(0), rel=1e-4)
+    assert found["reconstruction"]["value"] == pytest.approx(log_p_x.mean(), abs=2e-3)
+    assert found["elbo"]["value"] == pytest.approx(log_p_x.mean() - by_dimension.sum(1).mean(), abs=2e-3)
+    assert found["bits_per_dim"]["value"] == pytest.approx(-found["log_likelihood"]["value"] / (64 * math.log(2)))
+    assert found["active_units"]["value"] == (loc.var(0, ddof=1) > 0.01).sum()
+    values = [found["log_likelihood_by_samples"][k]["value"] for k in ("1", "10", "100")]
+    assert values[0] < values[1] < values[2]
+
+
+def test_errors_are_those_of_the_reconstructions(run, tmp_path):
+    found = evaluated(run, tmp_path)
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    x = parts.dataset(settings).splits().test.images.float() / 255
+    with torch.no_grad():
+        mse = (model.reconstruct(x).mean - x).square().mean((1, 2, 3)).double().numpy()
+    assert found["mse"]["value"] == pytest.approx(mse.mean(), rel=1e-5)
+    assert found["psnr"]["value"] == pytest.approx((10 * np.log10(1 / mse)).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["10KB", "1MB", "2 GB"])
+def test_the_memory_changes_no_value(memory, run, tmp_path):
+    expected, found = evaluated(run, tmp_path, "limit=70"), evaluated(run, tmp_path, "limit=70", f"memory={memory}")
+    for key in ("elbo", "log_likelihood"):
+        assert found[key]["value"] == pytest.approx(expected[key]["value"], abs=1e-4)
+    assert evaluated(run, tmp_path, "limit=70", "seed=1")["elbo"]["value"] != expected["elbo"]["value"]
+
+
+@pytest.mark.parametrize(("split", "images"), [("train", 1417), ("validation", 200), ("test", 180)])
+def test_every_split_is_scored_and_probes_are_not_asked_about_their_own_images(split, images, run, tmp_path):
+    found = evaluated(run, tmp_path, f"split={split}", "num_importance_samples=2")
+    assert found["elbo"]["n"] == images
+    assert ("knn_accuracy" in found) == ("linear_probe_accuracy" in found) == (split != "train")
+    if split != "train":
+        assert 0.4 < found["knn_accuracy"]["value"] <= 1 and found["knn_accuracy"]["n"] == images
+
+
+def test_the_training_split_of_a_dynamic_set_is_drawn_once(tmp_path):
+    run = trained_run(tmp_path / "run", "dataset.binarize=dynamic", "epochs=1")
+    one, two = (evaluated(run, tmp_path, "split=train", "num_importance_samples=2") for _ in range(2))
+    assert one == two and "bits_per_dim" not in one
+
+
+def test_what_does_not_apply_is_absent(tmp_path):
+    flow = ["prior=flow", "posterior=full_normal", "likelihood=normal", "conditional=true", "epochs=1"]
+    found = evaluated(trained_run(tmp_path / "run", *flow), tmp_path)
+    assert not {"kl_per_dim", "bits_per_dim", "knn_accuracy", "linear_probe_accuracy"} & found.keys()
+    assert {"elbo", "log_likelihood", "mmd", "active_units", "index_code_mi"} <= found.keys()
+
+
+# Other data
+
+
+def test_other_data_of_the_same_shape_are_scored_whole(run, tmp_path):
+    images = load_digits().images.astype(np.uint8)[:50] * 15
+    np.savez(tmp_path / "other.npz", images)
+    found = evaluated(run, tmp_path, f"dataset.path={tmp_path / 'other.npz'}")
+    assert found["elbo"]["n"] == 50 and found["data"] == "arrays" and "knn_accuracy" not in found
+    noise_ = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", noise_)
+    worse = evaluated(run, tmp_path, f"dataset.path={tmp_path / 'noise.npz'}")
+    assert worse["log_likelihood"]["value"] < found["log_likelihood"]["value"] - 50
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((20, 9, 8), np.uint8), ((20, 8, 8), np.float32), ((20, 3, 8, 8), np.uint8)]
+)
+def test_data_of_another_shape_or_support_are_refused(shape, dtype, run, tmp_path):
+    np.savez(
+        tmp_path / "other.npz",
+        (np.random.default_rng(0).random(shape) * (1 if dtype == np.float32 else 255)).astype(dtype),
+    )
+    with pytest.raises(DataError, match="these images are (1x9x8|3x8x8|floats)"):
+        evaluated(run, tmp_path, f"dataset.path={tmp_path / 'other.npz'}")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "split=all",
+        "num_importance_samples=0",
+        "limit=0",
+        "memory=lots",
+        "memory=0MB",
+        "dataset=mnist",
+        "dataset.pth=x",
+        "n=3",
+    ],
+)
+def test_wrong_settings_are_refused_by_name(setting, run):
+    with pytest.raises(ConfigError, match=setting.partition("=")[0].partition(".")[0]):
+        evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", setting]))
+
+
+def test_an_output_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="found.json cannot be written"):
+        evaluated(run, tmp_path / "file")
+
+
+def test_a_missing_validation_split_is_named(tmp_path):
+    run = trained_run(tmp_path / "run", "dataset.validation=0", "epochs=1")
+    with pytest.raises(ConfigError, match="split=validation: the model was trained without one"):
+        evaluated(run, tmp_path, "split=validation")
+
+
+def test_the_command_prints_a_table_and_answers_in_one_line(run, tmp_path, capsys):
+    done = vae("evaluate", f"checkpoint={run}", "limit=20", "num_importance_samples=3", "output=x.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "log_likelihood" in done.stdout and (tmp_path / "x.json").exists() and not (tmp_path / "outputs").exists()
+    with pytest.raises(SystemExit) as ended:
+        cli.evaluate(["checkpoint=nowhere"])
+    err = capsys.readouterr().err
+    assert ended.value.code == 1 and err.count("\n") == 1 and "nowhere" in err
+
+
+# The latent space
+
+
+def flat_model(prior):
+    torch.manual_seed(0)
+    shape = (1, 1, 2)
+    posterior = DiagonalNormalPosterior(2)
+    return VAE(MLPEncoder(shape, 4), MLPDecoder(2, shape), posterior, prior, NormalLikelihood(shape, 1.0)).eval()
+
+
+def codes_of(loc, log_scale):
+    parts = zip(loc.split(latent_codes.CHUNK), log_scale.split(latent_codes.CHUNK))
+    return Codes([DiagonalNormal(*part) for part in parts], None)
+
+
+def test_the_information_of_identical_posteriors_is_none_and_of_distant_ones_log_n():
+    model = flat_model(StandardNormalPrior(2))
+    same = codes_of(torch.zeros(300, 2), torch.zeros(300, 2))
+    assert latent_codes.index_code_information(model, same, 0).abs().max() < 1e-5
+    far = codes_of(1e3 * torch.arange(600.0).reshape(300, 2), torch.zeros(300, 2))
+    torch.testing.assert_close(
+        latent_codes.index_code_information(model, far, 0), torch.full((300,), math.log(300), dtype=torch.float64)
+    )
+
+
+def test_the_information_is_the_mutual_information_of_a_gaussian_channel():
+    """I = ½ log(1 + s²/v) nats a dimension for codes of mean N(0, s²) and variance v, up to the finite set's bias."""
+    torch.manual_seed(0)
+    loc = torch.randn(3000, 2)
+    found = latent_codes.index_code_information(
+        flat_model(StandardNormalPrior(2)), codes_of(loc, torch.zeros(3000, 2)), 0
+    )
+    assert float(found.mean()) == pytest.approx(2 * 0.5 * math.log(2), abs=0.05)
+
+
+def test_the_gap_is_nothing_where_the_aggregate_is_the_prior_and_grows_with_distance():
+    torch.manual_seed(0)
+    model, loc = flat_model(StandardNormalPrior(2)), 0.8 * torch.randn(5000, 2)
+    scale = torch.full((5000, 2), math.log(0.6))
+    value, error, images = latent_codes.aggregate_gap(model, codes_of(loc, scale), 0)
+    assert abs(value) < 4 * error and images == 5000
+    away, error, _ = latent_codes.aggregate_gap(model, codes_of(loc + 1, scale), 0)
+    assert away > 0.1 and away > 20 * error
+
+
+def test_the_gap_is_asked_of_the_prior_that_the_model_has():
+    torch.manual_seed(0)
+    model = flat_model(FlowPrior(2, hidden=(8,)))
+    with torch.no_grad():
+        drawn, _ = model.latents().push(torch.randn(3000, 2))
+    value, error, _ = latent_codes.aggregate_gap(model, codes_of(drawn, torch.full((3000, 2), -6.0)), 0)
+    assert abs(value) < 4 * error
+
+
+def test_active_units_are_those_whose_mean_moves():
+    means = torch.stack([torch.randn(500), 0.05 * torch.randn(500), torch.full((500,), 3.0)], 1)
+    assert latent_codes.active_units(means) == 1

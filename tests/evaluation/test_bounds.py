@@ -1,0 +1,100 @@
+"""The importance-weighted estimate of log p(x)."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from tests.support.linear_gaussian import SHAPE, D, exact, linear_gaussian, made_exact
+from vae_cli import noise
+from vae_cli.data import Split
+from vae_cli.distributions import (
+    BernoulliLikelihood,
+    DiagonalNormalPosterior,
+    FlowPosterior,
+    FullNormalPosterior,
+    StandardNormalPrior,
+    VampPrior,
+)
+from vae_cli.evaluation.bounds import score
+from vae_cli.models.vae import VAE
+from vae_cli.networks import LabeledDecoder, LabeledEncoder, MLPDecoder, MLPEncoder
+
+
+def log_likelihood(*arguments, **more):
+    return score(*arguments, **more).log_likelihood
+
+
+def split(count=5, labels=None):
+    torch.manual_seed(4)
+    return Split(torch.rand(count, *SHAPE, dtype=torch.float64), labels, 1.0)
+
+
+def single(model):
+    """The images come as float32: so do the weights."""
+    return model.float().eval()
+
+
+def test_with_the_exact_posterior_every_number_of_draws_gives_log_p_x():
+    data = split()
+    model = made_exact(linear_gaussian(FullNormalPosterior), data.images)
+    log_p_x, _ = exact(model, data.images.double())
+    found = log_likelihood(single(model), data, [1, 3, 120], seed=0)
+    np.testing.assert_allclose(found, log_p_x.expand(3, -1), atol=1e-3)
+
+
+def test_it_rises_to_log_p_x_with_the_number_of_draws():
+    data = split(300)
+    model = linear_gaussian(DiagonalNormalPosterior)
+    log_p_x, _ = exact(model, data.images.double())
+    one, ten, hundred, many = log_likelihood(single(model), data, [1, 10, 100, 5000], seed=0)
+    assert one.mean() < ten.mean() < hundred.mean() < many.mean()
+    assert abs(float((many - log_p_x).mean())) < 0.05
+
+
+def test_it_is_what_numpy_makes_of_the_weights_of_a_network_that_is_not_linear():
+    """Bernoulli pixels, 130 draws: more than are drawn together; every density by scipy."""
+    torch.manual_seed(0)
+    posterior = DiagonalNormalPosterior(D)
+    encoder, decoder = MLPEncoder(SHAPE, 2 * D, [7], "tanh"), MLPDecoder(D, SHAPE, [7], "tanh")
+    model = VAE(encoder, decoder, posterior, StandardNormalPrior(D), BernoulliLikelihood(SHAPE)).eval()
+    data = Split((torch.rand(4, *SHAPE) < 0.5).byte(), None, 1.0)
+    (found,) = log_likelihood(model, data, [130], seed=9)
+
+    def layer(network, value):
+        w1, b1, w2, b2 = (p.detach().double().numpy() for p in network.parameters())
+        return np.tanh(value @ w1.T + b1) @ w2.T + b2
+
+    x = data.images.flatten(1).double().numpy()
+    loc, log_scale = np.split(layer(encoder, x), 2, axis=1)
+    chunks = [noise.by_image(4, 50, D, 9, "log_likelihood", seen) for seen in (0, 50, 100)]
+    epsilon = torch.cat(chunks)[:130].double().numpy()
+    z = loc + np.exp(log_scale) * epsilon
+    p = 1 / (1 + np.exp(-layer(decoder, z)))
+    log_w = scipy.stats.bernoulli(p).logpmf(x).sum(-1)
+    log_w += scipy.stats.norm.logpdf(z).sum(-1) - scipy.stats.norm(loc, np.exp(log_scale)).logpdf(z).sum(-1)
+    np.testing.assert_allclose(found, scipy.special.logsumexp(log_w, axis=0) - math.log(130), atol=1e-4)
+
+
+@pytest.mark.parametrize("together", [1, 13, 700, 1 << 22])
+def test_neither_chunks_nor_other_images_nor_further_draws_change_a_value(together):
+    data, model = split(260), single(linear_gaussian(DiagonalNormalPosterior))
+    expected = log_likelihood(model, data, [1, 60], seed=3)
+    few = log_likelihood(model, data, [60, 1, 70], seed=3, count=20 if together < 100 else 260, together=together * 12)
+    np.testing.assert_allclose(few[[1, 0]], expected[:, : few.shape[1]], atol=1e-5)
+    assert not np.allclose(log_likelihood(model, data, [1], seed=4), expected[:1])
+
+
+def test_a_conditional_model_is_given_each_images_own_label():
+    torch.manual_seed(0)
+    posterior, prior = FlowPosterior(D, hidden=[8]), VampPrior(D, SHAPE, 3, classes=2)
+    encoder = LabeledEncoder(MLPEncoder((2, 3, 4), posterior.features), SHAPE, 2)
+    decoder = LabeledDecoder(MLPDecoder(D + 2, SHAPE), 2)
+    model = VAE(encoder, decoder, posterior, prior, BernoulliLikelihood(SHAPE), classes=2).eval()
+    images = (torch.rand(3, *SHAPE) < 0.5).byte()
+    both = log_likelihood(model, Split(images, torch.tensor([0, 1, 1]), 1.0), [10], seed=0)
+    ones = log_likelihood(model, Split(images, torch.tensor([1, 1, 1]), 1.0), [10], seed=0)
+    np.testing.assert_allclose(both[:, 1:], ones[:, 1:], atol=1e-4)
+    assert abs(float(both[0, 0] - ones[0, 0])) > 1e-3

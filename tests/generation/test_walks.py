@@ -1,0 +1,308 @@
+"""vae-sample's modes and samplers: where the points lie, what is drawn of them, and what is refused."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from PIL import Image
+
+from vae_cli.build import parts, trained
+from vae_cli.commands import sample
+from vae_cli.config import compose
+from vae_cli.data import Images, Split
+from vae_cli.distributions import (
+    DiagonalNormalPosterior,
+    FlowPrior,
+    LearnedNormalPrior,
+    MixtureOfNormalsPrior,
+    NormalLikelihood,
+    StandardNormalPrior,
+)
+from vae_cli.errors import ConfigError, DataError
+from vae_cli.evaluation import latent_codes
+from vae_cli.generation import walks
+from vae_cli.generation.samplers import CHUNK, AggregateSampler, MixtureSampler, Sampler
+from vae_cli.models.vae import VAE
+from vae_cli.networks import MLPDecoder, MLPEncoder
+from vae_cli.training.run import run as train
+
+SHAPE = (1, 3, 4)
+NARROW = ["encoder.hidden=[16]", "decoder.hidden=[16]", "device=cpu", "report=false"]
+
+
+def model_of(posterior, prior):
+    dim = posterior.latent_dim
+    encoder, decoder = MLPEncoder(SHAPE, posterior.features, hidden=[8]), MLPDecoder(dim, SHAPE, hidden=[8])
+    return VAE(encoder, decoder, posterior, prior, NormalLikelihood(SHAPE, 0.3)).eval()
+
+
+def run_of(tmp_path_factory, *settings):
+    directory = tmp_path_factory.mktemp("run")
+    train(compose.compose("train", ["epochs=2", "latent_dim=2", *NARROW, *settings]), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return run_of(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory):
+    return run_of(tmp_path_factory, "conditional=true")
+
+
+def drawn(run, tmp_path, *settings):
+    output = tmp_path / "out.npz"
+    sample.run(compose.compose("sample", [f"checkpoint={run}", f"output={output}", "format=npz", *settings]))
+    with np.load(output) as archive:
+        return dict(archive)
+
+
+def used_and_test_images(run):
+    used = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    test = parts.dataset(used.settings).splits().test
+    return used.model.requires_grad_(False), test.images / test.scale, test.labels
+
+
+def close(found, expected):
+    torch.testing.assert_close(torch.as_tensor(found), expected.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_an_interpolation_leads_straight_from_one_test_images_reconstruction_to_the_others(run, tmp_path):
+    found = drawn(run, tmp_path, "mode=interpolate", "between=[3,17,4]", "steps=5")
+    model, x, _ = used_and_test_images(run)
+    means = model.encode(x[[3, 17, 4]])
+    assert found["images"].shape == (10, 1, 8, 8) and found["z"].shape == (10, 2)
+    close(found["images"][[0, 4, 5, 9]], model.reconstruct(x[[3, 17, 17, 4]]).mean)
+    close(found["z"][1], 0.75 * means[0] + 0.25 * means[1])
+    close(found["images"][7], model.decode((means[1:2] + means[2:]) / 2).mean[0])
+
+
+def test_an_interpolation_of_draws_has_the_samples_at_its_ends(run, tmp_path):
+    found = drawn(run, tmp_path, "mode=interpolate", "n=3", "steps=4", "seed=5")
+    plain = drawn(run, tmp_path, "n=6", "seed=5")
+    np.testing.assert_allclose(found["images"].reshape(3, 4, 1, 8, 8)[:, [0, 3]].reshape(6, 1, 8, 8), plain["images"])
+    assert len(drawn(run, tmp_path, "mode=interpolate")["images"]) == 8 * 11
+
+
+def test_a_traversal_varies_one_dimension_a_row_over_three_deviations_most_active_first(run, tmp_path):
+    found = drawn(run, tmp_path, "mode=traverse", "steps=7")
+    model, x, _ = used_and_test_images(run)
+    variance = model.encode(x).numpy().var(0)
+    z, order = found["z"].reshape(2, 7, 2), np.argsort(-variance)
+    for row, dimension in enumerate(order):
+        np.testing.assert_allclose(z[row, :, dimension], np.arange(-3, 4), atol=1e-6)
+        assert not z[row, :, 1 - dimension].any()
+    around = drawn(run, tmp_path, "mode=traverse", "around=9", "steps=3", "n=1")
+    close(around["z"][1], model.encode(x[9:10])[0])
+    close(around["images"][1], model.reconstruct(x[9:10]).mean[0])
+    assert len(around["images"]) == 3
+
+
+def test_a_traversals_captions_name_dimension_and_variance():
+    model = model_of(DiagonalNormalPosterior(3), LearnedNormalPrior(3))
+    with torch.no_grad():
+        model.prior.loc.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        model.prior.log_scale.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    means = torch.tensor([[0.0, 5.0, 1.0], [0.0, -5.0, 2.0]])
+    walk = walks.traverse(model, means, 3)
+    assert walk.rows == ["z1  var 25.00", "z2  var 0.25", "z0  var 0.00"]
+    assert walk.columns == ["-3.0 sd", "+0.0 sd", "+3.0 sd"]
+    close(walk.z[1, 2], torch.tensor([1.0, 2.0, 3 + 3 * np.exp(2)], dtype=torch.float32))
+
+
+def test_a_manifold_lies_at_the_priors_quantiles_and_grows_to_the_right_and_upwards(run, tmp_path):
+    found = drawn(run, tmp_path, "mode=manifold", "steps=4")
+    z, ppf = found["z"].reshape(4, 4, 2), scipy.stats.norm.ppf([1 / 8, 3 / 8, 5 / 8, 7 / 8])
+    np.testing.assert_allclose(z[..., 0], np.tile(ppf, (4, 1)), atol=1e-5)
+    np.testing.assert_allclose(z[..., 1], np.tile(ppf[::-1, None], (1, 4)), atol=1e-5)
+    model, _, _ = used_and_test_images(run)
+    close(found["images"], model.decode(torch.from_numpy(found["z"])).mean)
+
+
+def test_a_latent_line_is_a_manifold_of_one_row():
+    walk = walks.manifold(model_of(DiagonalNormalPosterior(1), StandardNormalPrior(1)), 5)
+    assert walk.z.shape == (1, 5, 1)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "flow"])
+def test_quantiles_and_moments_of_a_prior_without_closed_form_are_those_of_its_density(kind):
+    torch.manual_seed(0)
+    prior = MixtureOfNormalsPrior(1, 3) if kind == "mixture" else FlowPrior(1, "nsf")
+    model = model_of(DiagonalNormalPosterior(1), prior)
+    at = torch.linspace(-12, 12, 200_001)[:, None]
+    with torch.no_grad():
+        density = model.latents().log_prob(at).exp().double().numpy()
+        found_mean, found_std = (float(moment) for moment in walks.prior_moments(model))
+    x, step = at[:, 0].double().numpy(), 24 / 200_000
+    mean = (density * x).sum() * step
+    variance, fourth = ((density * (x - mean) ** power).sum() * step for power in (2, 4))
+    draws = walks.PRIOR_DRAWS
+    assert found_mean == pytest.approx(mean, abs=4 * np.sqrt(variance / draws))
+    assert found_std**2 == pytest.approx(variance, abs=4 * np.sqrt((fourth - variance**2) / draws))
+    places = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    below = [density[x <= float(q)].sum() * step for q in walks.prior_quantiles(model, places)[:, 0]]
+    np.testing.assert_allclose(below, places, atol=4 * 0.5 / 100)
+
+
+def toy(classes=0):
+    """A model of two latent dimensions, and 300 images of three labels."""
+    torch.manual_seed(0)
+    model = model_of(DiagonalNormalPosterior(2), StandardNormalPrior(2))
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    values = (rng.random((300, *SHAPE)) * 0.3 + labels[:, None, None, None] * 0.3).astype(np.float32)
+    return model, Split.of(Images(values, labels), 1.0)
+
+
+def many(sampler, chunks=150):
+    return torch.cat([sampler.chunk(CHUNK * number) for number in range(chunks)]).double()
+
+
+def test_aggregate_draws_have_the_moments_of_the_mixture_of_posteriors():
+    model, split = toy()
+    q = model.infer(split.images)
+    mean = q.mean.double().mean(0)
+    covariance = torch.cov(q.mean.double().T, correction=0) + torch.diag(q.variance.double().mean(0))
+    z = many(AggregateSampler(model, 0, split))
+    error = (covariance.diagonal() / len(z)).sqrt()
+    assert ((z.mean(0) - mean).abs() < 4 * error).all()
+    largest = float(covariance.diagonal().max().detach())
+    torch.testing.assert_close(torch.cov(z.T), covariance, rtol=0.06, atol=0.06 * largest)
+
+
+def test_mixture_draws_follow_the_density_that_scikit_learn_fits():
+    from sklearn.mixture import GaussianMixture
+
+    model, split = toy()
+    sampler = MixtureSampler(model, 0, split, components=3)
+    z = many(sampler)
+    codes = latent_codes.encode(model, split, 0).draws(model, 0).double().numpy()
+    torch.testing.assert_close(z.mean(0), torch.from_numpy(codes.mean(0)), atol=0.05, rtol=0)
+    np.testing.assert_allclose(np.cov(z.numpy().T), np.cov(codes.T, bias=True), atol=0.06 * codes.var(0).max())
+    fitted = sampler._mixture(0)
+    weights, loc = fitted.log_weights.exp().double().numpy(), fitted.components.loc.double().numpy()
+    start = {"weights_init": weights / weights.sum(), "means_init": loc}
+    again = GaussianMixture(3, random_state=0, **start).fit(codes)
+    assert again.score(codes) == pytest.approx(float(fitted.log_prob(torch.from_numpy(codes).float()).mean()), abs=0.02)
+
+
+@pytest.mark.parametrize("sampler", ["gmm", "aggregate"])
+def test_samplers_are_functions_of_the_seed_and_the_images_number(sampler, run, tmp_path):
+    first = drawn(run, tmp_path, f"sampler={sampler}", "n=70")["images"]
+    np.testing.assert_array_equal(first[:5], drawn(run, tmp_path, f"sampler={sampler}", "n=5")["images"])
+    assert not np.array_equal(first[:5], drawn(run, tmp_path, f"sampler={sampler}", "n=5", "seed=1")["images"])
+    assert not np.array_equal(first[:5], drawn(run, tmp_path, "n=5")["images"])
+
+
+@pytest.mark.parametrize("sampler", ["gmm", "aggregate"])
+def test_of_a_conditional_model_codes_come_from_images_of_the_label(sampler, labeled, tmp_path):
+    used = trained.load(labeled / "checkpoints" / "best.pt", "cpu")
+    train_set = parts.dataset(used.settings).splits().train
+    codes = latent_codes.encode(used.model, train_set, 0)
+    of_three = codes.means[codes.labels == 3].double()
+    make = {"gmm": lambda: MixtureSampler(used.model, 0, train_set, 2)}
+    make["aggregate"] = lambda: AggregateSampler(used.model, 0, train_set)
+    z = torch.cat([make[sampler]().chunk(CHUNK * n, torch.full((CHUNK,), 3)) for n in range(30)]).double()
+    spread = (z.var(0) / len(of_three) + z.var(0) / len(z)).sqrt()
+    assert ((z.mean(0) - of_three.mean(0)).abs() < 4 * spread).all()
+    found = drawn(labeled, tmp_path, f"sampler={sampler}", "label=3", "n=4")
+    assert found["labels"].tolist() == [3] * 4
+
+
+def test_a_label_without_training_images_is_refused(labeled):
+    used = trained.load(labeled / "checkpoints" / "best.pt", "cpu")
+    values = np.zeros((40, 1, 8, 8), np.float32)
+    few = Split.of(Images(values, np.arange(40) % 2), 1.0)
+    for sampler in (AggregateSampler(used.model, 0, few), MixtureSampler(used.model, 0, few, 2)):
+        with pytest.raises(DataError, match="no training image has the label 7"):
+            sampler.chunk(0, torch.full((CHUNK,), 7))
+
+
+def test_walks_of_a_conditional_model_keep_the_labels(labeled, tmp_path):
+    model, x, y = used_and_test_images(labeled)
+    found = drawn(labeled, tmp_path, "mode=interpolate", "between=[0,1]", "steps=4")
+    assert found["labels"].tolist() == [y[0]] * 2 + [y[1]] * 2
+    close(found["images"][[0, 3]], model.reconstruct(x[:2], y[:2]).mean)
+    found = drawn(labeled, tmp_path, "mode=traverse", "label=4", "steps=3")
+    assert found["labels"].tolist() == [4] * 6
+    assert drawn(labeled, tmp_path, "mode=traverse", "around=1", "steps=3")["labels"].tolist() == [int(y[1])] * 6
+    assert drawn(labeled, tmp_path, "mode=manifold", "label=2", "steps=3")["labels"].tolist() == [2] * 9
+    pairs = drawn(labeled, tmp_path, "mode=interpolate", "n=3", "steps=2")["labels"]
+    assert pairs.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("mode", ["interpolate", "traverse", "manifold"])
+def test_every_mode_draws_a_picture_and_fills_a_folder(mode, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample.run(compose.compose("sample", [f"checkpoint={run}", f"mode={mode}"]))
+    with Image.open({"interpolate": "interpolation", "traverse": "traversal"}.get(mode, mode) + ".png") as picture:
+        assert picture.width > 11 * 56
+    sample.run(compose.compose("sample", [f"checkpoint={run}", f"mode={mode}", "steps=2", "format=png", "output=x"]))
+    assert {p.name for p in (tmp_path / "x").iterdir()} >= {"row_000_step_000.png", "row_001_step_001.png"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["mode=walk"], "mode accepts prior, interpolate, traverse or manifold"),
+        (["sampler=uniform"], "sampler accepts prior, gmm or aggregate"),
+        (["mode=interpolate", "between=3"], "between accepts null or a list"),
+        (["mode=interpolate", "between=[3]"], "two or more"),
+        (["mode=interpolate", "between=[3,-1]"], "between accepts"),
+        (["mode=interpolate", "between=[0,9999]"], "numbered 0 to 179"),
+        (["mode=traverse", "around=9999"], "numbered 0 to 179"),
+        (["between=[3,17]"], "mode=prior takes no between; it goes with mode=interpolate"),
+        (["steps=5"], "mode=prior takes no steps"),
+        (["mode=traverse", "sampler=gmm"], "takes no sampler"),
+        (["mode=manifold", "n=5"], "takes no n"),
+        (["mode=interpolate", "steps=1"], "steps accepts null or an integer from 2"),
+        (["components=3"], "goes with sampler=gmm"),
+        (["sampler=gmm", "temperature=0.5"], "goes with sampler=prior"),
+        (["sampler=gmm", "components=5000"], "training codes to fit them to"),
+        (["mode=interpolate", "between=[0,1]", "sampler=gmm"], "leave out one of the two"),
+        (["mode=manifold", "label=3"], "knows no labels"),
+        (["mode=manifold", "steps=500"], "a grid holds at most"),
+        (["mode=interpolate", "n=3000000"], "not 3000000 rows of 11"),
+        (["mode=traverse", "around=999"], "around=999: the test split"),
+    ],
+)
+def test_what_a_mode_cannot_do_is_refused(settings, message, run, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        sample.run(compose.compose("sample", [f"checkpoint={run}", f"output={tmp_path / 'x.png'}", *settings]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_manifold_of_more_dimensions_is_refused_with_the_fix():
+    with pytest.raises(ConfigError, match="latent_dim=3; use mode=traverse"):
+        walks.manifold(model_of(DiagonalNormalPosterior(3), StandardNormalPrior(3)), 5)
+
+
+def test_a_conditional_models_walk_shows_one_label(labeled, tmp_path):
+    for settings, message in [
+        (["mode=manifold", "label=all"], "shows one label"),
+        (["mode=interpolate", "between=[0,1]", "label=3"], "the images' own labels"),
+        (["mode=traverse", "label=11"], "labels are 0 to 9"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            drawn(labeled, tmp_path, *settings)
+
+
+def test_the_priors_sampler_is_the_models_own_sample():
+    model = model_of(DiagonalNormalPosterior(2), StandardNormalPrior(2))
+    z = Sampler(model, 3, temperature=0.5).chunk(64)
+    half = Sampler(model, 3).chunk(64) / 2
+    close(z, half)
+
+
+def test_a_mixture_is_fitted_to_codes_that_lie_in_a_plane(monkeypatch):
+    model, split = toy()
+    flat = torch.randn(300, 4) @ torch.randn(4, 16) * 100
+    monkeypatch.setattr("vae_cli.generation.samplers.draws", lambda *_: flat)
+    assert MixtureSampler(model, 0, split, 3).chunk(0).isfinite().all()
+
+
+def test_a_set_of_many_images_is_spread_within_its_bounds():
+    huge = Split(torch.zeros(1, 1, 1, 1), None, 1.0, rows=torch.zeros(16_777_220, dtype=torch.long))
+    assert len(huge.spread(1000)) == 1000

@@ -1,0 +1,53 @@
+"""What the design promises of the code's structure."""
+
+import ast
+from pathlib import Path
+
+import vae_cli
+
+PACKAGE = Path(vae_cli.__file__).parent
+SOURCES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+TOUCH_HYDRA = {"config", "sweeps"}
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_only_config_and_sweeps_touch_hydra():
+    found = {
+        name.split("/")[0]
+        for name, tree in SOURCES.items()
+        if any(m.split(".")[0] in ("hydra", "omegaconf") for m in imported(tree))
+    }
+    assert found <= TOUCH_HYDRA
+
+
+def test_nothing_loads_a_pickle_that_could_run_code():
+    for name, tree in SOURCES.items():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            called = ast.unparse(call.func)
+            if called == "torch.load":
+                assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords), name
+            if called in ("np.load", "numpy.load"):
+                assert not any(k.arg == "allow_pickle" and ast.unparse(k.value) != "False" for k in call.keywords), name
+            assert called not in ("pickle.load", "pickle.loads"), name
+
+
+def test_no_normalization_over_the_batch():
+    assert not any("BatchNorm" in ast.dump(tree) for tree in SOURCES.values())
+
+
+def test_functions_are_short():
+    lengths = {
+        f"{name}:{node.name}": node.end_lineno - node.lineno + 1
+        for name, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert max(lengths.values()) <= 80, max(lengths, key=lengths.get)
+    assert sorted(lengths.values())[len(lengths) // 2] <= 10

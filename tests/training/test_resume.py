@@ -1,0 +1,320 @@
+"""An interrupted training goes on exactly where it stopped."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from vae_cli import cli
+from vae_cli.config import compose
+from vae_cli.errors import CheckpointError, ConfigError, DataError
+from vae_cli.runs import checkpoint
+from vae_cli.training.run import resume
+from vae_cli.training.run import run as train
+from vae_cli.training.state import Training
+
+SMALL = [
+    "report=false",
+    "epochs=4",
+    "latent_dim=3",
+    "device=cpu",
+    "encoder.hidden=[16]",
+    "decoder.hidden=[16]",
+    "sample_every=2",
+]
+FULL = [*SMALL, "dataset.binarize=dynamic", "ema_decay=0.9", "scheduler=cosine", "clip_grad_norm=50"]
+TIMING = ("seconds", "images_per_second")
+
+
+def start(directory, *overrides):
+    return train(compose.compose("train", [*FULL, *overrides]), directory)
+
+
+def go_on(directory, *overrides):
+    given = frozenset(o.partition("=")[0] for o in overrides)
+    return resume(compose.compose("train", list(overrides)), directory, given)
+
+
+def numbers(directory):
+    found = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMING} for line in found]
+
+
+def assert_same_outcome(one, other):
+    for name in ("best", "last"):
+        a, b = (checkpoint.load(d / "checkpoints" / f"{name}.pt") for d in (one, other))
+        for part in ("model", "ema"):
+            assert all(torch.equal(a[part][key], b[part][key]) for key in a[part]), name
+        assert a["best"] == b["best"]
+    assert numbers(one) == numbers(other)
+    summaries = [json.loads((d / "summary.json").read_text()) for d in (one, other)]
+    assert summaries[0]["test"] == summaries[1]["test"] and summaries[1]["status"] == "completed"
+    for folder in ("samples", "reconstructions"):
+        assert {p.name for p in (one / folder).iterdir()} == {p.name for p in (other / folder).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert start(directory) == 0
+    return directory
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the program expects it."""
+
+
+def killed_at(step, directory, monkeypatch, *overrides):
+    honest = Training.descend
+
+    def dying(self, bound):
+        if self.position.step == step:
+            raise Killed
+        honest(self, bound)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Training, "descend", dying)
+        start(directory, *overrides)
+
+
+@pytest.mark.parametrize("step", [0, 5, 12, 13, 30, 47])
+def test_a_killed_run_resumed_equals_one_that_was_not_bit_for_bit(step, undisturbed, tmp_path, monkeypatch):
+    killed_at(step, tmp_path / "run", monkeypatch)
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_a_kill_long_after_the_last_checkpoint_loses_nothing_but_time(undisturbed, tmp_path, monkeypatch):
+    killed_at(45, tmp_path / "run", monkeypatch, "checkpoint_every=100")
+    assert go_on(tmp_path / "run", "checkpoint_every=1") == 0
+    assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", [1, 12, 29, 48])
+def test_a_signal_saves_in_mid_epoch_and_the_rest_equals_the_undisturbed(step, undisturbed, tmp_path, monkeypatch):
+    honest = Training.descend
+
+    def signalling(self, bound):
+        honest(self, bound)
+        if self.position.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "descend", signalling)
+        assert start(tmp_path / "run") == 130
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "interrupted"
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_a_run_directory_may_be_moved(undisturbed, tmp_path, monkeypatch):
+    killed_at(20, tmp_path / "run", monkeypatch)
+    shutil.move(tmp_path / "run", tmp_path / "moved to = elsewhere")
+    assert go_on(tmp_path / "moved to = elsewhere") == 0
+    assert_same_outcome(undisturbed, tmp_path / "moved to = elsewhere")
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(undisturbed, capsys):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
+    assert go_on(undisturbed) == 0
+    assert "is finished after 4 epochs" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
+
+
+def test_more_epochs_go_on_with_a_rebuilt_schedule_and_say_so(undisturbed, tmp_path, capsys):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    assert go_on(tmp_path / "run", "epochs=6") == 0
+    assert "rebuilt for 6 epochs instead of 4" in capsys.readouterr().out
+    epochs = [(line["epoch"], line["split"]) for line in numbers(tmp_path / "run") if line["split"] != "test"]
+    assert epochs == [(e, s) for e in range(1, 7) for s in ("train", "validation")]
+    assert sum(line["split"] == "test" for line in numbers(tmp_path / "run")) == 1
+
+
+def test_a_prolonged_run_that_was_killed_goes_on_too(undisturbed, tmp_path, monkeypatch):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    honest = Training.descend
+
+    def dying(self, bound):
+        if self.position.step == 65:
+            raise Killed
+        honest(self, bound)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Training, "descend", dying)
+        go_on(tmp_path / "run", "epochs=6")
+    assert go_on(tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 6
+
+
+def test_data_that_are_no_longer_the_same_are_refused(tmp_path, monkeypatch):
+    import numpy as np
+
+    path = tmp_path / "x.npz"
+    np.savez(path, train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
+    killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", f"dataset.path={path}", "batch_size=2")
+    np.savez(path, train=np.ones((50, 8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"size 21 then and 41 now"):
+        go_on(tmp_path / "run")
+
+
+def test_other_images_of_the_same_number_are_refused_too(tmp_path, monkeypatch):
+    import numpy as np
+
+    path = tmp_path / "x.npz"
+    images = np.eye(40, dtype=np.uint8).reshape(-1, 8, 8)
+    np.savez(path, train=images)
+    killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", f"dataset.path={path}", "batch_size=2")
+    np.savez(path, train=np.roll(images, 1, axis=2))
+    with pytest.raises(DataError, match="other images or labels"):
+        go_on(tmp_path / "run")
+    np.savez(path, train=images)
+    assert go_on(tmp_path / "run") == 0
+
+
+def test_two_trainings_in_one_directory_at_once_are_refused(undisturbed, tmp_path, monkeypatch):
+    from vae_cli.errors import UserError
+    from vae_cli.runs.directory import RunDirectory
+
+    killed_at(20, tmp_path / "run", monkeypatch)
+    with RunDirectory(tmp_path / "run"), pytest.raises(UserError, match="is being trained by another process"):
+        go_on(tmp_path / "run")
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_damaged_checkpoint_is_left_aside_where_the_other_is_whole(name, undisturbed, tmp_path, monkeypatch, capsys):
+    killed_at(30, tmp_path / "run", monkeypatch)
+    (tmp_path / "run" / "checkpoints" / f"{name}.pt").write_bytes(b"damaged")
+    assert go_on(tmp_path / "run") == 0
+    assert f"{name}.pt: damaged" in capsys.readouterr().err
+    if name == "last":
+        assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_what_a_killed_save_left_is_removed_and_bytes_that_are_no_text_are_dropped(undisturbed, tmp_path, monkeypatch):
+    killed_at(20, tmp_path / "run", monkeypatch)
+    litter = tmp_path / "run" / "checkpoints" / ".last.pt.123.tmp"
+    litter.write_bytes(b"half")
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(b"gar\xffbage\n5\n[1]\n{}\n")
+    assert go_on(tmp_path / "run") == 0
+    assert not litter.exists()
+    assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_a_metrics_line_that_was_cut_short_is_dropped(undisturbed, tmp_path, monkeypatch):
+    killed_at(20, tmp_path / "run", monkeypatch)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "st')
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "override", ["latent_dim=4", "batch_size=7", "seed=3", "optimizer.lr=1", "dataset=mnist", "hydra.run.dir=x"]
+)
+def test_what_would_change_the_training_may_not_be_given(override, undisturbed):
+    with pytest.raises(ConfigError, match=f"{override.partition('=')[0]}: beside resume= only epochs, device"):
+        go_on(undisturbed, override)
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path, monkeypatch):
+    killed_at(30, tmp_path / "run", monkeypatch)
+    with pytest.raises(ConfigError, match="epochs=1: .* has trained for 2 epochs"):
+        go_on(tmp_path / "run", "epochs=1")
+
+
+def test_nothing_a_file_and_a_foreign_directory_are_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "foreign").mkdir()
+    for name, what in (("nothing", "does not exist"), ("file", "is a file"), ("foreign", "no checkpoint in it")):
+        with pytest.raises(CheckpointError, match=what):
+            go_on(tmp_path / name)
+    assert not any((tmp_path / "foreign").iterdir())
+
+
+def test_the_command_resumes_without_a_directory_of_its_own(undisturbed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    killed_at(20, tmp_path / "a run", monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        cli.train(["resume=a run"])
+    assert ended.value.code == 0
+    assert_same_outcome(undisturbed, tmp_path / "a run")
+    assert [p.name for p in tmp_path.iterdir()] == ["a run"]
+    with pytest.raises(SystemExit) as ended:
+        cli.train(["resume=a run", "latent_dim=2"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("vae-train: error: latent_dim: beside resume=")
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
+    """kill -9 of a real process, twenty times in one training, and SIGTERM in another."""
+    data = ["dataset=mnist"] if "VAE_DATA_DIR" in os.environ else []
+    command = [sys.executable, "-m", "vae_cli", "train"]
+    overrides = [*data, "epochs=6", "device=cpu", "checkpoint_every=1 s"]
+    subprocess.run([*command, *overrides, f"hydra.run.dir={tmp_path / 'calm'}"], check=True)
+    generator = torch.Generator().manual_seed(0)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        directory, kills = tmp_path / number.name, 0
+        while not (directory / "summary.json").exists() or "completed" not in (directory / "summary.json").read_text():
+            fresh = not list(directory.glob("checkpoints/*.pt"))
+            target = [*overrides, f"hydra.run.dir={directory}"] if fresh else [f"resume={directory}"]
+            process = subprocess.Popen([*command, *target])
+            if kills < 20:
+                time.sleep(4 + 4 * float(torch.rand((), generator=generator)))
+                kills += process.poll() is None
+                process.send_signal(number)
+            process.wait()
+        assert kills == 20, "the training was too short for twenty kills"
+        assert numbers(directory) == numbers(tmp_path / "calm")
+        for name in ("best", "last"):
+            a, b = (checkpoint.load(d / "checkpoints" / f"{name}.pt")["model"] for d in (directory, tmp_path / "calm"))
+            assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_relative_path_to_the_data_holds_from_any_directory(tmp_path, monkeypatch):
+    import numpy as np
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    np.savez("x.npz", train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
+    killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", "dataset.path=x.npz", "batch_size=2")
+    monkeypatch.chdir(tmp_path / "there")
+    assert go_on(tmp_path / "run") == 0
+
+
+def test_a_checkpoint_from_a_gpu_is_sampled_and_goes_on_without_one(undisturbed, tmp_path, monkeypatch):
+    import zipfile
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    killed_at(20, tmp_path / "run", monkeypatch, "precision=bfloat16")
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    contents = checkpoint.load(path)
+    contents["random"]["cuda"] = contents["random"]["torch"].clone()
+    contents["config"]["device"] = "cuda"
+    torch.save(contents, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in records if name.endswith("data.pkl"))
+    on_gpu = records[name].replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+    assert on_gpu != records[name]
+    with zipfile.ZipFile(path, "w") as archive:
+        for record, content in (records | {name: on_gpu}).items():
+            archive.writestr(record, content)
+    (tmp_path / "run" / "checkpoints" / "best.pt").unlink()
+    with pytest.raises(ConfigError, match="device=cuda: torch finds no CUDA GPU here"):
+        go_on(tmp_path / "run")
+    assert go_on(tmp_path / "run", "device=cpu") == 0
+    with pytest.raises(SystemExit) as stop:
+        cli.sample([f"checkpoint={path}", f"output={tmp_path / 'x.png'}", "n=4"])
+    assert stop.value.code == 0

@@ -1,0 +1,63 @@
+"""A trained model out of a checkpoint, and the data that go with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vae_cli.build.device import choose_device
+from vae_cli.build import parts
+from vae_cli.runs import checkpoint
+from vae_cli.config.validation import check_values
+from vae_cli.data import DataFacts
+from vae_cli.errors import CheckpointError, ConfigError
+from vae_cli.models.vae import VAE
+from vae_cli.errors import reason
+
+Config = dict[str, Any]
+
+
+class Trained(NamedTuple):
+    """A model ready to be used, the facts about its data, the plain config that it was trained with, and after how many
+    steps."""
+
+    model: VAE
+    facts: DataFacts
+    settings: Config
+    step: int
+
+
+def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
+    """The model of a checkpoint.
+
+    Args:
+        path: the file.
+        device_name: as in `device=`.
+        allow: a package besides vae_cli that the file's config may build classes from.
+
+    Raises:
+        CheckpointError: if the file is damaged, or its parts do not fit together.
+        ConfigError: if its config names what it may not, or the device is missing.
+    """
+    device = choose_device(device_name)
+    contents = checkpoint.load(path)
+    try:
+        facts = DataFacts(**contents["data"])
+        check_values(contents["config"])
+        model = parts.model(contents["config"], facts, () if allow is None else (allow,), contents["model"])
+        model.load_state_dict(checkpoint.weights(contents))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except Exception as error:
+        raise CheckpointError(f"{path}: its parts do not fit together: {reason(error)}") from error
+    return Trained(model.to(device).eval(), facts, contents["config"], contents["progress"]["step"])
+
+
+def places(stored: Config, data_dir: str | None) -> Config:
+    """A stored config whose folders are those of this machine, where the stored ones are not there."""
+    settings = dict(stored)
+    if stored["data_dir"] is None or not Path(stored["data_dir"]).expanduser().is_dir():
+        settings["data_dir"] = data_dir
+    if not Path(stored["dataset"].get("cache") or ".").is_dir():
+        settings["dataset"] = stored["dataset"] | {"cache": None}  # another machine's, or a stranger's wish
+    return settings

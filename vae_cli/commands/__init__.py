@@ -1,0 +1,1 @@
+"""What the console scripts do: a config in, files out."""

@@ -1,0 +1,91 @@
+"""What the files of `conf/` say: commands, keys, groups and their options."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vae_cli.errors import ConfigError
+
+_KEY = re.compile(r"^(?!hydra:)(?P<name>[a-z]\w*): +(?P<default>\S.*?)(?: +# *(?P<comment>.*))?$", re.MULTILINE)
+_GROUP = re.compile(r"^  - (?:optional )?(?P<name>\w+): (?P<default>\w+)", re.MULTILINE)
+_INCLUDED = re.compile(r"^  - (?P<name>[a-z]\w*)$", re.MULTILINE)
+
+
+COMMANDS = ("train", "sample", "evaluate", "reconstruct", "encode", "compare")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a YAML file with its default, both as they are written, and the comment beside it."""
+
+    name: str
+    default: str
+    comment: str
+
+
+def conf_dir() -> Path:
+    """The folder of the YAML files: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if (installed / "train.yaml").is_file() else package.parent / "conf"
+
+
+def keys(file: str) -> list[Key]:
+    """The top-level keys of `conf/<file>.yaml`, a command's or an option's, without its `_target_`, and those of the
+    files that its defaults list includes."""
+    text = _text(file)
+    own = [Key(m["name"], m["default"], m["comment"] or "") for m in _KEY.finditer(text)]
+    return own + [key for included in _included(text) for key in keys(included)]
+
+
+def _included(text: str) -> list[str]:
+    """The files of this package that a defaults list includes."""
+    return [m["name"] for m in _INCLUDED.finditer(text) if (conf_dir() / f"{m['name']}.yaml").is_file()]
+
+
+def groups(command: str) -> dict[str, str]:
+    """The groups of a command's defaults list and the option that each starts with."""
+    return {m["name"]: m["default"] for m in _GROUP.finditer(_text(command))}
+
+
+def options(group: str) -> list[str]:
+    """The names of a group's option files."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def needed(command: str) -> list[str]:
+    """The top-level keys and groups that the config of one run of a command always has."""
+    own = [key.name for key in keys(command) if key.name not in of_sweeps()]
+    return own + [g for g, name in groups(command).items() if name != "null"]
+
+
+@cache
+def of_sweeps() -> frozenset[str]:
+    """The keys that only a sweep as a whole is told, and no run of it."""
+    return frozenset(key.name for key in keys("sweep"))
+
+
+def every_key() -> set[str]:
+    """The top-level keys and groups of all commands."""
+    return {key for command in COMMANDS for key in [*needed(command), *(key.name for key in keys(command))]}
+
+
+def _text(file: str) -> str:
+    return (conf_dir() / f"{file}.yaml").read_text(encoding="utf-8")
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """One option file of `conf/` as plain data.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if name not in options(group):
+        raise ConfigError(f"{group}={name}: {group} is one of {', '.join(options(group))}")
+    from omegaconf import OmegaConf
+
+    loaded = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
+    assert isinstance(loaded, dict)
+    return {str(key): value for key, value in loaded.items()}

@@ -1,0 +1,331 @@
+"""The overrides of a command line: reading them, checking their choices, and naming the one at fault."""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_cli.config import options
+from vae_cli.config.validation import show, unknown
+from vae_cli.errors import ConfigError
+
+# The extra and the modules that options of Hydra's own groups need.
+NEEDED = {
+    ("hydra/launcher", "cores"): ("sweep", ("joblib", "hydra_plugins.hydra_joblib_launcher")),
+    ("hydra/launcher", "slurm"): ("slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher")),
+    ("hydra/launcher", "slurm_local"): ("slurm", ("submitit", "hydra_plugins.hydra_submitit_launcher")),
+    ("hydra/launcher", "ray_cluster"): ("ray", ("ray", "hydra_plugins.hydra_ray_launcher")),
+    ("hydra/sweeper", "optuna"): ("sweep", ("optuna",)),
+}
+_NOISE = re.compile(
+    r"\n\s*(See https?://|(Config )?[Ss]earch path:|full_key:|reference_type=|object_type=).*", re.DOTALL
+)
+
+
+def parse(texts: list[str]) -> list[Override]:
+    """The overrides, read by Hydra's grammar.
+
+    Raises:
+        ConfigError: saying what is malformed about the first that cannot be read.
+    """
+    parser = OverridesParser.create()
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(parser.parse_override(text))
+        except Exception as error:
+            raise ConfigError(_malformed(text, error)) from error
+        if not parsed[-1].key_or_group:
+            raise ConfigError(f"{text}: there is no key before the =; write KEY=VALUE")
+    return parsed
+
+
+def _malformed(text: str, error: Exception) -> str:
+    key, equals, value = text.partition("=")
+    if not equals:
+        return f"{show(text)} is no setting: write KEY=VALUE"
+    if value.endswith(","):
+        return f"{text}: a value is missing behind the last comma; write values without spaces: {key}=2,8"
+    if not re.fullmatch(r"[~+]{0,2}[\w$.@/-]+", key):
+        return f"{text}: cannot read the key {key!r}; write KEY=VALUE, without spaces around the ="
+    pairs = [f"{a}{b}" for a, b in ("[]", "{}", "()") if value.count(a) != value.count(b)]
+    if pairs or value.count("'") % 2 or value.count('"') % 2:
+        what = f"{pairs[0]} do" if pairs else "quotes do"
+        return f"{text}: {what} not match; close them, or quote the value twice: \"{key}='...'\""
+    why = first_line(error).removeprefix("HydraException while evaluating ")
+    return f"{text}: cannot read the value ({why}); if it is text, quote it twice: \"{key}='...'\""
+
+
+def check_sweep(override: Override, multirun: bool) -> None:
+    """Checks that several values are given only under `-m`, and only to keys of the command."""
+    if not override.is_sweep_override():
+        return
+    text, key = override.input_line, override.key_or_group
+    if not multirun:
+        raise ConfigError(f"{text}: several values make a sweep, add -m; a list is written {key}=[...]")
+    if override.is_hydra_override():
+        raise ConfigError(f"{text}: Hydra's own settings cannot be swept, give one value")
+    if key in options.of_sweeps():
+        raise ConfigError(f"{text}: {key} is the whole sweep's, give one value")
+
+
+def check_of_no_sweep(overrides: list[Override]) -> None:
+    """Checks that nothing is given which only a sweep makes use of."""
+    of_sweeps = {"hydra/sweeper", "hydra/launcher", *options.of_sweeps()}
+    for override in overrides:
+        key = override.key_or_group
+        if key in of_sweeps or key.startswith(("hydra.sweeper.", "hydra.launcher.")):
+            raise ConfigError(f"{override.input_line} is for a sweep: add -m")
+
+
+def check_choice(override: Override, loader: ConfigLoader, command: str) -> None:
+    """Checks the options that an override chooses for a group of the command or of Hydra."""
+    group, choices = override.key_or_group, options.groups(command)
+    if group in options.groups("train") and group not in choices:
+        others = "; dataset.path= names other data" if (group, command) == ("dataset", "evaluate") else ""
+        raise ConfigError(f"{override.input_line}: vae-{command} takes the {group} of the checkpoint{others}")
+    if group not in choices and not group.startswith("hydra/"):
+        return
+    if override.is_delete() or isinstance(override.value(), dict):
+        return
+    if group in choices and (override.package or override.type != OverrideType.CHANGE):
+        raise ConfigError(f"{override.input_line}: {group} is there already; choose with {group}=OPTION")
+    known = loader.get_group_options(group, ObjectType.CONFIG)
+    if not known:
+        raise ConfigError(unknown(group, [f"hydra/{g}" for g in loader.list_groups("hydra")]))
+    values = _values(override, loader)
+    wrong = [name for name in values if not isinstance(name, str) or name not in known]
+    if len(wrong) == len(values):  # of a sweep, a job with a wrong choice fails alone
+        raise ConfigError(no_option(group, wrong[0], known))
+    _check_installed(group, values[0])
+
+
+def _check_installed(group: str, name: Any) -> None:
+    """Checks that what one of this package's launchers or sweepers is made of is there."""
+    extra, modules = NEEDED.get((group, name), ("", ()))
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise ConfigError(f"{group}={name} needs {' and '.join(missing)}: pip install 'vae-cli[{extra}]'")
+
+
+def no_option(group: str, name: Any, known: list[str]) -> str:
+    """The sentence about an option that a group does not have."""
+    near = get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{group}={show(name)}: {hint}{group} is one of {', '.join(known)}"
+
+
+def _values(override: Override, loader: ConfigLoader) -> list[Any]:
+    """The values of an override: all of a sweep, if they can be counted, else the first."""
+    value = override.value()
+    if not override.is_sweep_override():
+        return [value]
+    if isinstance(value, IntervalSweep):
+        return [value.start]
+    override.config_loader = loader
+    values = [Override._convert_value(each) for each in override.sweep_iterator()]
+    if not values:
+        raise ConfigError(f"{override.input_line}: this sweep has no values")
+    return values
+
+
+def _with(override: Override, value: Any) -> str:
+    return f"{override.get_key_element()}={Override._get_value_element_as_str(value)}"
+
+
+def combinations(overrides: list[Override], loader: ConfigLoader) -> list[list[str]]:
+    """The overrides of every job of a sweep.
+
+    Raises:
+        ConfigError: for a range of numbers that cannot be counted.
+    """
+    for override in overrides:
+        override.config_loader = loader
+        if override.is_sweep_override() and isinstance(override.value(), IntervalSweep):
+            raise ConfigError(
+                f"{override.input_line}: an interval has no end of values; search it with hydra/sweeper=optuna, or "
+                "give values: 1,2,3 or range(1,9,2)"
+            )
+    return [list(job) for batch in BasicSweeper.split_arguments(of_jobs(overrides), None) for job in batch]
+
+
+def of_jobs(overrides: list[Override]) -> list[Override]:
+    """The overrides that a sweep's jobs get, without what only the sweep as a whole is told."""
+    return [override for override in overrides if override.key_or_group not in options.of_sweeps()]
+
+
+def sample_jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[list[str]]:
+    """Jobs of a sweep whose keys stand for all: the first, and one for every other option of a swept group."""
+    first = [_with(o, _values(o, loader)[0]) if o.is_sweep_override() else str(o.input_line) for o in overrides]
+    yield first
+    for place, override in enumerate(overrides):
+        if override.is_sweep_override() and override.key_or_group in options.groups("train"):
+            for value in _values(override, loader)[1:]:
+                yield [*first[:place], _with(override, value), *first[place + 1 :]]
+
+
+def follow_swept_groups(overrides: list[Override]) -> list[str]:
+    """The overrides of a sweep, those of keys inside a swept group made sweeps of one value.
+
+    Hydra composes a sweep once with every swept group at its default, which may lack the key.
+    """
+    swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+    return [_of_one(o) if o.key_or_group.partition(".")[0] in swept else str(o.input_line) for o in overrides]
+
+
+def _of_one(override: Override) -> str:
+    if override.is_sweep_override() or override.type != OverrideType.CHANGE:
+        return str(override.input_line)
+    return f"{override.key_or_group}=choice({override.get_value_element_as_str()})"
+
+
+def check_deleted(overrides: list[Override], config: DictConfig, command: str) -> None:
+    """Checks that no key or group which a command needs was deleted with `~`."""
+    for override in overrides:
+        key = override.key_or_group
+        if override.is_delete() and key in options.needed(command) and key not in list(config.keys()):
+            raise ConfigError(f"{override.input_line}: vae-{command} needs {key}, it cannot be deleted")
+
+
+def explain(error: Exception, texts: list[str], loader: ConfigLoader, command: str, primary: str) -> str:
+    """What Hydra and OmegaConf raised while composing, in one line about the override at fault."""
+    return culprit(texts, loader, command, primary) or _one_line(error, primary)
+
+
+def _one_line(error: Exception, primary: str) -> str:
+    if "Cannot find primary config" in str(error):
+        return f"--config-name {primary}: there is no {primary}.yaml in the config folders"
+    causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
+    texts = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
+    return "; ".join(filter(None, texts)) or type(error).__name__
+
+
+def culprit(texts: list[str], loader: ConfigLoader, command: str, primary: str) -> str | None:
+    """The sentence about the first override whose key fits none of the config that the choices make."""
+    overrides = parse(texts)
+    groups = {*options.groups(command), *(o.key_or_group for o in overrides if o.key_or_group.startswith("hydra/"))}
+    chosen = [o for o in overrides if o.key_or_group in groups and not o.is_delete()]
+    choices = [_with(o, _values(o, loader)[0]) for o in chosen if not isinstance(o.value(), dict)]
+    try:
+        base = loader.load_configuration(primary, choices, RunMode.RUN)
+    except Exception:
+        return None
+    own = {o.key_or_group.partition(".")[0] for o in overrides if o.key_or_group.endswith("._target_")}
+    for override in overrides:
+        key, wrong = override.key_or_group, _wrong_key(override, base, command)
+        if wrong and key.partition(".")[0] in own:
+            return f"unknown key {key}: one that only your own class has is written +{override.input_line}"
+        if wrong:
+            return wrong
+    return None
+
+
+def _wrong_key(override: Override, base: DictConfig, command: str) -> str | None:
+    key, there = override.key_or_group, has(base, override.key_or_group)
+    if key.startswith("hydra/") or key in options.groups(command):
+        return None
+    if override.is_add() and there:
+        return f"{override.input_line}: {key} is there already; drop the +"
+    if there or override.is_add() or override.is_force_add():
+        return None
+    known = flat(base, key.startswith("hydra")) + _inside(key.partition(".")[0], command)
+    return _elsewhere(key, base, command) or _of_a_plugin(key) or unknown(key, known)
+
+
+def _of_a_plugin(key: str) -> str | None:
+    """The sentence about a key that another of this package's launchers or sweepers has."""
+    group, _, name = key.rpartition(".")
+    group = group.replace(".", "/")
+    if group not in ("hydra/launcher", "hydra/sweeper"):
+        return None
+    having = [
+        option for option in options.options(group) if name in [k.name for k in options.keys(f"{group}/{option}")]
+    ]
+    return f"unknown key {key}: add {group}={having[0]}, which has it" if having else None
+
+
+def _elsewhere(key: str, base: DictConfig, command: str) -> str | None:
+    """The sentence about a key that other options of the chosen one's group have."""
+    group, _, name = key.partition(".")
+    having = [o for o in options.options(group) if name in [k.name for k in options.keys(f"{group}/{o}")]]
+    if group not in options.groups(command) or group not in base or not having:
+        return None
+    chosen = base.hydra.runtime.choices[group]
+    others = f" and {group}=".join(having)
+    verb = "has" if len(having) == 1 else "have"
+    return f"unknown key {key}: {group}={chosen} has no {name}; {group}={others} {verb} it"
+
+
+def _inside(group: str, command: str) -> list[str]:
+    """The keys of all options of a group."""
+    if group not in options.groups(command):
+        return []
+    return [f"{group}.{key.name}" for o in options.options(group) for key in options.keys(f"{group}/{o}")]
+
+
+def preset(overrides: list[Override], command: str) -> str:
+    """The text of a preset of `experiment=` that sets what overrides set, a choice of a preset among them by its own
+    defaults list."""
+    choices: list[str] = []
+    inside = OmegaConf.create({})
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        if key == "experiment":
+            choices.insert(0, f"  - {value}\n")
+        elif key in options.groups(command) and not isinstance(value, dict):
+            choices.append(f"  - override /{key}: {value}\n")
+        elif not override.is_delete():
+            OmegaConf.update(inside, key, value, force_add=True)
+    defaults = f"defaults:\n{''.join(choices)}  - _self_\n" if choices else ""
+    return defaults + (OmegaConf.to_yaml(inside) if len(inside) else "")
+
+
+def has(config: DictConfig, key: str) -> bool:
+    """Whether a config has a dotted key, whatever its value."""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    if isinstance(node, ListConfig):
+        return last.isdigit() and int(last) < len(node)
+    return isinstance(node, DictConfig) and last in list(node.keys())
+
+
+def flat(config: DictConfig, of_hydra: bool = False) -> list[str]:
+    """Every dotted key of a config, or of Hydra's own part of it."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return list(_dotted({"hydra": plain["hydra"]} if of_hydra else outline(config)))
+
+
+def _dotted(config: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def outline(config: DictConfig) -> dict[str, Any]:
+    """The keys of a config, its values as they were written."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, without what follows on further lines."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def given(texts: list[str]) -> frozenset[str]:
+    """The dotted keys and groups that overrides set."""
+    parsed = OverridesParser.create().parse_overrides(texts)
+    return frozenset(override.key_or_group for override in parsed if not override.is_delete())

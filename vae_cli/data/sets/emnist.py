@@ -1,0 +1,102 @@
+"""EMNIST: handwritten letters and digits in MNIST's format."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from vae_cli.data.base import Source
+from vae_cli.data.images import Images
+from vae_cli.data.sets import idx
+from vae_cli.data.sets.archived import Archived
+from vae_cli.errors import ConfigError, DataError, reason
+
+ARCHIVE = "gzip.zip"
+SUBSETS = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
+
+
+class EMNIST(Archived):
+    """Handwritten letters and digits of 28x28 bytes with labels, turned upright.
+
+    Read from the unpacked files in `data_dir/EMNIST/raw/`, where torchvision puts them, else out of the archive.
+
+    Args:
+        data_dir: where the files are, or go; None is the user's cache directory.
+        subset: `balanced` (112,800 for training and 18,800 for the test, 47 classes), `byclass` (814,255, 62),
+            `bymerge` (814,255, 47), `letters` (124,800, 26), `digits` (280,000, 10) or `mnist` (70,000, 10).
+        binarize: see `Dataset`.
+        validation: images held out of the training set.
+
+    References:
+        G. Cohen et al., EMNIST: Extending MNIST to Handwritten Letters, IJCNN 2017, arXiv:1702.05373.
+    """
+
+    name = "emnist"
+    original = "EMNIST"
+    folder = "EMNIST/raw"
+    sums = {ARCHIVE: "58c8d27c78d21e728a6bc7b3cc06412e"}
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        subset: str = "balanced",
+        binarize: str = "none",
+        validation: int | None = 5000,
+    ) -> None:
+        super().__init__(data_dir, binarize, validation)
+        if subset not in SUBSETS:
+            raise ConfigError(f"dataset.subset={subset} is none of {', '.join(SUBSETS)}")
+        self.subset = subset
+
+    def address(self, original: Any, file: str) -> str:
+        return original.url
+
+    def load(self) -> Source:
+        """Images (1, 28, 28) of bytes with labels from 0.
+
+        Raises:
+            DataError: if the files are broken, or cannot be had.
+        """
+        parts = {part: self._unpacked(part) for part in ("train", "test")}
+        if None in parts.values():
+            self.require()
+            parts = {part: self._packed(part) for part in parts}
+        train, test = (self._images(*pair) for pair in parts.values() if pair is not None)
+        return Source(train, validation=None, test=test, support="levels256")
+
+    def _names(self, part: str) -> tuple[str, str]:
+        stem = f"emnist-{self.subset}-{part}"
+        return f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"
+
+    def _unpacked(self, part: str) -> tuple[np.ndarray, np.ndarray] | None:
+        images, labels = map(self.path, self._names(part))
+        mend = "delete it to have it fetched again"
+        try:
+            if not (images.exists() and labels.exists()):
+                return None
+        except OSError as error:
+            raise DataError(f"{images} cannot be read ({reason(error)}); set data_dir= to another") from error
+        return idx.read(images, 3, mend), idx.read(labels, 1, mend)
+
+    def _packed(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        try:
+            with zipfile.ZipFile(self.path(ARCHIVE)) as archive:
+                for name, ndim in zip(self._names(part), (3, 1)):
+                    content = archive.read(f"gzip/{name}.gz")
+                    found.append(idx.decode(content, f"{self.path(ARCHIVE)}: {name}", ndim, "delete the archive"))
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise self.broken(ARCHIVE, error) from error
+        return found[0], found[1]
+
+    def _images(self, values: np.ndarray, labels: np.ndarray) -> Images:
+        first = 1 if self.subset == "letters" else 0
+        if values.shape[1:] != (28, 28) or len(values) != len(labels) or not len(values) or labels.min() < first:
+            size = "x".join(map(str, values.shape))
+            raise DataError(
+                f"{self.path('.')}: the files of emnist-{self.subset} hold {size} values and {len(labels)} labels from "
+                f"{labels.min(initial=255)}, not images of 28x28 each with a label from {first}; delete them"
+            )
+        return Images(np.ascontiguousarray(values.transpose(0, 2, 1))[:, None], labels.astype(np.int64) - first)

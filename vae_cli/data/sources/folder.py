@@ -1,0 +1,302 @@
+"""A user's own images: any directory tree of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from vae_cli.data.base import Dataset, Source
+from vae_cli.data.images import Images
+from vae_cli.data.sources.decoded import Decoded, Pictures, decoded, fingerprint
+from vae_cli.data.sources.pictures import SUFFIXES, square
+from vae_cli.errors import ConfigError, DataError, printable, reason
+from vae_cli.system.cache import cache_dir
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+NOT_PICTURES = {"__MACOSX", "@eaDir"}  # folders that systems and storage boxes leave behind
+SHOWN = 5
+MEND = "mend or remove it, or leave out all such files with dataset.on_error=skip"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Image files below a directory by their relative paths, with size and times; the directories directly below it;
+    and how many files of other kinds."""
+
+    files: dict[str, tuple[int, ...]]
+    folders: set[str]
+    others: Counter[str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image by its path below the directory, the split it belongs to, and its class folder if it has one."""
+
+    path: str
+    split: str
+    folder: str | None
+
+
+class Folder(Dataset):
+    """Images in a directory and its subdirectories, at any depth: png, jpg, webp, bmp, and gif's first frame.
+
+    Each is turned upright by its EXIF, put over white where transparent, cropped to its largest centered square
+    and resized. The first subdirectory on an image's path names its class, if every image lies in one. With
+    subdirectories `train` and `val` (`valid`, `validation`) or `test`, those are the splits and the classes lie
+    within them. Hidden files and files of other kinds are left alone; symbolic links are followed.
+
+    Decoded images are kept in a cache and mapped from there, so that a set may be larger than the memory; the
+    cache is made anew when a file is added, removed or changed.
+
+    Args:
+        path: the directory.
+        image_size: pixels a side.
+        channels: 3, or 1 for gray.
+        on_error: `error` refuses a set with an image that cannot be read, `skip` leaves out and counts them.
+        binarize: see `Dataset`.
+        validation: see `Dataset`.
+        cache: where decoded images are kept; None is the user's cache directory.
+
+    Raises:
+        ConfigError: if there is no `path`, or a setting is out of range.
+    """
+
+    name = "folder"
+
+    def __init__(
+        self,
+        path: str | None = None,
+        image_size: int = 64,
+        channels: int = 3,
+        on_error: str = "error",
+        binarize: str = "none",
+        validation: int | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(binarize, validation)
+        if not path:
+            raise ConfigError("dataset.path is not set: name a directory of images")
+        if channels not in (1, 3) or on_error not in ("error", "skip"):
+            raise ConfigError(f"channels={channels} on_error={on_error}: channels is 1 or 3, on_error error or skip")
+        self.path = Path(str(path)).expanduser()
+        self.shape = (channels, image_size, image_size)
+        self.skip = on_error == "skip"
+        self.cache = Path(cache).expanduser() if cache else cache_dir() / "decoded"
+
+    def load(self) -> Source:
+        """The images as bytes (C, image_size, image_size), with labels if there are class folders.
+
+        Raises:
+            DataError: if there is no such directory or no image in it, an image cannot be read and is not to be
+                skipped, or the cache cannot be written.
+        """
+        tree = self._tree()
+        roles = _roles(tree)
+        entries = _entries(list(tree.files), roles)
+        for folder, split in roles.items():
+            if not any(entry.split == split for entry in entries):
+                raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder; {_wanted()}")
+        found = self._decoded(tree, entries)
+        classes = _classes(entries)
+        notes = [*_left_out(tree, found, entries), *_about(classes, entries)]
+        parts = _parts(found, entries, classes)
+        for folder, split in roles.items():
+            if split not in parts:
+                raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder can be read")
+        return Source(parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes))
+
+    def in_order(self) -> tuple[Images, list[str], list[str]]:
+        """Every image as bytes, whatever folder it lies in, its path below the directory, and the names of the classes
+        that the labels number.
+
+        Raises:
+            DataError: as `load`.
+        """
+        tree = self._tree()
+        entries = _entries(list(tree.files), {})
+        found = self._decoded(tree, entries)
+        if not len(found.kept):
+            raise DataError(f"{printable(self.path)}: none of its images can be read")
+        classes = _classes(entries)
+        return _parts(found, entries, classes)["train"], [entries[number].path for number in found.kept], classes
+
+    def _tree(self) -> Tree:
+        tree = _tree(self.path)
+        if not tree.files:
+            raise DataError(f"dataset.path={printable(self.path)} has no images ({_found(tree)})")
+        return tree
+
+    def _decoded(self, tree: Tree, entries: Sequence[Entry]) -> Decoded:
+        names = [entry.path for entry in entries]
+        listing = [f"{name}/{tree.files[name]}" for name in names]
+        channels, size, _ = self.shape
+        prepare = partial(square, size=size, channels=channels)
+        state = fingerprint(*self.shape, *listing)
+        pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
+        place = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
+        return decoded(pictures, place, f"dataset.path={printable(self.path)}", MEND, self.skip)
+
+
+def _tree(root: Path) -> Tree:
+    try:
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise DataError(f"dataset.path={printable(root)} {what}; name a directory of images")
+        os.scandir(root).close()
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"dataset.path={printable(root)} cannot be read ({reason(error)})") from error
+    files: dict[str, tuple[int, ...]] = {}
+    folders, others = set[str](), Counter[str]()
+    found = tqdm(_walk(root), desc="looking for images", unit=" files", delay=2, leave=False, mininterval=1)
+    for path, status in found:
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            folders.add(path)
+        elif status is None or Path(path).suffix.lower() in SUFFIXES:
+            files[path] = () if status is None else (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        else:
+            others[Path(path).suffix.lower() or "no suffix"] += 1
+    return Tree({path: files[path] for path in sorted(files, key=os.fsencode)}, folders, others)
+
+
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Every file that is not hidden, by its path below the root, and every directory directly below it; what cannot be
+    looked at comes without a status. A directory is entered through one link at most, however many lead to it."""
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    linked: set[tuple[int, int]] = set()
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            directory = (root / folder).stat()
+            here = (directory.st_dev, directory.st_ino)
+            if here in above:  # a link to a directory that it lies in
+                continue
+            entries = sorted(os.scandir(root / folder), key=lambda entry: os.fsencode(entry.name))
+        except OSError:
+            yield folder, None
+            continue
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in NOT_PICTURES:
+                continue
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            status = _status(entry)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                target = (status.st_dev, status.st_ino)
+                if not folder:
+                    yield path, status
+                if not (entry.is_symlink() and target in linked):
+                    waiting.append((path, above | {here}))
+                if entry.is_symlink():
+                    linked.add(target)
+            elif status is None and Path(path).suffix.lower() in SUFFIXES:
+                yield path, None
+            elif status is not None and stat.S_ISREG(status.st_mode):
+                yield path, status
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:  # a link that leads nowhere, or in a circle
+        return None
+
+
+def _entries(paths: Sequence[str], roles: dict[str, str]) -> list[Entry]:
+    """The images that belong to a split, each with its split and its class."""
+    if not roles:
+        return [Entry(path, "train", _top(path)) for path in paths]
+    inside = [(path, *path.split("/", 1)) for path in paths if "/" in path]
+    return [Entry(path, roles[top], _top(rest)) for path, top, rest in inside if top in roles]
+
+
+def _top(path: str) -> str | None:
+    top, slash, _ = path.partition("/")
+    return top if slash else None
+
+
+def _roles(tree: Tree) -> dict[str, str]:
+    """The split that each split folder is, if there are any.
+
+    `train` is one beside `val` or `test`, or as the only folder with images; among other folders it is a class.
+    """
+    roles = {folder: SPLITS[folder.lower()] for folder in sorted(tree.folders) if folder.lower() in SPLITS}
+    found = list(roles.values())
+    for role in found:
+        if found.count(role) > 1:
+            twice = [folder for folder in roles if roles[folder] == role]
+            raise DataError(f"dataset.path has the folders {' and '.join(twice)}, which mean the same; keep one")
+    holding = {_top(path) for path in tree.files} - {None}
+    return roles if "train" in found and (len(found) > 1 or holding <= roles.keys()) else {}
+
+
+def _classes(entries: Sequence[Entry]) -> list[str]:
+    """The names of the classes in order; none unless every image lies in a class folder."""
+    names = {entry.folder for entry in entries}
+    return [] if None in names else sorted((name for name in names if name), key=os.fsencode)
+
+
+def _parts(found: Decoded, entries: Sequence[Entry], classes: Sequence[str]) -> dict[str, Images]:
+    """The images of each split that has any."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    kept = [entries[number] for number in found.kept]
+    parts = {}
+    for split in {entry.split for entry in kept}:
+        rows = np.array([row for row, entry in enumerate(kept) if entry.split == split], np.int64)
+        labels = np.array([numbers[kept[row].folder or ""] for row in rows], np.int64) if classes else None
+        parts[split] = Images(found.values, labels, rows)
+    return parts
+
+
+def _left_out(tree: Tree, found: Decoded, entries: Sequence[Entry]) -> list[str]:
+    notes = []
+    if found.skipped:
+        shown = [f"{printable(name)} ({why})" for name, why in found.skipped[:SHOWN]]
+        more = len(found.skipped) - len(shown)
+        total = len(found.skipped) + len(found.kept)
+        named = ", ".join(shown) + (f" and {more:,} more" if more else "")
+        notes.append(f"skipped {len(found.skipped):,} of {total:,} images that cannot be read: {named}")
+    if beside := len(tree.files) - len(entries):
+        notes.append(f"left out {beside:,} image(s) outside of the train, val and test folders")
+    if tree.others:
+        notes.append(f"left out {tree.others.total():,} file(s) that are no images: {_kinds(tree)}")
+    return notes
+
+
+def _about(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+    if classes:
+        named = ", ".join(map(printable, classes[:SHOWN])) + (", …" if len(classes) > SHOWN else "")
+        return [f"{len(classes):,} class(es) by folder: {named}"]
+    outside = sum(entry.folder is None for entry in entries)
+    if outside < len(entries):
+        return [f"no labels: {outside:,} image(s) lie in no class folder"]
+    return []
+
+
+def _found(tree: Tree) -> str:
+    return f"{_wanted()}; it holds {_kinds(tree)}" if tree.others else f"{_wanted()}; it is empty"
+
+
+def _wanted() -> str:
+    return "png, jpg, webp, bmp and gif files are looked for, at any depth"
+
+
+def _kinds(tree: Tree) -> str:
+    kinds = [f"{count:,} {printable(suffix)}" for suffix, count in tree.others.most_common(SHOWN)]
+    return ", ".join([*kinds, "…"] if len(tree.others) > SHOWN else kinds)

@@ -1,0 +1,123 @@
+"""The arrays in an `.npz` or `.npy` file, found by their names; no pickle is ever opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
+from vae_cli.errors import DataError, reason
+from vae_cli.system import memory
+
+# Every role that an array can play, and the names by which it is known in an .npz file.
+ROLES = {
+    "train": ("train", "images"),
+    "validation": ("valid", "validation", "val"),
+    "test": ("test",),
+    "train_labels": ("train_labels", "labels", "label"),
+    "validation_labels": ("valid_labels", "validation_labels", "val_labels"),
+    "test_labels": ("test_labels",),
+}
+NPY_MAGIC = b"\x93NUMPY"
+NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+SAVE = "save one with numpy.savez(path, train=images)"
+
+
+@dataclass(frozen=True)
+class Named:
+    """An array, and what error messages call it."""
+
+    name: str
+    values: np.ndarray
+
+
+def read(path: Path) -> dict[str, Named]:
+    """The arrays of a file by role; a lone array, whatever its name, is `train`. An `.npy` file is mapped.
+
+    Raises:
+        DataError: if the file is missing, broken or of another kind, or has no training set.
+    """
+    magic = _magic(path)
+    if magic.startswith(NPY_MAGIC):
+        return {"train": Named(f"{path}: the array", _load_npy(path))}
+    if magic.startswith(NPZ_MAGIC):
+        return _load_npz(path)
+    raise DataError(f"{path} is neither an .npz nor an .npy file; {SAVE}")
+
+
+def _magic(path: Path) -> bytes:
+    if path.is_dir():
+        raise DataError(f"{path} is a directory; dataset.path must name one .npz or .npy file")
+    try:
+        with path.open("rb") as file:
+            return file.read(len(NPY_MAGIC))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; set dataset.path to an .npz or .npy file") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({reason(error)}); set dataset.path to another file") from error
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy raises many kinds for a broken header, and there is one thing to say
+        raise _unreadable(str(path), error) from error
+
+
+def _load_npz(path: Path) -> dict[str, Named]:
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except Exception as error:  # as above, and zipfile's kinds
+        raise _unreadable(str(path), error) from error
+    with archive:
+        names = _roles(path, archive.files)
+        _check_size(path, archive)
+        return {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}
+
+
+def _check_size(path: Path, archive: NpzFile) -> None:
+    """Believe what the archive says of its size before anything is unpacked; zipfile unpacks no more than that."""
+    assert archive.zip is not None
+    size, free = sum(member.file_size for member in archive.zip.infolist()), memory.available()
+    if size > free:
+        raise DataError(
+            f"{path} unpacks to {memory.shown(size)}, of which {memory.shown(free)} fit into memory; "
+            "save it as .npy, which is mapped"
+        )
+
+
+def _member(described: str, archive: NpzFile, name: str) -> Named:
+    try:
+        values = archive[name]
+    except Exception as error:  # as above
+        raise _unreadable(described, error) from error
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{described} is not in numpy's format; {SAVE}")
+    return Named(described, values)
+
+
+def _unreadable(what: str, error: Exception) -> DataError:
+    if "object" in str(error).lower():
+        return DataError(f'{what} holds Python objects, which are not opened; save it .astype("uint8") or as floats')
+    if isinstance(error, MemoryError):
+        return DataError(f"{what} does not fit into memory ({reason(error)}); save it as .npy, which is mapped")
+    return DataError(f"{what} is broken or cut short ({reason(error)}); copy or save it again")
+
+
+def _roles(path: Path, names: list[str]) -> dict[str, str]:
+    """The name of the array in each role that has one."""
+    known_names = {name for known in ROLES.values() for name in known}
+    if len(names) == 1 and names[0] not in known_names - set(ROLES["train"]):
+        return {"train": names[0]}
+    found = {role: [name for name in names if name in known] for role, known in ROLES.items()}
+    for twice in found.values():
+        if len(twice) > 1:
+            raise DataError(f"{path} has both {' and '.join(twice)}, which mean the same; keep one")
+    roles = {role: known[0] for role, known in found.items() if known}
+    for role in ("train", *roles):
+        if (split := role.removesuffix("_labels")) not in roles:
+            listed = ", ".join(names) or "no arrays at all"
+            raise DataError(f"{path} has no array {ROLES[split][0]} (it has {listed}); add or rename it")
+    return roles

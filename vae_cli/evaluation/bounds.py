@@ -1,0 +1,201 @@
+"""The held-out numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_cli import noise
+from vae_cli.data import Split
+from vae_cli.data.batches import labels, pixels
+from vae_cli.distributed.processes import ALONE, Processes
+from vae_cli.distributions import analytic_kl
+from vae_cli.evaluation.totals import Totals
+from vae_cli.models.vae import VAE
+from vae_cli.objectives import Objective
+
+DRAWS = 50  # of z whose noise is drawn together
+TOGETHER = 1 << 22  # numbers in memory at once, at the widest place
+MOST_ROWS = {"cpu": 2048}  # and draws: there larger products are no faster
+MANY_ROWS = 1 << 15  # elsewhere
+COMPARED = 10  # images in a chunk at the least, for terms that compare images with each other
+
+
+@torch.no_grad()
+def evaluate(
+    model: VAE, objective: Objective, split: Split, seed: int, step: int = 0, processes: Processes = ALONE
+) -> dict[str, float]:
+    """Means over a split, in nats per image: `elbo`, `bound`, `loss` and the objective's terms.
+
+    An image's base noise is a function of the seed, its index and the number of draws, and no stream of the training
+    moves. Terms that compare images with each other (β-TC, MMD) do so within chunks of 10 to 250 images.
+
+    Args:
+        split: images that are not drawn anew at every use.
+        step: where the objective's own schedules stand.
+        processes: among which the images are divided; each gets the same numbers.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    totals = Totals(device)
+    own = processes.part(len(split))
+    for first, last in _blocks(own.start, own.stop):
+        _add(totals, model, objective, split, slice(first, last), seed, step)
+    if own.start == own.stop:  # the names of the sums are wanted, and nothing to sum
+        _add(totals, model, objective, split, slice(0, 1), seed, step, counts=False)
+    totals.pool(processes)
+    model.train(was_training)
+    return totals.means()
+
+
+def _blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """The ranges of images between two whose noise is drawn together."""
+    while start < stop:
+        last = min(stop, (start // noise.BLOCK + 1) * noise.BLOCK)
+        yield start, last
+        start = last
+
+
+def _add(
+    totals: Totals,
+    model: VAE,
+    objective: Objective,
+    split: Split,
+    images: slice,
+    seed: int,
+    step: int,
+    counts: bool = True,
+) -> None:
+    """Take in what the objective makes of some images, in chunks; or nothing of it but the names."""
+    device, draws = totals.sums.device, objective.mc_samples
+    dim, count = objective.noise_dim(model), images.stop - images.start
+    drawn = noise.by_image(count, draws, dim, seed, "evaluation", start=images.start)
+    chunk = max(COMPARED, noise.BLOCK // draws)
+    for start, part in zip(range(images.start, images.stop, chunk), drawn.split(chunk, dim=1)):
+        index = slice(start, start + part.shape[1])
+        batch = pixels(split, index, device), labels(split, index, device)
+        bound = objective(model, batch, part.to(device), step)
+        totals.add(bound, counts)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What K draws of z for each of N images say, in nats, float64 on the CPU.
+
+    Args:
+        elbo: (N,).
+        reconstruction: (N,), the mean of log p(x|z).
+        kl: (N,), analytic where there is a closed form, else the draws' mean.
+        log_likelihood: (M, N), the estimate of log p(x) by M numbers of draws.
+    """
+
+    elbo: Float[Tensor, "n"]
+    reconstruction: Float[Tensor, "n"]
+    kl: Float[Tensor, "n"]
+    log_likelihood: Float[Tensor, "m n"]
+
+
+@torch.no_grad()
+def score(
+    model: VAE,
+    split: Split,
+    draws: Sequence[int],
+    seed: int,
+    count: int | None = None,
+    together: int = TOGETHER,
+    advance: Callable[[int], object] = lambda images: None,
+) -> Scores:
+    r"""The bound and the importance-weighted estimate of log p(x) of each of the first `count` images of a split:
+
+        log p(x) ≈ log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
+
+    a lower bound in expectation that rises to log p(x) with K. Y. Burda, R. Grosse and R. Salakhutdinov, Importance
+    Weighted Autoencoders, 2016.
+
+    The noise is a function of the seed and the image's index: neither other images nor more draws nor chunks of
+    another size change a value but by rounding.
+
+    Args:
+        split: images.
+        draws: several K, for a row of `Scores.log_likelihood` each; the rest is by the largest.
+        together: numbers in memory at once, at the widest place.
+        advance: is told how many images were done.
+    """
+    was_training = model.training
+    model.eval()
+    images = len(split) if count is None else min(count, len(split))
+    blocks = []
+    for first in range(0, images, noise.BLOCK):
+        blocks.append(_block(model, split, slice(first, min(first + noise.BLOCK, images)), draws, seed, together))
+        advance(blocks[-1].elbo.shape[0])
+    model.train(was_training)
+    return Scores(*(torch.cat([getattr(block, f.name) for block in blocks], dim=-1) for f in fields(Scores)))
+
+
+def _block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
+    x, y = batch(model, split, index, seed)
+    weigh = _weighing(model, x, y, together)
+    found = torch.empty(len(draws), len(x), dtype=torch.float64)
+    total = torch.full((1, len(x)), -math.inf, dtype=torch.float64)
+    sums = torch.zeros(2, len(x), dtype=torch.float64)
+    for seen in range(0, max(draws), DRAWS):
+        drawn = noise.by_image(len(x), DRAWS, model.noise_dim, seed, "log_likelihood", seen, start=index.start)
+        log_p_x_given_z, log_w = weigh(drawn[: max(draws) - seen])
+        sums += torch.stack([log_p_x_given_z, log_w]).sum(1)
+        running = torch.cat([total, log_w]).logcumsumexp(0)
+        total = running[-1:]
+        for row, number in enumerate(draws):
+            if seen < number <= seen + DRAWS:
+                found[row] = running[number - seen] - math.log(number)
+    reconstruction, elbo = sums / max(draws)
+    closed = analytic_kl(model.infer(x, y), model.latents(y))
+    kl = reconstruction - elbo if closed is None else closed.cpu().double()
+    return Scores(reconstruction - kl, reconstruction, kl, found)
+
+
+def batch(model: VAE, split: Split, index: slice, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Images of a split with their labels on the model's device; those of a dynamic split are drawn once, the same
+    for the same index."""
+    device = next(model.parameters()).device
+    generator = noise.generator(seed, "binarize", index.start or 0, device=device) if split.dynamic else None
+    return pixels(split, index, device, generator), labels(split, index, device)
+
+
+Weighing = Callable[[Float[Tensor, "k b e"]], Float[Tensor, "2 k b"]]
+
+
+def _weighing(model: VAE, x: Tensor, y: Tensor | None, together: int) -> Weighing:
+    """From base noise to log p(x|z) and log p(x|z) + log p(z) − log q(z|x), in float64 on the CPU.
+
+    A few draws for all images go through the decoder at once, and the posteriors are inferred once; if not even one
+    draw has room, so many images as have, and what the posteriors take is not kept.
+    """
+    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // model.values))
+    if rows >= len(x):
+        return _weighing_of(model, x, y, rows // len(x))
+    parts = [slice(start, start + rows) for start in range(0, len(x), rows)]
+
+    def weigh(drawn: Tensor) -> Tensor:
+        each = (_weighing_of(model, x[i], None if y is None else y[i], 1)(drawn[:, i]) for i in parts)
+        return torch.cat(list(each), dim=2)
+
+    return weigh
+
+
+def _weighing_of(model: VAE, x: Tensor, y: Tensor | None, draws: int) -> Weighing:
+    posterior, prior = model.infer(x, y), model.latents(y)
+
+    def weigh(drawn: Tensor) -> Tensor:
+        found = []
+        for part in drawn.split(draws):
+            e = model.weigh(x, part.to(x), posterior, prior, y)
+            found.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
+        return torch.cat(found, dim=1).cpu().double()
+
+    return weigh

@@ -1,0 +1,171 @@
+"""What the latent codes of a set of images are like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vae_cli import noise
+from vae_cli.data import Split
+from vae_cli.distributions import DiagonalNormal, kl_by_dimension, log_prob_by_each
+from vae_cli.evaluation.bounds import batch
+from vae_cli.models.vae import VAE
+from vae_cli.objectives import mmd
+
+CHUNK = noise.BLOCK  # images encoded together
+ACTIVE = 0.01  # variance of the posterior mean over the images above which a unit is active
+MMD_BLOCK, MMD_BLOCKS = 500, 10
+PAIRS_OF_NORMALS, PAIRS = 10_000, 1_000  # most images of which every pair is looked at
+NEIGHBOURS = 5
+
+
+class Points(NamedTuple):
+    """The posterior means (N, D) of images, with their labels (N,) where they have any, on the CPU."""
+
+    means: Tensor
+    labels: Tensor | None
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The posteriors of N images, chunk by chunk, with their labels where they have any."""
+
+    posteriors: list[Distribution]
+    labels: Int[Tensor, "n"] | None
+
+    @property
+    def means(self) -> Float[Tensor, "n d"]:
+        """Their means, on the CPU."""
+        return torch.cat([q.mean.cpu() for q in self.posteriors])
+
+    @property
+    def points(self) -> Points:
+        """Their means and labels."""
+        return Points(self.means, self.labels)
+
+    def draws(self, model: VAE, seed: int) -> Float[Tensor, "n d"]:
+        """One draw from each posterior, a function of the seed and the image's index, on the CPU."""
+        return torch.cat([_draw(model, q, seed, number * CHUNK) for number, q in enumerate(self.posteriors)])
+
+
+@torch.no_grad()
+def encode(model: VAE, split: Split, seed: int, count: int | None = None) -> Codes:
+    """The posteriors of the first `count` images of a split; all of them stay in memory."""
+    images = len(split) if count is None else min(count, len(split))
+    found = [q for _, q in _posteriors(model, split, seed, images)]
+    return Codes(found, None if split.labels is None else split.labels[:images].cpu())
+
+
+@torch.no_grad()
+def points(model: VAE, split: Split, seed: int) -> Points:
+    """The means of q(z|x) of a split's images."""
+    means = [q.mean.cpu() for _, q in _posteriors(model, split, seed, len(split))]
+    return Points(torch.cat(means), None if split.labels is None else split.labels.cpu())
+
+
+@torch.no_grad()
+def draws(model: VAE, split: Split, seed: int) -> Float[Tensor, "n d"]:
+    """One draw from q(z|x) of each of a split's images, a function of the seed and the image's index, on the CPU."""
+    return torch.cat([_draw(model, q, seed, start) for start, q in _posteriors(model, split, seed, len(split))])
+
+
+def _posteriors(model: VAE, split: Split, seed: int, images: int) -> Iterator[tuple[int, Distribution]]:
+    for start in range(0, images, CHUNK):
+        yield start, model.infer(*batch(model, split, slice(start, min(start + CHUNK, images)), seed))
+
+
+def _draw(model: VAE, q: Distribution, seed: int, start: int) -> Tensor:
+    epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, seed, "codes", start=start)
+    return q.push(epsilon.to(q.mean))[0][0].cpu()  # type: ignore[attr-defined]
+
+
+def active_units(means: Float[Tensor, "n d"]) -> int:
+    """How many dimensions' posterior means vary over the images with a variance above 0.01.
+
+    Y. Burda, R. Grosse and R. Salakhutdinov, Importance Weighted Autoencoders, 2016.
+    """
+    return int((means.double().var(0) > ACTIVE).sum())
+
+
+@torch.no_grad()
+def kl_per_dim(model: VAE, codes: Codes) -> Float[Tensor, "d"] | None:
+    """The mean KL(q(z_d|x) ‖ p(z_d)) of each dimension, in nats; None unless both factorize."""
+    _, prior = model.kinds()
+    if not (isinstance(prior, DiagonalNormal) and all(isinstance(q, DiagonalNormal) for q in codes.posteriors)):
+        return None
+    each = [kl_by_dimension(q, prior).cpu().double() for q in codes.posteriors if isinstance(q, DiagonalNormal)]
+    return torch.cat(each).mean(0)
+
+
+@torch.no_grad()
+def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, int]:
+    """The squared maximum mean discrepancy between draws of the aggregate posterior and of the prior: its unbiased
+    estimate from blocks of 500 images, the standard error over the blocks (NaN for a single one), and their images."""
+    z = codes.draws(model, seed)
+    size = min(MMD_BLOCK, len(z))
+    blocks = z.split(size)[: min(MMD_BLOCKS, len(z) // size)]
+    device = codes.posteriors[0].mean.device
+    found = []
+    for number, block in enumerate(blocks):
+        epsilon = noise.by_image(size, 1, model.prior.noise_dim, seed, "prior", start=number * size)[0].to(device)
+        y = None if codes.labels is None else codes.labels[number * size : (number + 1) * size].to(device)
+        drawn, _ = model.latents(y).push(epsilon)  # type: ignore[attr-defined]
+        found.append(float(mmd(block.double(), drawn.cpu().double())))
+    values = torch.tensor(found, dtype=torch.float64)
+    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return float(values.mean()), error, len(values) * size
+
+
+@torch.no_grad()
+def index_code_information(model: VAE, codes: Codes, seed: int) -> Float[Tensor, "n"]:
+    """log q(z_i|x_i) − log (1/N) Σ_j q(z_i|x_j) for a draw z_i of each of N images, whose mean estimates the mutual
+    information of image and code from below and cannot exceed log N.
+
+    M. D. Hoffman and M. J. Johnson, ELBO surgery, 2016. N is at most 10,000, or 1,000 where the posterior is no
+    diagonal normal.
+    """
+    most = PAIRS_OF_NORMALS if isinstance(codes.posteriors[0], DiagonalNormal) else PAIRS
+    posteriors = codes.posteriors[: -(-most // CHUNK)]
+    z = codes.draws(model, seed)[: sum(q.batch_shape[0] for q in posteriors)]
+    return torch.cat([_information(posteriors, part, start, len(z)) for start, part in _parts(z)])
+
+
+def _parts(z: Tensor) -> Iterator[tuple[int, Tensor]]:
+    for start in range(0, len(z), CHUNK):
+        yield start, z[start : start + CHUNK]
+
+
+def _information(posteriors: list[Distribution], z: Tensor, start: int, count: int) -> Tensor:
+    columns = [log_prob_by_each(q, z.to(q.mean)).cpu().double() for q in posteriors]
+    log_q = torch.cat(columns, dim=1)
+    own = log_q[torch.arange(len(z)), start + torch.arange(len(z))]
+    return own - (log_q.logsumexp(1) - math.log(count))
+
+
+def knn_accuracy(train: Points, test: Points) -> float:
+    """How often the label that most of the 5 nearest training codes have is the right one."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return _accuracy(KNeighborsClassifier(NEIGHBOURS), train, test)
+
+
+def linear_probe_accuracy(train: Points, test: Points) -> float:
+    """How often logistic regression on standardized training codes names the right label."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return _accuracy(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), train, test)
+
+
+def _accuracy(classifier: object, train: Points, test: Points) -> float:
+    assert train.labels is not None and test.labels is not None
+    classifier.fit(train.means.numpy(), train.labels.numpy())  # type: ignore[attr-defined]
+    return float((classifier.predict(test.means.numpy()) == test.labels.numpy()).mean())  # type: ignore[attr-defined]

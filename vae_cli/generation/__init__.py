@@ -1,0 +1,1 @@
+"""New images of a trained model, and pictures of it."""

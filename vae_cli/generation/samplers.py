@@ -1,0 +1,180 @@
+"""Where the latent vectors of generated images come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vae_cli import noise
+from vae_cli.data import Split
+from vae_cli.data.batches import pixels
+from vae_cli.distributions import FullNormal, Mixture
+from vae_cli.errors import ConfigError, DataError
+from vae_cli.evaluation.latent_codes import draws
+from vae_cli.models.vae import VAE
+
+CHUNK = 64  # vectors drawn together; always all of them, since a product's rounding depends on its size
+FITTED = 20_000  # most training codes that a mixture is fitted to
+
+
+class Sampler:
+    """Latent vectors from the prior, p(z) or p(z|y).
+
+    Args:
+        model: a trained model.
+        seed: vector number i is a function of it and of i alone.
+        temperature: scales the spread of z around the prior's mean.
+    """
+
+    def __init__(self, model: VAE, seed: int, temperature: float = 1.0) -> None:
+        self.model, self.seed, self.temperature = model, seed, temperature
+        self.device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
+        """The CHUNK vectors from number `start` on, for as many labels where the model has any."""
+        return self.model.sample_latents(self._noise(start, self.model.prior.noise_dim), self.temperature, y)
+
+    def _noise(self, start: int, dim: int, place: str = "samples") -> Tensor:
+        return noise.by_image(CHUNK, 1, dim, self.seed, place, start=start)[0].to(self.device)
+
+
+class AggregateSampler(Sampler):
+    """Latent vectors from the aggregate posterior, (1/N) Σ_i q(z|x_i) over the training images; of a conditional model
+    over those that have the label.
+
+    Args:
+        model: a trained model.
+        seed: as of `Sampler`.
+        train: the training images.
+    """
+
+    def __init__(self, model: VAE, seed: int, train: Split) -> None:
+        super().__init__(model, seed)
+        self.train = train
+        self.by_label = _by_label(train, model.classes)
+
+    @torch.no_grad()
+    def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
+        drawn = self._noise(start, 1 + self.model.noise_dim, "aggregate")
+        uniform = torch.special.ndtr(drawn[:, 0].double()).cpu()
+        places = [0] * CHUNK if y is None else y.tolist()
+        rows = torch.stack([_at(self.by_label.get(label), u, label) for label, u in zip(places, uniform)])
+        stream = noise.generator(self.seed, "aggregate pixels", start, device=self.device)
+        x = pixels(self.train, rows.to(self.train.images.device), self.device, stream)
+        z, _ = self.model.infer(x, y).push(drawn[None, :, 1:])  # type: ignore[attr-defined]
+        return z[0]
+
+
+class MixtureSampler(Sampler):
+    """Latent vectors from a mixture of normals with full covariances, fitted by scikit-learn to one draw of q(z|x) for
+    each of 20,000 training images at most; of a conditional model one mixture for each label.
+
+    Args:
+        model: a trained model.
+        seed: as of `Sampler`; the fit depends on it too.
+        train: the training images.
+        components: how many normals.
+    """
+
+    def __init__(self, model: VAE, seed: int, train: Split, components: int = 10) -> None:
+        super().__init__(model, seed)
+        self.components = components
+        fitted = train.spread(FITTED)
+        self.codes, self.rows = draws(model, fitted, seed), _by_label(fitted, model.classes)
+        self.mixtures: dict[int, Mixture] = {}
+
+    @torch.no_grad()
+    def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
+        drawn = self._noise(start, 1 + self.codes.shape[1], "mixture").cpu()
+        labels = torch.zeros(CHUNK, dtype=torch.long) if y is None else y.cpu()
+        z = torch.empty(CHUNK, self.codes.shape[1])
+        for label in labels.unique().tolist():
+            z[labels == label] = self._mixture(label).push(drawn[labels == label])[0]
+        return z.to(self.device)
+
+    def _mixture(self, label: int) -> Mixture:
+        if label not in self.mixtures:
+            self.mixtures[label] = self._fit(self.codes[_known(self.rows.get(label), label)])
+        return self.mixtures[label]
+
+    def _fit(self, codes: Tensor) -> Mixture:
+        from sklearn.mixture import GaussianMixture
+
+        if len(codes) < max(2, self.components):
+            raise ConfigError(
+                f"components={self.components}: there are {len(codes)} training codes to fit them to; choose fewer"
+            )
+        state = noise.key(self.seed, "fit") % 2**32
+        fitted = GaussianMixture(self.components, random_state=state).fit(codes.double().numpy())
+        found = (fitted.means_, fitted.covariances_, fitted.weights_)
+        loc, covariance, weights = (torch.from_numpy(values).double() for values in found)
+        scale_tril = torch.linalg.cholesky(covariance)
+        return Mixture(FullNormal(loc.float(), scale_tril.float()), weights.log().float())
+
+
+def _by_label(train: Split, classes: int) -> dict[int, Tensor]:
+    """The numbers of the images of each label; of all of them under 0 without labels."""
+    if not classes:
+        return {0: torch.arange(len(train))}
+    assert train.labels is not None
+    labels = train.labels.cpu()
+    return {int(y): (labels == y).nonzero().flatten() for y in labels.unique()}
+
+
+def _known(rows: Tensor | None, label: int) -> Tensor:
+    if rows is None:
+        raise DataError(f"no training image has the label {label}; choose another, or sampler=prior")
+    return rows
+
+
+def _at(rows: Tensor | None, uniform: Tensor, label: int) -> Tensor:
+    rows = _known(rows, label)
+    return rows[min(int(uniform * len(rows)), len(rows) - 1)]
+
+
+def class_labels(classes: int, count: int, label: int | str | None = None) -> Tensor | None:
+    """Labels (count,) to draw images of: one for all, or every class in turn; None for a model without any.
+
+    Raises:
+        ConfigError: for a label that the model does not know.
+    """
+    if not classes:
+        if label is not None:
+            raise ConfigError(f"label={label}: this model knows no labels; train one with conditional=true")
+        return None
+    if label in (None, "all"):
+        return torch.arange(count) % classes
+    assert isinstance(label, int)
+    if label >= classes:
+        raise ConfigError(f"label={label}: this model's labels are 0 to {classes - 1}, or all")
+    return torch.full((count,), label)
+
+
+@torch.no_grad()
+def generate_images(sampler: Sampler, count: int, draw_x: bool = False, y: Tensor | None = None) -> Iterator[Tensor]:
+    """Generated images in chunks (≤ CHUNK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
+
+    Image number i is the same for every `count`; of a conditional model `y` (count,) are their labels.
+    """
+    for start in range(0, count, CHUNK):
+        chosen = None if y is None else pad_labels(y[start : start + CHUNK]).to(sampler.device)
+        images = sampler.model.decode(sampler.chunk(start, chosen), chosen)
+        key = noise.key(sampler.seed, "pixels", start)
+        values = _draw_x(images, key, sampler.device) if draw_x else images.mean
+        yield values[: count - start].cpu()
+
+
+def pad_labels(y: Tensor) -> Tensor:
+    """A chunk of labels, always as many: the last one fills up."""
+    return torch.cat([y, y[-1:].expand(CHUNK - len(y))])
+
+
+def _draw_x(images: Distribution, seed: int, device: torch.device) -> Tensor:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return images.sample()

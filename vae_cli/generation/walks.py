@@ -1,0 +1,155 @@
+"""Rows of points in latent space: from one image to another, along each dimension, over a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vae_cli import noise
+from vae_cli.distributions import DiagonalNormal
+from vae_cli.errors import ConfigError
+from vae_cli.models.vae import VAE
+
+WIDTH = 3.0  # standard deviations to either side
+PRIOR_DRAWS = 10_000  # from which moments and quantiles come where the prior has no closed form
+CHUNK = 256  # images decoded together
+
+Codes = Float[Tensor, "n d"]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Points of latent space in rows, and what to write beside them.
+
+    Args:
+        z: (R, S, D).
+        y: (R, S), or None.
+        rows: a caption for each row, or none at all.
+        columns: likewise for each column.
+    """
+
+    z: Float[Tensor, "r s d"]
+    y: Int[Tensor, "r s"] | None
+    rows: list[str]
+    columns: list[str]
+
+    @torch.no_grad()
+    def images(self, model: VAE) -> Iterator[Float[Tensor, "n c h w"]]:
+        """The mean of p(x|z) at each point, row by row, in chunks on the CPU."""
+        device = next(model.parameters()).device
+        points = self.z.flatten(0, 1).to(device)
+        labels = None if self.y is None else self.y.flatten().to(device)
+        for start in range(0, len(points), CHUNK):
+            index = slice(start, start + CHUNK)
+            yield model.decode(points[index], None if labels is None else labels[index]).mean.cpu()
+
+
+def interpolate(
+    first: Codes, second: Codes, steps: int, labels: tuple[Tensor, Tensor] | None = None, rows: list[str] | None = None
+) -> Walk:
+    """Straight lines z = (1 − t) z₁ + t z₂, t from 0 to 1; a point has the label of the end that it is nearer to.
+
+    Args:
+        first: z₁ of each row.
+        second: z₂ of each row.
+        steps: points in a row, at least 2.
+        labels: (R,) of either end, of a conditional model.
+        rows: captions.
+    """
+    t = torch.linspace(0, 1, steps, device=first.device)
+    z = torch.lerp(first[:, None], second[:, None], t[None, :, None])
+    y = None if labels is None else torch.where(t[None] <= 0.5, labels[0][:, None], labels[1][:, None])
+    return Walk(z, y, rows or [], [f"{value:.0%}" for value in t.tolist()])
+
+
+@torch.no_grad()
+def traverse(
+    model: VAE, means: Codes, steps: int, most: int | None = None, around: Tensor | None = None, label: int = 0
+) -> Walk:
+    """A row for each latent dimension, over three of the prior's standard deviations to either side of a point, the
+    most active dimension first: the one whose posterior mean varies most over the images.
+
+    Args:
+        model: a trained model.
+        means: of q(z|x) for N images.
+        steps: points in a row.
+        most: rows.
+        around: (D,) the point; the prior's mean without one.
+        label: what a conditional model is shown.
+    """
+    center, scale = prior_moments(model, label)
+    point = center if around is None else around.to(center)
+    activity = means.double().var(0, correction=0)
+    order = activity.argsort(descending=True, stable=True)[:most]
+    offsets = torch.linspace(-WIDTH, WIDTH, steps, device=center.device)
+    z = point.expand(len(order), steps, -1).clone()
+    for row, dimension in enumerate(order.tolist()):
+        z[row, :, dimension] = point[dimension] + offsets * scale[dimension]
+    captions = [f"z{d}  var {activity[d]:.2f}" for d in order.tolist()]
+    y = torch.full(z.shape[:2], label, device=z.device) if model.classes else None
+    return Walk(z, y, captions, [f"{round(value, 1) + 0.0:+.1f} sd" for value in offsets.tolist()])
+
+
+@torch.no_grad()
+def manifold(model: VAE, steps: int, label: int = 0) -> Walk:
+    """A square grid over a latent plane, or a row over a line, at the quantiles (i + ½) / steps of the prior's
+    dimensions: to the right the first one grows, upwards the second.
+
+    Raises:
+        ConfigError: if the model has more than two latent dimensions.
+    """
+    dim = model.prior.latent_dim
+    if dim > 2:
+        raise ConfigError(
+            f"mode=manifold shows a latent plane, and this model has latent_dim={dim}; use mode=traverse, or a model "
+            "with latent_dim=2"
+        )
+    places = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+    quantiles = prior_quantiles(model, places, label)
+    across = quantiles[:, 0].expand(steps if dim == 2 else 1, -1)
+    z = across.unsqueeze(-1)
+    if dim == 2:
+        z = torch.stack([across, quantiles[:, 1].flip(0).unsqueeze(-1).expand_as(across)], dim=-1)
+    y = torch.full(z.shape[:2], label, device=z.device) if model.classes else None
+    columns = [f"{value:+.2f}" for value in quantiles[:, 0].tolist()]
+    return Walk(z, y, [f"{value:+.2f}" for value in quantiles[:, 1].flip(0).tolist()] if dim == 2 else [], columns)
+
+
+@torch.no_grad()
+def prior_moments(model: VAE, label: int = 0) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+    """The prior's mean and standard deviation in each dimension: of 10,000 draws where it is no diagonal normal."""
+    prior = _prior(model, label)
+    if isinstance(prior, DiagonalNormal):
+        return prior.loc.flatten(), prior.scale.flatten()
+    drawn = _draws(model, label)
+    return drawn.mean(0), drawn.std(0)
+
+
+@torch.no_grad()
+def prior_quantiles(model: VAE, places: Float[Tensor, "s"], label: int = 0) -> Float[Tensor, "s d"]:
+    """The quantiles of each dimension of the prior: of 10,000 draws where it is no diagonal normal."""
+    prior = _prior(model, label)
+    if isinstance(prior, DiagonalNormal):
+        standard = torch.special.ndtri(places).to(prior.loc)
+        return prior.loc.flatten() + standard[:, None] * prior.scale.flatten()
+    drawn = _draws(model, label)
+    return drawn.quantile(places.to(drawn), dim=0)
+
+
+def _prior(model: VAE, label: int) -> torch.distributions.Distribution:
+    device = next(model.parameters()).device
+    return model.latents(torch.full((1,), label, device=device) if model.classes else None)
+
+
+def _draws(model: VAE, label: int) -> Tensor:
+    device = next(model.parameters()).device
+    drawn = noise.by_image(PRIOR_DRAWS, 1, model.prior.noise_dim, 0, "prior draws")[0].to(device)
+    parts = []
+    for part in drawn.split(CHUNK):
+        y = torch.full((len(part),), label, device=device) if model.classes else None
+        parts.append(model.sample_latents(part, y=y))
+    return torch.cat(parts)

@@ -1,0 +1,1 @@
+"""Grids, charts, pages and tables."""

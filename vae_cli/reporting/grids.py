@@ -1,0 +1,94 @@
+"""Grids of images as PNG files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from vae_cli.system.atomic import replacing
+
+INK = 0
+LETTERS = 13  # pixels high
+CELL = 56  # small images are enlarged by a whole factor to about this many pixels a side
+GAP = 2
+BACKGROUND = 255
+
+Pixels = UInt8[np.ndarray, "n h w c"]
+
+
+def to_bytes(images: Float[Tensor, "n c h w"]) -> Pixels:
+    """Values in [0, 1] as bytes, channels last; values outside are cut off."""
+    values = images.detach().float().clamp(0, 1).mul(255).round().byte()
+    return values.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def grid(images: Float[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
+    """The images row by row, in a square as nearly as possible or in so many columns."""
+    return _picture(_tile(_enlarge(to_bytes(images)), columns or math.ceil(math.sqrt(len(images)))))
+
+
+def captioned(images: Float[Tensor, "n c h w"], rows: list[str], heads: list[str], columns: int) -> Image.Image:
+    """A grid with a caption to the left of each row and one above each column, where there are any."""
+    cells = _enlarge(to_bytes(images))
+    picture, font = _picture(_tile(cells, columns)), ImageFont.load_default(LETTERS)
+    height, width = (side + GAP for side in cells.shape[1:3])
+    left = max((math.ceil(font.getlength(text)) + 3 * GAP for text in rows), default=0)
+    top = LETTERS + 4 * GAP if heads else 0
+    canvas = Image.new(picture.mode, (picture.width + left, picture.height + top), _shade(picture, BACKGROUND))
+    canvas.paste(picture, (left, top))
+    pen, ink = ImageDraw.Draw(canvas), _shade(picture, INK)
+    for number, text in enumerate(rows):
+        pen.text((left - GAP, top + GAP + number * height + height // 2), text, ink, font, anchor="rm")
+    every = max((math.ceil((font.getlength(text) + GAP) / width) for text in heads), default=1)
+    for number, text in list(enumerate(heads))[::every]:
+        pen.text((left + GAP + number * width + width // 2, top // 2), text, ink, font, anchor="mm")
+    return canvas
+
+
+def _shade(picture: Image.Image, value: int) -> int | tuple[int, int, int]:
+    return value if picture.mode == "L" else (value, value, value)
+
+
+def pairs(above: Float[Tensor, "n c h w"], below: Float[Tensor, "n c h w"], columns: int = 8) -> Image.Image:
+    """Rows of images, under each its counterpart, with a wide gap between one pair of rows and the next."""
+    first, second = _enlarge(to_bytes(above)), _enlarge(to_bytes(below))
+    gap = np.full((len(first), GAP, *first.shape[2:]), BACKGROUND, np.uint8)
+    return _picture(_tile(np.concatenate([first, gap, second], axis=1), columns, row_gap=5 * GAP))
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all, and the folders above it."""
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def save_png(pixels: UInt8[np.ndarray, "h w c"], path: Path) -> None:
+    """Write one image as it is."""
+    save(_picture(pixels), path)
+
+
+def _picture(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _enlarge(pixels: Pixels) -> UInt8[np.ndarray, "n hh ww c"]:
+    factor = max(1, round(CELL / max(pixels.shape[1:3])))
+    return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _tile(cells: Pixels, columns: int, row_gap: int = GAP) -> UInt8[np.ndarray, "y x c"]:
+    count, height, width, channels = cells.shape
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    shape = (rows * (height + row_gap) - row_gap + 2 * GAP, columns * (width + GAP) + GAP, channels)
+    canvas = np.full(shape, BACKGROUND, np.uint8)
+    for number, cell in enumerate(cells):
+        top = GAP + (number // columns) * (height + row_gap)
+        left = GAP + (number % columns) * (width + GAP)
+        canvas[top : top + height, left : left + width] = cell
+    return canvas

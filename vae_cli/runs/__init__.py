@@ -1,0 +1,1 @@
+"""A run directory: written, read, and its checkpoints."""
