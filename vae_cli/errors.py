@@ -43,7 +43,7 @@ class Busy(UserError):
     """A run directory in which another process is at work."""
 
 
-def reason(error: BaseException | str) -> str:
+def describe(error: BaseException | str) -> str:
     """An error's message without line breaks and not overly long; its type where it has no message.
 
     An operating system's error loses its number and path, which the caller names, and torch's its C++ stack.
@@ -73,11 +73,11 @@ def guard(program: str, job: Callable[[], int]) -> int:
     except Exception as error:
         if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
             traceback.print_exc()
-        print(f"{program}: error: {sentence(error)}", file=sys.stderr)
+        print(f"{program}: error: {one_line(error)}", file=sys.stderr)
         return 1
 
 
-def sentence(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What to tell a person of an error."""
     if isinstance(error, UserError):
         return " ".join(str(error).splitlines())

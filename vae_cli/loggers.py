@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vae_cli.errors import ConfigError, reason
+from vae_cli.errors import ConfigError, describe
 from vae_cli.runs.reader import TEST, flat
 
 Values = Mapping[str, Any]
@@ -85,7 +85,7 @@ class TensorBoardLogger(Logger):
             try:
                 self._opened = self._open()
             except Exception as error:
-                raise Unusable(f"cannot be opened: {reason(error)}") from error
+                raise Unusable(f"cannot be opened: {describe(error)}") from error
         return self._opened
 
     def _open(self) -> Any:
@@ -139,7 +139,7 @@ class WandbLogger(Logger):
             self._run.define_metric("*", step_metric="step")
         except Exception as error:
             raise ConfigError(
-                f"logger=wandb cannot begin: {reason(error)}; see wandb login, or choose logger.mode=offline"
+                f"logger=wandb cannot begin: {describe(error)}; see wandb login, or choose logger.mode=offline"
             ) from error
         self._picture = wandb.Image
         _remember(directory, "wandb", self._run.id)
@@ -177,7 +177,7 @@ class MLflowLogger(Logger):
             self._id = self._taken_up(directory) or self._new(directory, settings)
         except Exception as error:
             raise ConfigError(
-                f"logger=mlflow cannot begin: {reason(error)}; set MLFLOW_TRACKING_URI, such as sqlite:///mlflow.db"
+                f"logger=mlflow cannot begin: {describe(error)}; set MLFLOW_TRACKING_URI, such as sqlite:///mlflow.db"
             ) from error
         self._metric = mlflow.entities.Metric
 
@@ -234,7 +234,7 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except Exception as error:  # of an installation that is half there, too
         raise ConfigError(
-            f"logger={name} needs a package that is not installed: pip install {name} ({reason(error)})"
+            f"logger={name} needs a package that is not installed: pip install {name} ({describe(error)})"
         ) from error
 
 

@@ -275,7 +275,7 @@ def test_the_gap_is_asked_of_the_prior_that_the_model_has():
     torch.manual_seed(0)
     model = flat_model(FlowPrior(2, hidden=(8,)))
     with torch.no_grad():
-        drawn, _ = model.latents().push(torch.randn(3000, 2))
+        drawn, _ = model.latent_prior().rsample_and_log_prob(torch.randn(3000, 2))
     value, error, _ = latent_codes.aggregate_gap(model, codes_of(drawn, torch.full((3000, 2), -6.0)), 0)
     assert abs(value) < 4 * error
 

@@ -68,7 +68,7 @@ def test_codes_are_the_posteriors_in_input_order(run, tmp_path):
     model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
     split = parts.dataset(settings).splits().test
     with torch.no_grad():
-        q = model.infer(split.images.float() / 255)
+        q = model.encode(split.images.float() / 255)
     np.testing.assert_allclose(found["mean"], q.mean, atol=1e-5)
     np.testing.assert_allclose(found["std"], q.stddev, rtol=1e-4)
     np.testing.assert_array_equal(found["label"], split.labels)
@@ -171,7 +171,7 @@ def test_a_flows_moments_are_those_of_its_draws(tmp_path):
     model, _, settings, _ = trained.load(tmp_path / "run" / "checkpoints" / "best.pt", "cpu")
     x = parts.dataset(settings).splits().test.images[:20].float() / 255
     with torch.no_grad():
-        z, _ = model.infer(x).push(torch.randn(20_000, 20, 8))
+        z, _ = model.encode(x).rsample_and_log_prob(torch.randn(20_000, 20, 8))
     error = 5 * found["std"] / 200**0.5 + 1e-3
     assert (np.abs(found["mean"] - z.mean(0).numpy()) < error).all()
     np.testing.assert_allclose(found["std"], z.std(0), rtol=0.35)

@@ -57,9 +57,9 @@ def test_normals_have_the_log_density_and_entropy_of_torch_and_scipy():
 
 def test_push_gives_the_density_of_where_it_lands_and_the_right_moments():
     for q in random_normals():
-        z, log_q = q.push(torch.randn(7, 4, 3, dtype=torch.float64))
+        z, log_q = q.rsample_and_log_prob(torch.randn(7, 4, 3, dtype=torch.float64))
         torch.testing.assert_close(log_q, q.log_prob(z), rtol=1e-10, atol=1e-10)
-        many = q.push(torch.randn(200_000, 4, 3, dtype=torch.float64))[0]
+        many = q.rsample_and_log_prob(torch.randn(200_000, 4, 3, dtype=torch.float64))[0]
         # Standard error of a mean is at most 3/sqrt(2e5) = 0.007 here.
         torch.testing.assert_close(many.mean(0), q.mean, rtol=0, atol=0.04)
         torch.testing.assert_close(many.var(0), q.variance, rtol=0.03, atol=0)
@@ -75,7 +75,7 @@ def test_analytic_kl_agrees_with_torch_and_with_monte_carlo():
     ):
         closed = analytic_kl(q, prior)
         torch.testing.assert_close(closed, kl_divergence(theirs, standard), rtol=1e-12, atol=1e-12)
-        z, log_q = q.push(torch.randn(100_000, 4, 3, dtype=torch.float64))
+        z, log_q = q.rsample_and_log_prob(torch.randn(100_000, 4, 3, dtype=torch.float64))
         terms = log_q - prior.log_prob(z)
         error = terms.std(0) / math.sqrt(len(terms))
         assert ((terms.mean(0) - closed).abs() < 5 * error).all()
@@ -106,7 +106,7 @@ def test_posterior_heads_take_all_their_features_and_start_near_any_scale():
     for head, count in ((DiagonalNormalPosterior(4), 8), (FullNormalPosterior(4), 14)):
         assert head.features == count
         features = torch.randn(5, count, requires_grad=True)
-        z, log_q = head(features).push(torch.randn(2, 5, 4))
+        z, log_q = head(features).rsample_and_log_prob(torch.randn(2, 5, 4))
         (z.square().sum() + log_q.sum()).backward()
         assert (features.grad != 0).all()
 

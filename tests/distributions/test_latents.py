@@ -70,7 +70,7 @@ def test_a_prior_integrates_to_one_and_its_draws_have_its_moments(name):
     density = p.log_prob(z).exp() * cell
     assert float(density.sum()) == pytest.approx(1, abs=2e-3)
     prior = PRIORS[name]()
-    drawn, log_prob = p.push(torch.randn(20_000, prior.noise_dim, dtype=F64))
+    drawn, log_prob = p.rsample_and_log_prob(torch.randn(20_000, prior.noise_dim, dtype=F64))
     torch.testing.assert_close(log_prob, p.log_prob(drawn), rtol=0, atol=1e-6)
     mean = (density.unsqueeze(-1) * z).sum((0, 1))
     variance = (density.unsqueeze(-1) * (z - mean).square()).sum((0, 1))
@@ -86,7 +86,7 @@ def test_a_priors_draws_follow_its_marginal_distribution(name):
     p = prior(infer)
     z, cell = grid(14)
     marginal = (p.log_prob(z).exp().sum(1) * math.sqrt(cell)).cumsum(0).numpy() * math.sqrt(cell)
-    drawn, _ = p.push(torch.randn(4000, prior.noise_dim, dtype=F64))
+    drawn, _ = p.rsample_and_log_prob(torch.randn(4000, prior.noise_dim, dtype=F64))
     line = z[:, 0, 0].numpy() + math.sqrt(cell) / 2
     statistic = scipy.stats.kstest(drawn[:, 0].numpy(), lambda v: np.interp(v, line, marginal)).statistic
     assert statistic < scipy.stats.kstwo.isf(1e-4, 4000) + 2e-3
@@ -102,7 +102,7 @@ def test_a_flow_posterior_integrates_to_one_and_knows_the_density_of_its_draws(k
     z, cell = grid(25, 1001) if kind == "maf" else grid(6, 501)
     total = sum(float(q.log_prob(row.unsqueeze(-2)).exp().sum()) for row in z) * cell
     assert total == pytest.approx(1, abs=1e-3)
-    drawn, log_prob = q.push(torch.randn(50, 1, 2, dtype=F64))
+    drawn, log_prob = q.rsample_and_log_prob(torch.randn(50, 1, 2, dtype=F64))
     torch.testing.assert_close(log_prob, q.log_prob(drawn), rtol=0, atol=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_float32_densities_of_every_pair_are_as_exact_as_those_of_one(log_scale,
     """Multiplied out, the squares are of the size of (z/σ)² even where z is a component's mean."""
     loc = spread * torch.randn(6, 3)
     p = DiagonalNormal(loc, torch.full((6, 3), log_scale) + 0.3 * torch.randn(6, 3))
-    z = torch.stack([p.push(torch.randn(4, 6, 3))[0], spread * torch.randn(4, 6, 3)]).flatten(1, 2)
+    z = torch.stack([p.rsample_and_log_prob(torch.randn(4, 6, 3))[0], spread * torch.randn(4, 6, 3)]).flatten(1, 2)
     expected = scipy.stats.norm(p.loc.double(), p.log_scale.double().exp()).logpdf(z.double().unsqueeze(2)).sum(-1)
     found = log_prob_by_each(p, z)
     assert found.dtype is torch.float32 and found.shape == (2, 24, 6)
@@ -155,7 +155,7 @@ def test_a_vampprior_draws_from_all_its_components_evenly():
     prior = VampPrior(1, (1, 1, 1), components=5)
     far = torch.tensor([[-20.0], [-10.0], [0.0], [10.0], [20.0]])
     p = prior(lambda x: DiagonalNormal(far, torch.zeros(5, 1)))
-    z, _ = p.push(torch.randn(5000, 2))
+    z, _ = p.rsample_and_log_prob(torch.randn(5000, 2))
     counts = torch.bincount(((z[:, 0] + 25) / 10).long(), minlength=5)
     assert scipy.stats.chisquare(counts.numpy()).pvalue > 1e-4
 
@@ -176,7 +176,7 @@ def test_a_mixture_of_full_normals_is_what_a_full_posterior_makes_of_it():
     z = torch.randn(6, 2)
     each = torch.stack([posterior(row).log_prob(z) for row in features], -1).exp()
     torch.testing.assert_close(p.log_prob(z).exp(), each @ torch.tensor([0.2, 0.3, 0.5]))
-    assert p.push(torch.randn(8, 3))[0].shape == (8, 2)
+    assert p.rsample_and_log_prob(torch.randn(8, 3))[0].shape == (8, 2)
 
 
 FROZEN = {
@@ -200,14 +200,14 @@ def test_a_frozen_flow_of_one_dimension_has_no_gradient_of_its_own_either(kind):
 def test_temperature_narrows_every_component_and_prefers_none(make):
     prior = shaken(make())
     p, noise = prior(infer), torch.randn(4000, 3, dtype=F64)
-    warm, _ = p.push(noise)
-    cold, _ = p.push(prior.tempered(noise, 0.0))
+    warm, _ = p.rsample_and_log_prob(noise)
+    cold, _ = p.rsample_and_log_prob(prior.tempered(noise, 0.0))
     means = p.components.loc
     chosen = torch.cdist(cold, means).argmin(1)
     torch.testing.assert_close(cold, means[chosen])
     expected = p.log_weights.exp() * 4000
     assert scipy.stats.chisquare(torch.bincount(chosen, minlength=4).numpy(), expected.detach().numpy()).pvalue > 1e-4
-    torch.testing.assert_close(p.push(prior.tempered(noise, 1.0))[0], warm)
+    torch.testing.assert_close(p.rsample_and_log_prob(prior.tempered(noise, 1.0))[0], warm)
 
 
 @pytest.mark.parametrize("name", FROZEN)

@@ -72,7 +72,7 @@ def close(found, expected):
 def test_an_interpolation_leads_straight_from_one_test_images_reconstruction_to_the_others(run, tmp_path):
     found = drawn(run, tmp_path, "mode=interpolate", "between=[3,17,4]", "steps=5")
     model, x, _ = used_and_test_images(run)
-    means = model.encode(x[[3, 17, 4]])
+    means = model.encode(x[[3, 17, 4]]).mean
     assert found["images"].shape == (10, 1, 8, 8) and found["z"].shape == (10, 2)
     close(found["images"][[0, 4, 5, 9]], model.reconstruct(x[[3, 17, 17, 4]]).mean)
     close(found["z"][1], 0.75 * means[0] + 0.25 * means[1])
@@ -89,13 +89,13 @@ def test_an_interpolation_of_draws_has_the_samples_at_its_ends(run, tmp_path):
 def test_a_traversal_varies_one_dimension_a_row_over_three_deviations_most_active_first(run, tmp_path):
     found = drawn(run, tmp_path, "mode=traverse", "steps=7")
     model, x, _ = used_and_test_images(run)
-    variance = model.encode(x).numpy().var(0)
+    variance = model.encode(x).mean.numpy().var(0)
     z, order = found["z"].reshape(2, 7, 2), np.argsort(-variance)
     for row, dimension in enumerate(order):
         np.testing.assert_allclose(z[row, :, dimension], np.arange(-3, 4), atol=1e-6)
         assert not z[row, :, 1 - dimension].any()
     around = drawn(run, tmp_path, "mode=traverse", "around=9", "steps=3", "n=1")
-    close(around["z"][1], model.encode(x[9:10])[0])
+    close(around["z"][1], model.encode(x[9:10]).mean[0])
     close(around["images"][1], model.reconstruct(x[9:10]).mean[0])
     assert len(around["images"]) == 3
 
@@ -133,7 +133,7 @@ def test_quantiles_and_moments_of_a_prior_without_closed_form_are_those_of_its_d
     model = model_of(DiagonalNormalPosterior(1), prior)
     at = torch.linspace(-12, 12, 200_001)[:, None]
     with torch.no_grad():
-        density = model.latents().log_prob(at).exp().double().numpy()
+        density = model.latent_prior().log_prob(at).exp().double().numpy()
         found_mean, found_std = (float(moment) for moment in walks.prior_moments(model))
     x, step = at[:, 0].double().numpy(), 24 / 200_000
     mean = (density * x).sum() * step
@@ -162,7 +162,7 @@ def many(sampler, chunks=150):
 
 def test_aggregate_draws_have_the_moments_of_the_mixture_of_posteriors():
     model, split = toy()
-    q = model.infer(split.images)
+    q = model.encode(split.images)
     mean = q.mean.double().mean(0)
     covariance = torch.cov(q.mean.double().T, correction=0) + torch.diag(q.variance.double().mean(0))
     z = many(AggregateSampler(model, 0, split))

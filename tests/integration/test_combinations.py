@@ -87,7 +87,7 @@ def test_every_combination_takes_a_step_samples_reconstructs_and_is_loaded_again
         assert model.reconstruct(x, y).mean.shape == x.shape
         other, _ = built(chosen)
         other.load_state_dict(model.state_dict())
-        assert torch.equal(other.eval().encode(x, y), model.eval().encode(x, y))
+        assert torch.equal(other.eval().encode(x, y).mean, model.eval().encode(x, y).mean)
 
 
 MODELS = list(itertools.product(OPTIONS["posterior"], OPTIONS["prior"], (False, True)))
@@ -104,7 +104,7 @@ def evidence_over_z(model, x, y):
     """log ∫ p(x|z) p(z) dz of each image."""
     z, log_cell = grid(10.0)
     parts = [part.expand(-1, len(x), -1) for part in z.split(5000)]
-    prior = model.latents(y)
+    prior = model.latent_prior(y)
     log_joint = torch.cat([model.decode(part, y).log_prob(x) + prior.log_prob(part) for part in parts])
     return log_joint.double().logsumexp(0) + log_cell
 

@@ -25,7 +25,7 @@ def exact_elbo(model, x):
     """The ELBO with its expectation in closed form: E_q |x − Wz − b|² = |x − Wμ − b|² + tr(W Σ Wᵀ)."""
     w, b = model.decoder.output.weight, model.decoder.output.bias
     sigma = model.likelihood.log_scale.exp()
-    q = model.infer(x)
+    q = model.encode(x)
     covariance = q.scale_tril @ q.scale_tril.mT if isinstance(q, FullNormal) else torch.diag_embed(q.variance)
     error = (x.flatten(1) - q.mean @ w.T - b).square().sum(1) + torch.einsum("id,bde,ie->b", w, covariance, w)
     n = x[0].numel()

@@ -171,7 +171,7 @@ def test_a_model_needs_no_more_than_evidence_of_images_noise_and_labels(objectiv
 def shaped(step=0, **options):
     model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(2)
     bound = ELBO(mc_samples=2, steps_per_epoch=10, **options)(model, (x, None), drawn, step)
-    q = model.infer(x)
+    q = model.encode(x)
     by_dimension = 0.5 * (q.variance + q.mean.square() - 1 - q.variance.log()).mean(0)
     return bound, by_dimension.detach(), float(bound.terms["reconstruction"].mean().detach())
 

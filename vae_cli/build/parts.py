@@ -23,7 +23,7 @@ from vae_cli.networks import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.layers import Shape
 from vae_cli.objectives import Objective, Unfit
 from vae_cli.distributed.processes import ALONE, Processes, Seat
-from vae_cli.errors import reason
+from vae_cli.errors import describe
 from vae_cli.schedules import Schedule
 from vae_cli.build.registry import Config, _parameters, construct, resolve
 
@@ -199,7 +199,7 @@ def _check_output(
         found = tuple(network(torch.zeros(1, *shape), *labels).shape[1:])
     except Exception as error:
         raise ConfigError(
-            f"{group}: {type(network).__name__} fails on an input of shape {shape}: {reason(error)}"
+            f"{group}: {type(network).__name__} fails on an input of shape {shape}: {describe(error)}"
         ) from error
     network.train(was_training)
     if found != wanted:

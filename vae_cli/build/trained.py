@@ -12,7 +12,7 @@ from vae_cli.config.validation import check_values
 from vae_cli.data import DataFacts
 from vae_cli.errors import CheckpointError, ConfigError
 from vae_cli.models.vae import VAE
-from vae_cli.errors import reason
+from vae_cli.errors import describe
 
 Config = dict[str, Any]
 
@@ -49,7 +49,7 @@ def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:
-        raise CheckpointError(f"{path}: its parts do not fit together: {reason(error)}") from error
+        raise CheckpointError(f"{path}: its parts do not fit together: {describe(error)}") from error
     return Trained(model.to(device).eval(), facts, contents["config"], contents["progress"]["step"])
 
 

@@ -27,7 +27,7 @@ from vae_cli.runs.reader import (
     finite,
     ranked,
 )
-from vae_cli.system.atomic import replacing
+from vae_cli.system.atomic import atomic_write
 
 CSV, PAGE = "comparison.csv", "comparison.html"
 MOST_PICTURES = 60
@@ -165,7 +165,7 @@ def _short(name: str, value: Any) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); name a folder with output=") from error

@@ -48,7 +48,7 @@ def codes(model: VAE, given: Inputs, count: int, seed: int) -> Iterator[dict[str
     A flow's mean and standard deviation have no closed form: they are those of 200 draws.
     """
     for start in _starts(count, "encoding"):
-        q = model.infer(*batch(model, given.split, slice(start, min(start + CHUNK, count)), seed))
+        q = model.encode(*batch(model, given.split, slice(start, min(start + CHUNK, count)), seed))
         mean, std = _moments(model, q, seed, start)
         sample = _draws(model, q, seed, "codes", start, 1)[0]
         yield {"mean": mean.cpu(), "std": std.cpu(), "sample": sample.cpu()}

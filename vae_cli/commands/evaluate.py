@@ -18,7 +18,7 @@ from vae_cli.build.trained import Trained
 from vae_cli.commands.inputs import choose, load_data
 from vae_cli.config.validation import parse_bytes
 from vae_cli.data import Data, Split
-from vae_cli.errors import UserError, reason
+from vae_cli.errors import UserError, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
@@ -27,7 +27,7 @@ from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number
 from vae_cli.runs import checkpoint
 from vae_cli.system import memory
-from vae_cli.system.atomic import replacing
+from vae_cli.system.atomic import atomic_write
 
 FRACTION = 0.1  # of the free memory that decoded images may take, with all that is made of them
 LARGEST = 1 << 29  # bytes of it, if nobody asks for more
@@ -66,7 +66,7 @@ def _renew_page(directory: Path) -> None:
         try:
             print(f"{run_page.write(directory)} is renewed")
         except Exception as error:  # of whatever kind the directory's files bring about
-            print(f"{directory / run_page.NAME} could not be written again ({reason(error)})", file=sys.stderr)
+            print(f"{directory / run_page.NAME} could not be written again ({describe(error)})", file=sys.stderr)
 
 
 def _output(settings: Mapping[str, Any], path: Path) -> Path:
@@ -162,7 +162,7 @@ def _probes(model: VAE, data: Data, split: Split, codes: Codes, seed: int) -> di
 
 def _write(output: Path, found: dict[str, Any]) -> None:
     try:
-        with replacing(output) as temporary:
+        with atomic_write(output) as temporary:
             temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror or error}); name another with output=") from error

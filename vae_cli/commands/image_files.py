@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_cli.errors import ConfigError, UserError
 from vae_cli.reporting import grids
-from vae_cli.system.atomic import replacing
+from vae_cli.system.atomic import atomic_write
 
 SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
 LARGEST_GRID = 10_000
@@ -81,7 +81,7 @@ def write_npz(
     """One float32 array `images` of a shape (N, C, H, W), a chunk at a time, and more arrays by their names."""
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with (
-        replacing(output) as temporary,
+        atomic_write(output) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
         with archive.open("images.npy", "w", force_zip64=True) as member:
@@ -93,7 +93,7 @@ def write_npz(
 
 def write_arrays(output: Path, arrays: dict[str, np.ndarray]) -> None:
     """Arrays by their names, as numpy.load opens them."""
-    with replacing(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, arrays)
 
 

@@ -65,7 +65,7 @@ def reconstructions(
     with `draw`, a draw from it."""
     for start in _starts(count, "reconstructing"):
         x, y = batch(model, given.split, slice(start, min(start + CHUNK, count)), seed)
-        q = model.infer(x, y)
+        q = model.encode(x, y)
         z = _draws(model, q, seed, "reconstruct", start, 1)[0] if draw else q.mean
         yield x.cpu(), model.decode(z, y).mean.cpu()
 
@@ -80,7 +80,7 @@ def _starts(count: int, title: str) -> Iterator[int]:
 def _draws(model: VAE, q: Distribution, seed: int, place: str, start: int, draws: int) -> Tensor:
     """Draws (K, B, D) of the posteriors of the images from number `start` on."""
     epsilon = noise.by_image(q.batch_shape[0], draws, model.noise_dim, seed, place, start=start)
-    return q.push(epsilon.to(next(model.parameters()).device))[0]  # type: ignore[attr-defined]
+    return q.rsample_and_log_prob(epsilon.to(next(model.parameters()).device))[0]  # type: ignore[attr-defined]
 
 
 def _arrays(given: Inputs, count: int) -> dict[str, np.ndarray]:

@@ -197,7 +197,7 @@ def _interpolation(used: Trained, settings: Settings) -> tuple[Walk, Tensor | No
         raise ConfigError(f"label={settings['label']}: between= shows the images' own labels; leave out one of the two")
     test = choose(load_data(used, settings), "test", used)
     x, y = _numbered(used, test, between, "between", settings["seed"])
-    z = model.encode(x, y)
+    z = model.encode(x, y).mean
     ends = None if y is None or not model.classes else (y[:-1], y[1:])
     captions = [f"{first} to {second}" for first, second in zip(between, between[1:])]
     walk = walks.interpolate(z[:-1], z[1:], steps, ends, captions)
@@ -227,7 +227,7 @@ def _traversal(used: Trained, settings: Settings, label: int) -> Walk:
     x, y = _numbered(used, test, [settings["around"]], "around", seed)
     if model.classes and settings["label"] is None and y is not None:
         label = int(y[0])
-    return walks.traverse(model, means, steps, settings["n"], model.encode(x, y)[0], label)
+    return walks.traverse(model, means, steps, settings["n"], model.encode(x, y).mean[0], label)
 
 
 def _numbered(used: Trained, split: Split, numbers: list[int], key: str, seed: int) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_cli.errors import DataError, reason
+from vae_cli.errors import DataError, describe
 from vae_cli.system.cache import cache_dir
 
 
@@ -53,6 +53,6 @@ def scratch(chunks: Iterable[np.ndarray], dtype: np.dtype | type, shape: tuple[i
 def unwritable(folder: Path, error: OSError) -> DataError:
     """The sentence about a cache directory that cannot be written."""
     return DataError(
-        f"{folder} cannot be written ({reason(error)}); make room, or name another cache with dataset.cache= where the "
-        "data set has it, else with XDG_CACHE_HOME="
+        f"{folder} cannot be written ({describe(error)}); make room, or name another cache with dataset.cache= where "
+        "the data set has it, else with XDG_CACHE_HOME="
     )

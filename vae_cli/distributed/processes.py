@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from vae_cli.errors import ConfigError, UserError, reason
+from vae_cli.errors import ConfigError, UserError, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,7 +199,7 @@ class Processes:
                 if self._is_over():
                     raise self._lost("")
         except RuntimeError as error:
-            raise self._lost(reason(error)) from error
+            raise self._lost(describe(error)) from error
 
     @staticmethod
     def _is_done(work: Work) -> bool:
@@ -261,7 +261,7 @@ class Processes:
         try:
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.count, timeout=LONGEST_STEP)
         except RuntimeError as error:
-            raise self._lost(reason(error)) from error
+            raise self._lost(describe(error)) from error
 
     def _is_over(self) -> bool:
         """Whether a process has failed, or has noticed that another is not there, or the first one has ended."""

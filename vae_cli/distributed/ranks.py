@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from vae_cli.distributed.processes import Processes
-from vae_cli.errors import INTERRUPTED, guard, sentence
+from vae_cli.errors import INTERRUPTED, guard, one_line
 
 
 def lead(processes: Processes, train: Callable[[], int]) -> int:
@@ -44,7 +44,7 @@ def follow(processes: Processes) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, once a process is gone
         if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
             traceback.print_exc()
-        unsaid = processes.give_up(error, sentence(error))
+        unsaid = processes.give_up(error, one_line(error))
         if unsaid is not None:
             print(f"vae-train: error: {unsaid}", file=sys.stderr)
         processes.take_leave()

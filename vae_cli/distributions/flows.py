@@ -68,9 +68,11 @@ class FlowDistribution(Distribution):
         """T of the base's mean: where the middle of the base goes, which is the mean of none but linear maps."""
         return self.transform(self.base.mean)
 
-    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
+    def rsample_and_log_prob(
+        self, noise: Float[Tensor, "*draws d"]
+    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         """z and log p(z) for base noise ε ~ N(0, I), (K, *batch, D)."""
-        u, log_density = self.base.push(noise)
+        u, log_density = self.base.rsample_and_log_prob(noise)
         with self._gradients():
             z, log_det = self.transform.call_and_ladj(u)
         return z, log_density - log_det

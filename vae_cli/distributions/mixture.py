@@ -33,7 +33,9 @@ class Mixture(Distribution):
         """In nats."""
         return torch.logsumexp(self.log_weights + log_prob_by_each(self.components, value), dim=-1)
 
-    def push(self, noise: Float[Tensor, "*draws e"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
+    def rsample_and_log_prob(
+        self, noise: Float[Tensor, "*draws e"]
+    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         """z and log p(z) for base noise ε ~ N(0, I): its first number chooses the component, the others its z.
 
         The choice has no gradient.
@@ -46,7 +48,7 @@ class Mixture(Distribution):
 
     def _push_one(self, chosen: Tensor, noise: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b d"]:
         if not self.batch_shape and hasattr(self.components, "select"):
-            return self.components.select(chosen).push(noise)[0]
-        every, _ = self.components.push(noise.unsqueeze(-2))  # type: ignore[attr-defined]
+            return self.components.select(chosen).rsample_and_log_prob(noise)[0]
+        every, _ = self.components.rsample_and_log_prob(noise.unsqueeze(-2))  # type: ignore[attr-defined]
         index = chosen[..., None, None].expand(*chosen.shape, 1, every.shape[-1])
         return every.gather(-2, index).squeeze(-2)

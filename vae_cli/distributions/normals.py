@@ -49,7 +49,9 @@ class DiagonalNormal(Distribution):
     def variance(self) -> Tensor:
         return self.scale.square()
 
-    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
+    def rsample_and_log_prob(
+        self, noise: Float[Tensor, "*draws d"]
+    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         """z = μ + σ ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
         z = torch.addcmul(self.loc, self.scale, noise)
         return z, standard_log_density(noise) - self.log_scale.sum(-1)
@@ -58,7 +60,7 @@ class DiagonalNormal(Distribution):
         noise = torch.randn(
             self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device
         )
-        return self.push(noise)[0]
+        return self.rsample_and_log_prob(noise)[0]
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         """In nats, summed over the D dimensions."""
@@ -136,7 +138,9 @@ class FullNormal(Distribution):
         """log |det L|."""
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def push(self, noise: Float[Tensor, "*draws d"]) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
+    def rsample_and_log_prob(
+        self, noise: Float[Tensor, "*draws d"]
+    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         """z = μ + L ε for base noise ε ~ N(0, I), (K, *batch, D), and log p(z), (K, *batch)."""
         z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
         return z, standard_log_density(noise) - self.log_det
@@ -145,7 +149,7 @@ class FullNormal(Distribution):
         noise = torch.randn(
             self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device
         )
-        return self.push(noise)[0]
+        return self.rsample_and_log_prob(noise)[0]
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         """In nats."""

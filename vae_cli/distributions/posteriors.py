@@ -16,11 +16,11 @@ from vae_cli.distributions.normals import OF_A_PAIR, DiagonalNormal, FullNormal
 
 
 class Posterior(nn.Module, ABC):
-    """From features (*batch, features) to a distribution over z (*batch, D) with `push(noise)`, `log_prob` and `mean`.
+    """From features (*batch, features) to a distribution over z (*batch, D).
 
-    `push` takes base noise (K, *batch, noise_dim) to z and log q(z|x). The estimators `stl` and `dreg` also ask the
-    distribution for `frozen()`, the same without gradients of its parameters; a conditional VampPrior for
-    `select(index)`, those of the batch at an index; β-TC for `marginals()`, a `DiagonalNormal`.
+    Its `rsample_and_log_prob` takes base noise (K, *batch, noise_dim) to z and log q(z|x). The estimators `stl` and
+    `dreg` also ask the distribution for `frozen()`, the same without gradients of its parameters; a conditional
+    VampPrior for `select(index)`, those of the batch at an index; β-TC for `marginals()`, a `DiagonalNormal`.
 
     Args:
         latent_dim: D.

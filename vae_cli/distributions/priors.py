@@ -16,11 +16,11 @@ from vae_cli.distributions.mixture import Mixture
 from vae_cli.distributions.normals import OF_A_PAIR, DiagonalNormal
 from vae_cli.errors import ConfigError
 
-Infer = Callable[..., Distribution]  # images, and labels where there are any, to q(z|x)
+Encode = Callable[..., Distribution]  # images, and labels where there are any, to q(z|x)
 
 
 class Prior(nn.Module, ABC):
-    """A distribution over z with `push(noise)` and `log_prob`.
+    """A distribution over z with `rsample_and_log_prob(noise)` and `log_prob`.
 
     Args:
         latent_dim: D.
@@ -52,8 +52,8 @@ class Prior(nn.Module, ABC):
         """Start at so many training images (N, C, H, W) in [0, 1]."""
 
     @abstractmethod
-    def forward(self, infer: Infer, y: Tensor | None = None) -> Distribution:
-        """p(z), or p(z|y); `infer` maps images to q(z|x), for priors made of posteriors."""
+    def forward(self, encode: Encode, y: Tensor | None = None) -> Distribution:
+        """p(z), or p(z|y); `encode` maps images to q(z|x), for priors made of posteriors."""
 
 
 class StandardNormalPrior(Prior):
@@ -65,7 +65,7 @@ class StandardNormalPrior(Prior):
 
     _zeros: Tensor
 
-    def forward(self, infer: Infer, y: Tensor | None = None) -> DiagonalNormal:
+    def forward(self, encode: Encode, y: Tensor | None = None) -> DiagonalNormal:
         return DiagonalNormal(self._zeros, self._zeros)
 
 
@@ -77,7 +77,7 @@ class LearnedNormalPrior(Prior):
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(latent_dim))
 
-    def forward(self, infer: Infer, y: Tensor | None = None) -> DiagonalNormal:
+    def forward(self, encode: Encode, y: Tensor | None = None) -> DiagonalNormal:
         return DiagonalNormal(self.loc, bounded_log_scale(self.log_scale))
 
 
@@ -118,7 +118,7 @@ class MixtureOfNormalsPrior(_MixturePrior):
         self.loc = nn.Parameter(torch.randn(components, latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(components, latent_dim))
 
-    def forward(self, infer: Infer, y: Tensor | None = None) -> Mixture:
+    def forward(self, encode: Encode, y: Tensor | None = None) -> Mixture:
         components = DiagonalNormal(self.loc, bounded_log_scale(self.log_scale))
         return Mixture(components, self.logits.log_softmax(-1))
 
@@ -164,19 +164,19 @@ class VampPrior(_MixturePrior):
     def start_at(self, images: Tensor) -> None:
         self.logits.copy_(torch.logit(images.clamp(0.02, 0.98)))
 
-    def forward(self, infer: Infer, y: Tensor | None = None) -> Mixture:
+    def forward(self, encode: Encode, y: Tensor | None = None) -> Mixture:
         count = len(self.logits)
-        components = infer(self.logits.sigmoid()) if y is None else self._labeled(infer, y)
+        components = encode(self.logits.sigmoid()) if y is None else self._labeled(encode, y)
         return Mixture(components, self.logits.new_full((count,), -math.log(count)))
 
-    def _labeled(self, infer: Infer, y: Tensor) -> Distribution:
+    def _labeled(self, encode: Encode, y: Tensor) -> Distribution:
         """q(z|u_k, y), of batch shape (*y.shape, K): inferred once for every class, or for every label if those are
         fewer."""
         flat, number = y.flatten(), torch.arange(len(self.logits), device=y.device)
         every_class = self.classes <= len(flat)
         labels = torch.arange(self.classes, device=y.device) if every_class else flat
         images = self.logits.sigmoid().repeat(len(labels), 1, 1, 1)
-        q = infer(images, labels.repeat_interleave(len(number)))
+        q = encode(images, labels.repeat_interleave(len(number)))
         if not hasattr(q, "select"):
             raise ConfigError("prior=vampprior with conditional=true needs a posterior that has select(index)")
         rows = flat if every_class else torch.arange(len(flat), device=y.device)
@@ -216,5 +216,5 @@ class FlowPrior(Prior):
     def values(self, posterior: int) -> int:
         return self.widest
 
-    def forward(self, infer: Infer, y: Tensor | None = None) -> FlowDistribution:
+    def forward(self, encode: Encode, y: Tensor | None = None) -> FlowDistribution:
         return FlowDistribution(DiagonalNormal(self._zeros, self._zeros), self.flow, inverse=True)

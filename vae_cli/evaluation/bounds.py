@@ -154,7 +154,7 @@ def _block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: i
             if seen < number <= seen + DRAWS:
                 found[row] = running[number - seen] - math.log(number)
     reconstruction, elbo = sums / max(draws)
-    closed = analytic_kl(model.infer(x, y), model.latents(y))
+    closed = analytic_kl(model.encode(x, y), model.latent_prior(y))
     kl = reconstruction - elbo if closed is None else closed.cpu().double()
     return Scores(reconstruction - kl, reconstruction, kl, found)
 
@@ -189,7 +189,7 @@ def _weighing(model: VAE, x: Tensor, y: Tensor | None, together: int) -> Weighin
 
 
 def _weighing_of(model: VAE, x: Tensor, y: Tensor | None, draws: int) -> Weighing:
-    posterior, prior = model.infer(x, y), model.latents(y)
+    posterior, prior = model.encode(x, y), model.latent_prior(y)
 
     def weigh(drawn: Tensor) -> Tensor:
         found = []

@@ -78,12 +78,12 @@ def draws(model: VAE, split: Split, seed: int) -> Float[Tensor, "n d"]:
 
 def _posteriors(model: VAE, split: Split, seed: int, images: int) -> Iterator[tuple[int, Distribution]]:
     for start in range(0, images, CHUNK):
-        yield start, model.infer(*batch(model, split, slice(start, min(start + CHUNK, images)), seed))
+        yield start, model.encode(*batch(model, split, slice(start, min(start + CHUNK, images)), seed))
 
 
 def _draw(model: VAE, q: Distribution, seed: int, start: int) -> Tensor:
     epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, seed, "codes", start=start)
-    return q.push(epsilon.to(q.mean))[0][0].cpu()  # type: ignore[attr-defined]
+    return q.rsample_and_log_prob(epsilon.to(q.mean))[0][0].cpu()  # type: ignore[attr-defined]
 
 
 def active_units(means: Float[Tensor, "n d"]) -> int:
@@ -116,7 +116,7 @@ def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, in
     for number, block in enumerate(blocks):
         epsilon = noise.by_image(size, 1, model.prior.noise_dim, seed, "prior", start=number * size)[0].to(device)
         y = None if codes.labels is None else codes.labels[number * size : (number + 1) * size].to(device)
-        drawn, _ = model.latents(y).push(epsilon)  # type: ignore[attr-defined]
+        drawn, _ = model.latent_prior(y).rsample_and_log_prob(epsilon)  # type: ignore[attr-defined]
         found.append(float(mmd(block.double(), drawn.cpu().double())))
     values = torch.tensor(found, dtype=torch.float64)
     error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan

@@ -66,7 +66,7 @@ class AggregateSampler(Sampler):
         rows = torch.stack([_at(self.by_label.get(label), u, label) for label, u in zip(places, uniform)])
         stream = noise.generator(self.seed, "aggregate pixels", start, device=self.device)
         x = pixels(self.train, rows.to(self.train.images.device), self.device, stream)
-        z, _ = self.model.infer(x, y).push(drawn[None, :, 1:])  # type: ignore[attr-defined]
+        z, _ = self.model.encode(x, y).rsample_and_log_prob(drawn[None, :, 1:])  # type: ignore[attr-defined]
         return z[0]
 
 
@@ -94,7 +94,7 @@ class MixtureSampler(Sampler):
         labels = torch.zeros(CHUNK, dtype=torch.long) if y is None else y.cpu()
         z = torch.empty(CHUNK, self.codes.shape[1])
         for label in labels.unique().tolist():
-            z[labels == label] = self._mixture(label).push(drawn[labels == label])[0]
+            z[labels == label] = self._mixture(label).rsample_and_log_prob(drawn[labels == label])[0]
         return z.to(self.device)
 
     def _mixture(self, label: int) -> Mixture:

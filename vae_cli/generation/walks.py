@@ -142,7 +142,7 @@ def prior_quantiles(model: VAE, places: Float[Tensor, "s"], label: int = 0) -> F
 
 def _prior(model: VAE, label: int) -> torch.distributions.Distribution:
     device = next(model.parameters()).device
-    return model.latents(torch.full((1,), label, device=device) if model.classes else None)
+    return model.latent_prior(torch.full((1,), label, device=device) if model.classes else None)
 
 
 def _draws(model: VAE, label: int) -> Tensor:

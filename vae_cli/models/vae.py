@@ -82,13 +82,13 @@ class VAE(nn.Module):
         latent = max(self.noise_dim, self.posterior.values, self.prior.values(each))
         return max(latent, math.prod(self.likelihood.output_shape))
 
-    def infer(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
+    def encode(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
         """q(z|x), of batch shape (B,)."""
         return self.posterior(self._run(self.encoder, x, y))
 
-    def latents(self, y: Tensor | None = None) -> Distribution:
+    def latent_prior(self, y: Tensor | None = None) -> Distribution:
         """p(z); or, of a conditional model whose prior depends on labels, p(z|y) of batch shape (N,)."""
-        return self.prior(self.infer, y if self.classes else None)
+        return self.prior(self.encode, y if self.classes else None)
 
     def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
         """p(x|z), of batch shape (*batch,)."""
@@ -107,7 +107,7 @@ class VAE(nn.Module):
 
         All that depends on z is made of `through(z)`, which an objective may give to have a hand in z's gradient.
         """
-        return self.weigh(x, noise, self.infer(x, y), self.latents(y), y, through)
+        return self.weigh(x, noise, self.encode(x, y), self.latent_prior(y), y, through)
 
     def weigh(
         self,
@@ -119,7 +119,7 @@ class VAE(nn.Module):
         through: Callable[[Tensor], Tensor] | None = None,
     ) -> Evidence:
         """The same with q(z|x) and p(z) at hand."""
-        z, log_q = posterior.push(noise)  # type: ignore[attr-defined]
+        z, log_q = posterior.rsample_and_log_prob(noise)  # type: ignore[attr-defined]
         z = z if through is None else through(z)
         likelihood = self.decode(z, y)
         return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
@@ -132,22 +132,18 @@ class VAE(nn.Module):
         self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None
     ) -> Float[Tensor, "n d"]:
         """z from the prior, spread more or less by `temperature`."""
-        z, _ = self.latents(y).push(self.prior.tempered(noise, temperature))  # type: ignore[attr-defined]
+        z, _ = self.latent_prior(y).rsample_and_log_prob(self.prior.tempered(noise, temperature))  # type: ignore[attr-defined]
         return z
 
     def reconstruct(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Distribution:
         """p(x|z) at the mean of q(z|x), of batch shape (B,)."""
-        return self.decode(self.encode(x, y), y)
-
-    def encode(self, x: Float[Tensor, "b c h w"], y: Tensor | None = None) -> Float[Tensor, "b d"]:
-        """The mean of q(z|x)."""
-        return self.infer(x, y).mean
+        return self.decode(self.encode(x, y).mean, y)
 
     @torch.no_grad()
     def kinds(self) -> tuple[Distribution, Distribution]:
         """q(z|x) of some image, and p(z): for whoever asks of what kind they are."""
         features = next(self.parameters()).new_zeros(1, self.posterior.features)
-        return self.posterior(features), self.latents(features.new_zeros(1, dtype=torch.long))
+        return self.posterior(features), self.latent_prior(features.new_zeros(1, dtype=torch.long))
 
     def _run(self, network: nn.Module, value: Tensor, y: Tensor | None) -> Tensor:
         assert y is not None or not self.classes, "a conditional model needs labels"

@@ -45,7 +45,7 @@ class InfoVAE(Objective):
         kl = analytic_kl(evidence.posterior, evidence.prior)
         if kl is None:
             kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
-        drawn, _ = evidence.prior.push(priors)  # type: ignore[attr-defined]
+        drawn, _ = evidence.prior.rsample_and_log_prob(priors)  # type: ignore[attr-defined]
         # Draw by draw: two draws of one image are no independent draws of the aggregate posterior.
         gap = torch.stack([mmd(z, prior_z) for z, prior_z in zip(evidence.z, drawn)]).mean()
         loss = ((1 - self.alpha) * kl - reconstruction).mean() + (self.alpha + self.weight - 1) * gap

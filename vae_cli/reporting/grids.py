@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vae_cli.system.atomic import replacing
+from vae_cli.system.atomic import atomic_write
 
 INK = 0
 LETTERS = 13  # pixels high
@@ -63,7 +63,7 @@ def pairs(above: Float[Tensor, "n c h w"], below: Float[Tensor, "n c h w"], colu
 
 def save(picture: Image.Image, path: Path) -> None:
     """Write a PNG whole or not at all, and the folders above it."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         picture.save(temporary, format="PNG")
 
 

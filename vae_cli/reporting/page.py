@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.runs.reader import read_bytes
-from vae_cli.system.atomic import replacing
+from vae_cli.system.atomic import atomic_write
 from vae_cli.system.cache import cache_dir
 
 COLORS = {"train": "#E69F00", "validation": "#0072B2", "test": "#009E73"}
@@ -58,7 +58,7 @@ def javascript() -> str:
     version = vl_convert.get_vegalite_versions()[-1]
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
     script = script.replace("</script", "<\\/script")
-    with suppress(OSError), replacing(place) as temporary:
+    with suppress(OSError), atomic_write(place) as temporary:
         temporary.write_text(script, encoding="utf-8")
     return script
 

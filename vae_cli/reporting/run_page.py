@@ -10,7 +10,7 @@ from typing import Any
 from vae_cli.reporting import page, tables
 from vae_cli.reporting.page import COLORS, Spec
 from vae_cli.runs.reader import SHOWN_DIMENSIONS, Run, finite, mapping, read
-from vae_cli.system.atomic import replacing
+from vae_cli.system.atomic import atomic_write
 
 NAME = "report.html"
 CURVES = {
@@ -44,7 +44,7 @@ def write(directory: Path, ours: bool = False) -> Path:
         OSError: if it cannot be written.
     """
     output = directory / NAME
-    with replacing(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(render(Run(directory.resolve(), directory.resolve().name, ours)), encoding="utf-8")
     return output
 

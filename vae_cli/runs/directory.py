@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from vae_cli.errors import Busy, reason
+from vae_cli.errors import Busy, describe
 from vae_cli.loggers import Logger, TensorBoardLogger, Unusable
 from vae_cli.reporting import grids, plots, run_page
 from vae_cli.runs import listeners
@@ -230,7 +230,7 @@ class RunDirectory:
             failures = self._failures[id(logger)] = self._failures.get(id(logger), 0) + 1
             if isinstance(error, Unusable) or failures >= MOST_FAILURES or time.monotonic() - began > LONGEST_FAILURE:
                 self._loggers.remove(logger)
-                raise Unusable(f"{reason(error)}; nothing more is sent there") from error
+                raise Unusable(f"{describe(error)}; nothing more is sent there") from error
             raise
 
     def attempt(self, act: Callable[[], object], what: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.errors import UserError
-from vae_cli.system.locks import is_held
+from vae_cli.system.locks import is_locked
 
 LARGEST = 100_000_000  # bytes of a file that is read; none that a run leaves is nearly as large
 LARGEST_CONFIG = 1_000_000  # characters
@@ -81,7 +81,7 @@ class Run:
     def status(self) -> str:
         """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says,
         `pruned` where a search has interrupted it, and `unfinished` without a summary."""
-        if not self.ours and is_held(self.path / "checkpoints"):
+        if not self.ours and is_locked(self.path / "checkpoints"):
             return "running"
         status = self.summary.get("status")
         if status == "interrupted" and self.job.get("pruned"):

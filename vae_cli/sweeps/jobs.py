@@ -17,8 +17,8 @@ from typing import Any
 
 from vae_cli.runs import reader
 from vae_cli.runs.reader import JOB, Run, finite
-from vae_cli.system.atomic import replacing
-from vae_cli.system.locks import holding, is_held
+from vae_cli.system.atomic import atomic_write
+from vae_cli.system.locks import file_lock, is_locked
 
 CSV, JSONL, LOCK = "sweep.csv", "sweep.jsonl", ".lock"
 COLUMNS = ("job", "status", "overrides", "test_elbo", "seconds", "directory", "error")
@@ -91,7 +91,7 @@ class State:
     def status(self) -> str:
         """`completed`, `failed`, `interrupted`, `pruned`; `running` while a process is at work on it; `unfinished`
         where one has died; `pending` before it was begun."""
-        if is_held(self.path / LOCK) and "ended_in" not in self.record:
+        if is_locked(self.path / LOCK) and "ended_in" not in self.record:
             return "running"
         status = self.run.status
         begun = any((self.path / "checkpoints").glob("*.pt"))
@@ -281,14 +281,14 @@ def _rounded(settings: str) -> str:
 
 def write(path: Path, text: str) -> None:
     """Replace a small text file as a whole."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def locked(sweep: Path) -> Iterator[None]:
     """One process at a time, on systems and disks that have locks."""
-    with holding(sweep / LOCK, wait=True):
+    with file_lock(sweep / LOCK, wait=True):
         yield
 
 

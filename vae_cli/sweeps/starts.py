@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_cli.errors import reason
+from vae_cli.errors import describe
 from vae_cli.sweeps.jobs import Job, State
-from vae_cli.system.locks import is_held
+from vae_cli.system.locks import is_locked
 from vae_cli.training import signals
 
 POLL = 0.5  # seconds between looks whether a job is to stop
@@ -42,7 +42,7 @@ class Start:
 
     def is_over(self, bound: bool) -> bool:
         """Whether jobs are to end; those `bound` to the process that started them also when that has died."""
-        return self.stop.exists() or (bound and not is_held(self.alive))
+        return self.stop.exists() or (bound and not is_locked(self.alive))
 
 
 def _ending(state: State) -> str:
@@ -58,7 +58,7 @@ def on_a_disk_with_room() -> Iterator[None]:
         yield
     except OSError as error:
         print(
-            f"{error.filename} could not be written ({reason(error)}); the sweep goes on", file=sys.stderr, flush=True
+            f"{error.filename} could not be written ({describe(error)}); the sweep goes on", file=sys.stderr, flush=True
         )
 
 

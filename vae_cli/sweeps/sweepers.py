@@ -34,13 +34,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vae_cli.config import options, overrides, validation
-from vae_cli.errors import Busy, CheckpointError, ConfigError, UserError, reason
+from vae_cli.errors import Busy, CheckpointError, ConfigError, UserError, describe
 from vae_cli.runs.reader import Run
 from vae_cli.sweeps import jobs, study
 from vae_cli.sweeps.jobs import Job, State
 from vae_cli.sweeps.starts import POLL, Start, on_a_disk_with_room, telling, watching
 from vae_cli.system import threads
-from vae_cli.system.locks import holding, is_held
+from vae_cli.system.locks import file_lock, is_locked
 from vae_cli.training import signals
 
 _started_here: set[str] = set()  # tokens of starts
@@ -91,9 +91,9 @@ class Task:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process tells when to stop
         if self.start is None:
             return self.guard(partial(self._attempt, job, config))
-        with holding(path / jobs.LOCK) as mine:
+        with file_lock(path / jobs.LOCK) as mine:
             status = self._at_work(job, config, here) if mine else 0
-        if self.bound and not here and not is_held(self.start.alive):
+        if self.bound and not here and not is_locked(self.start.alive):
             os._exit(ORPHANED)  # nobody waits for this process any more
         return status
 
@@ -196,7 +196,7 @@ def _back_into_the_queue() -> None:
 def _leave_word(path: Path, error: Exception) -> None:
     """Write why a job failed where its training has not."""
     if not (path / "summary.json").exists():
-        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}"
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {describe(error)}"
         with suppress(OSError):
             jobs.fail(path, why)
 
@@ -235,7 +235,7 @@ def _connect_to_ray(options: DictConfig) -> None:
     except Exception as error:
         address = arguments.get("address")
         raise ConfigError(
-            f"hydra.launcher.ray.init.address={address}: no Ray cluster there ({reason(error)})"
+            f"hydra.launcher.ray.init.address={address}: no Ray cluster there ({describe(error)})"
         ) from error
 
 
@@ -254,7 +254,7 @@ class _Sweeper(Sweeper):
         path = Path(self.settings.hydra.sweep.dir).absolute()
         self.start = Start(path, secrets.token_hex(4))
         _started_here.add(self.start.token)
-        with holding(self.start.alive), self._listening():
+        with file_lock(self.start.alive), self._listening():
             try:
                 self._begin()
                 done = self._sweep(parsed)
@@ -278,7 +278,7 @@ class _Sweeper(Sweeper):
 
     def _begin(self) -> None:
         for left in self.start.path.glob(".alive-*"):  # of starts that were killed
-            if left != self.start.alive and not is_held(left):
+            if left != self.start.alive and not is_locked(left):
                 left.unlink(missing_ok=True)
         for left in self.start.path.glob(".stop-*"):
             if not (self.start.path / left.name.replace("stop", "alive")).exists():
@@ -349,7 +349,7 @@ class _Sweeper(Sweeper):
         task = replace(
             self.task,
             start=self.start,
-            bound=at_once is not None and is_held(self.start.alive),
+            bound=at_once is not None and is_locked(self.start.alive),
             threads=share,
             quiet=not self._is_here,
             fail_fast=self.settings.fail_fast,
@@ -402,7 +402,7 @@ class _Sweeper(Sweeper):
                 ]
                 launcher.launch(batch, initial_job_idx=first)
         except Exception as error:
-            return f"{type(error).__name__}: {reason(error)}"
+            return f"{type(error).__name__}: {describe(error)}"
         return None
 
     def _is_legal(self, job: Job) -> bool:
@@ -529,7 +529,7 @@ class OptunaSweeper(_Sweeper):
     @contextmanager
     def _asking(self) -> Iterator[None]:
         """No other start of the sweep asks the study meanwhile."""
-        with holding(self.start.path / ".asking", wait=True):
+        with file_lock(self.start.path / ".asking", wait=True):
             yield
 
     def _numbers(self, state: State | None) -> dict[str, float | None]:
@@ -547,7 +547,7 @@ class OptunaSweeper(_Sweeper):
     def _is_orphan(self, trial: study.Trial) -> bool:
         """Whether the start that asked for a trial has died, before it could make a job of it perhaps."""
         job = jobs.read_job(self.start.path / trial.name)
-        return job is None or not is_held(self.start.path / f".alive-{job.more.get('start')}")
+        return job is None or not is_locked(self.start.path / f".alive-{job.more.get('start')}")
 
     def _ask(self) -> list[Job]:
         with self._asking():
@@ -596,7 +596,7 @@ def _dimension(override: Override) -> study.Dimension:
     try:
         return _distribution(override, value, log)
     except ValueError as error:
-        raise ConfigError(f"{override.input_line}: {reason(error)}") from error
+        raise ConfigError(f"{override.input_line}: {describe(error)}") from error
 
 
 def _distribution(override: Override, value: Any, log: bool) -> study.Dimension:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(output: Path) -> Iterator[Path]:
+def atomic_write(output: Path) -> Iterator[Path]:
     """A temporary path beside a file, which takes the file's place at the end."""
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def holding(path: Path, wait: bool = False) -> Iterator[bool]:
+def file_lock(path: Path, wait: bool = False) -> Iterator[bool]:
     """Hold a lock on a file, which is made where there is none; whether it could be had.
 
     The lock ends with its process, however that ends. Where there are no locks, it always can be had.
@@ -34,7 +34,7 @@ def _lock(handle: int, wait: bool) -> bool:
     return True
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process holds the lock on a file or directory."""
     try:
         import fcntl

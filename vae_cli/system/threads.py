@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vae_cli.system import memory
-from vae_cli.system.locks import holding
+from vae_cli.system.locks import file_lock
 
 _before: dict[str, str | None] = {}  # the environment, once it has been changed
 
@@ -68,7 +68,7 @@ def own_gpu(device: str, number: int) -> Iterator[int | None]:
     import torch
 
     for index in [(number + offset) % len(found) for offset in range(len(found))]:
-        with holding(_lock_of(found[index])) as free:
+        with file_lock(_lock_of(found[index])) as free:
             if free:
                 torch.cuda.set_device(index)
                 yield index

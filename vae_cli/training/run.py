@@ -19,7 +19,7 @@ from vae_cli.config import compose
 from vae_cli.config.validation import MAY_CHANGE, check_values
 from vae_cli.data import Data, DataFacts
 from vae_cli.distributed.processes import ALONE, Lost, Processes
-from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError, UserError, reason
+from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError, UserError, describe
 from vae_cli.evaluation.bounds import evaluate
 from vae_cli.runs import checkpoint
 from vae_cli.runs.directory import Elsewhere, RunDirectory, log
@@ -209,7 +209,7 @@ def _unwritten(error: OSError, output: RunDirectory) -> OutputError:
 
 
 def _one_line(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {reason(error)}"
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {describe(error)}"
 
 
 def _start(settings: Config, given: frozenset[str], output: RunDirectory, processes: Processes) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_cli.data.download.lock import alone
-from vae_cli.errors import DataError, reason
+from vae_cli.errors import DataError, describe
 
 STALE = 2 * 24 * 3600  # seconds
 
@@ -98,7 +98,7 @@ def _staging(data_dir: Path) -> Iterator[Path]:
         staging = Path(tempfile.mkdtemp(prefix=".fetching-", dir=data_dir))
         yield staging
     except OSError as error:
-        why = f"{reason(error)}: {error.filename}" if error.filename else reason(error)
+        why = f"{describe(error)}: {error.filename}" if error.filename else describe(error)
         raise DataError(
             f"data_dir={data_dir} cannot be written ({why}); name another directory with data_dir="
         ) from error

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vae_cli.data.download.fetch import FetchError, Route
-from vae_cli.errors import reason
+from vae_cli.errors import describe
 
 TIMEOUT = 30.0  # seconds without an answer or a byte
 URL_ERROR = re.compile(r"^(?:<urlopen error )?(?:\[Errno -?\d+\] )?(.*?)>?$")
@@ -31,7 +31,7 @@ def _download(dataset: str, staging: Path) -> dict[str, Path]:
     try:
         import torchvision.datasets
     except (ImportError, OSError, RuntimeError) as error:
-        raise FetchError(f"torchvision cannot be imported: {reason(error)}") from error
+        raise FetchError(f"torchvision cannot be imported: {describe(error)}") from error
     original = getattr(torchvision.datasets, dataset)
     failures = []
     for mirror in original.mirrors:
@@ -64,7 +64,7 @@ def _download_archives(
     try:
         import torchvision.datasets
     except (ImportError, OSError, RuntimeError) as error:
-        raise FetchError(f"torchvision cannot be imported: {reason(error)}") from error
+        raise FetchError(f"torchvision cannot be imported: {describe(error)}") from error
     for file, md5 in sums.items():
         at = address(getattr(torchvision.datasets, dataset), file)
         try:
@@ -77,7 +77,7 @@ def _download_archives(
         except Exception as error:  # gdown has kinds of its own
             if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
                 raise
-            why = URL_ERROR.sub(r"\1", reason(error))  # all of it: gdown puts the cause in the middle
+            why = URL_ERROR.sub(r"\1", describe(error))  # all of it: gdown puts the cause in the middle
             raise FetchError(f"{urlsplit(at).netloc or 'Google Drive'}: {why}") from error
     return {file: staging / file for file in sums}
 
@@ -92,7 +92,7 @@ def _from_mirror(original: type, mirror: str, staging: Path) -> None:
 def _kernel(error: Exception) -> str:
     """The last line of torchvision's report, which repeats the address on the lines before it."""
     lines = str(error).strip().splitlines()
-    return URL_ERROR.sub(r"\1", reason(lines[-1] if lines else error))
+    return URL_ERROR.sub(r"\1", describe(lines[-1] if lines else error))
 
 
 @contextlib.contextmanager

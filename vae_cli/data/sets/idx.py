@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_cli.errors import DataError, reason
+from vae_cli.errors import DataError, describe
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
@@ -67,7 +67,7 @@ def _content(path: Path, mend: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({reason(error)}); {mend}") from error
+        raise DataError(f"{path} cannot be read ({describe(error)}); {mend}") from error
 
 
 def _unpacked(data: bytes, name: str, mend: str) -> bytes:
@@ -76,4 +76,4 @@ def _unpacked(data: bytes, name: str, mend: str) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             return file.read(MOST)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{name} is a broken gzip file ({reason(error)}); {mend}") from error
+        raise DataError(f"{name} is a broken gzip file ({describe(error)}); {mend}") from error

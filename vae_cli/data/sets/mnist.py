@@ -12,7 +12,7 @@ from vae_cli.data.download.mirrors import mirrors
 from vae_cli.data.download.mnist_wheel import mnist_wheel
 from vae_cli.data.images import Images
 from vae_cli.data.sets import idx
-from vae_cli.errors import DataError, reason
+from vae_cli.errors import DataError, describe
 from vae_cli.system.cache import cache_dir
 
 FILES = (
@@ -148,7 +148,7 @@ def _found(directory: Path) -> dict[str, Path]:
         candidates = {name: (directory / name, directory / f"{name}.gz") for name in FILES}
         present = {name: [path for path in paths if path.exists()] for name, paths in candidates.items()}
     except OSError as error:
-        raise DataError(f"{directory} cannot be read ({reason(error)}); set data_dir= to another") from error
+        raise DataError(f"{directory} cannot be read ({describe(error)}); set data_dir= to another") from error
     return {name: paths[0] for name, paths in present.items() if paths}
 
 

@@ -19,7 +19,7 @@ from vae_cli.data.base import Dataset, Source
 from vae_cli.data.download import mirrors
 from vae_cli.data.download.fetch import FetchError, Route, fetch
 from vae_cli.data.images import CHUNK, Images
-from vae_cli.errors import DataError, reason
+from vae_cli.errors import DataError, describe
 from vae_cli.system.cache import cache_dir
 
 PUBLISHED = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
@@ -131,7 +131,7 @@ def _got(split: str, staging: Path) -> Path:
     except (HTTPException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in mirrors.LOCAL_ERRORS:
             raise
-        why = mirrors.URL_ERROR.sub(r"\1", reason(error))
+        why = mirrors.URL_ERROR.sub(r"\1", describe(error))
         raise FetchError(f"{path.name}: {why}") from error
     return path
 
@@ -156,7 +156,7 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({reason(error)}); set data_dir= to another directory") from error
+        raise DataError(f"{path} cannot be read ({describe(error)}); set data_dir= to another directory") from error
 
 
 @contextmanager
@@ -165,10 +165,10 @@ def _refused(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({reason(error)}); set data_dir= to another directory") from error
+        raise DataError(f"{path} cannot be read ({describe(error)}); set data_dir= to another directory") from error
     except Exception as error:  # zipfile and numpy raise many kinds for a broken file
         raise DataError(
-            f"{path} does not hold the published images ({reason(error)}); delete it to have them fetched again"
+            f"{path} does not hold the published images ({describe(error)}); delete it to have them fetched again"
         ) from error
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from vae_cli.data.download.lock import alone
 from vae_cli.data.mapped import unwritable
 from vae_cli.data.sources.pictures import quiet
-from vae_cli.errors import DataError, printable, reason
+from vae_cli.errors import DataError, describe, printable
 
 VERSION = 1  # of what `pictures` makes of a file; a cache made by another is made anew
 TASK = 8  # pictures that a thread takes at a time
@@ -192,7 +192,7 @@ def _outcome(pictures: Pictures, name: str) -> Outcome:
         return "not an image of a kind that is read"
     except Exception as error:  # a picture may break in any way, and there is one thing to say
         from_system = isinstance(error, OSError) and error.errno is not None
-        return f"{FROM_SYSTEM}{reason(error)}" if from_system else reason(error)
+        return f"{FROM_SYSTEM}{describe(error)}" if from_system else describe(error)
     assert values.shape == pictures.shape and values.dtype == np.uint8
     return values
 

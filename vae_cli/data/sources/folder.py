@@ -17,7 +17,7 @@ from vae_cli.data.base import Dataset, Source
 from vae_cli.data.images import Images
 from vae_cli.data.sources.decoded import Decoded, Pictures, decoded, fingerprint
 from vae_cli.data.sources.pictures import SUFFIXES, square
-from vae_cli.errors import ConfigError, DataError, printable, reason
+from vae_cli.errors import ConfigError, DataError, describe, printable
 from vae_cli.system.cache import cache_dir
 
 SPLITS = {
@@ -162,7 +162,7 @@ def _tree(root: Path) -> Tree:
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"dataset.path={printable(root)} cannot be read ({reason(error)})") from error
+        raise DataError(f"dataset.path={printable(root)} cannot be read ({describe(error)})") from error
     files: dict[str, tuple[int, ...]] = {}
     folders, others = set[str](), Counter[str]()
     found = tqdm(_walk(root), desc="looking for images", unit=" files", delay=2, leave=False, mininterval=1)

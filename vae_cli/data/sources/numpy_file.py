@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from vae_cli.errors import DataError, reason
+from vae_cli.errors import DataError, describe
 from vae_cli.system import memory
 
 # Every role that an array can play, and the names by which it is known in an .npz file.
@@ -56,7 +56,7 @@ def _magic(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; set dataset.path to an .npz or .npy file") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({reason(error)}); set dataset.path to another file") from error
+        raise DataError(f"{path} cannot be read ({describe(error)}); set dataset.path to another file") from error
 
 
 def _load_npy(path: Path) -> np.ndarray:
@@ -102,8 +102,8 @@ def _unreadable(what: str, error: Exception) -> DataError:
     if "object" in str(error).lower():
         return DataError(f'{what} holds Python objects, which are not opened; save it .astype("uint8") or as floats')
     if isinstance(error, MemoryError):
-        return DataError(f"{what} does not fit into memory ({reason(error)}); save it as .npy, which is mapped")
-    return DataError(f"{what} is broken or cut short ({reason(error)}); copy or save it again")
+        return DataError(f"{what} does not fit into memory ({describe(error)}); save it as .npy, which is mapped")
+    return DataError(f"{what} is broken or cut short ({describe(error)}); copy or save it again")
 
 
 def _roles(path: Path, names: list[str]) -> dict[str, str]:

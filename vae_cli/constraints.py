@@ -1,0 +1,115 @@
+"""What an argument accepts, written once, in its annotation.
+
+    def __init__(self, beta: NonNegative = 1.0, kl: Literal["auto", "analytic"] = "auto", hidden: Widths = (400,))
+
+Builders hold a config's values against these annotations; nobody keeps a second table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+LONGEST_LIST = 1000
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; an end that is `open` is left out."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        high = "2**63 - 1" if self.high > 2**62 else f"{self.high:g}"
+        if self.high == math.inf:
+            return f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
+        if self.open_low:
+            return f"above {self.low:g} and " + (f"below {high}" if self.open_high else f"at most {high}")
+        return f"from {self.low:g} to {'below ' if self.open_high else ''}{high}"
+
+
+@dataclass(frozen=True)
+class Described:
+    """Words that take the place of a type's own where an error says what is accepted, and an example."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Length:
+    """How many entries a list has at least."""
+
+    least: int
+
+
+Count = Annotated[int, Range(1)]
+Index = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, open_low=True)]
+NonNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+BelowOne = Annotated[float, Range(0, 1, open_high=True)]
+Widths = Annotated[Sequence[Count], Described("a list of integers of at least 1, such as [400]")]
+Channels = Annotated[
+    Sequence[Count], Length(1), Described("a list of one or more integers of at least 1, such as [32, 64]")
+]
+Betas = Annotated[Sequence[BelowOne], Described("a list of numbers from 0 to below 1")]
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    """Return whether a plain value fits an annotation; anything fits one that says nothing of plain values."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return accepts(arguments[0], value) and all(_meets(limit, value) for limit in arguments[1:])
+    if origin in (Union, UnionType):
+        return any(accepts(option, value) for option in arguments)
+    if origin is Literal:
+        return any(type(value) is type(option) and value == option for option in arguments)
+    if origin in (Sequence, list, tuple):
+        entries = [argument for argument in arguments if argument is not Ellipsis]
+        fits = isinstance(value, (list, tuple)) and len(value) <= LONGEST_LIST
+        return fits and all(accepts(entries[0] if entries else Any, entry) for entry in value)
+    if annotation in (None, NoneType):
+        return value is None
+    if annotation is bool or annotation is str:
+        return isinstance(value, annotation)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return True
+
+
+def _meets(limit: Any, value: Any) -> bool:
+    if isinstance(limit, Range):
+        return value in limit
+    return len(value) >= limit.least if isinstance(limit, Length) else True
+
+
+def describe_type(annotation: Any) -> str:
+    """Return what an annotation accepts, in words such as "a number of at least 0"."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        words = [limit.words for limit in arguments[1:] if isinstance(limit, Described)]
+        ranges = [str(limit) for limit in arguments[1:] if isinstance(limit, Range)]
+        return words[0] if words else " ".join([describe_type(arguments[0]), *ranges])
+    if origin in (Union, UnionType):
+        given = sorted(arguments, key=lambda option: option is not NoneType)
+        return " or ".join(describe_type(option) for option in given)
+    if origin is Literal:
+        *first, last = map(str, arguments)
+        return f"{', '.join(first)} or {last}" if first else last
+    if origin in (Sequence, list, tuple):
+        return f"a list, each entry {describe_type(arguments[0])}" if arguments else "a list"
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", NoneType: "null", None: "null"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
