@@ -1,0 +1,72 @@
+"""The device that a process computes on."""
+
+from __future__ import annotations
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+import torch
+from torch import nn
+from vae_cli.system import memory
+from vae_cli.config.options import option, options
+from vae_cli.data import DataFacts, Dataset
+from vae_cli.distributions import Likelihood, Posterior, Prior
+from vae_cli.distributions.flows import LARGEST, at_most
+from vae_cli.errors import ConfigError
+from vae_cli.loggers import Logger
+from vae_cli.models.vae import VAE
+from vae_cli.networks import LabeledDecoder, LabeledEncoder
+from vae_cli.networks.layers import Shape
+from vae_cli.objectives import Objective, Unfit
+from vae_cli.distributed.processes import ALONE, Processes, Seat
+from vae_cli.errors import describe
+from vae_cli.schedules import Schedule
+
+
+
+
+def choose_device(name: str, seat: Seat | None = None) -> torch.device:
+    """The device that `device=` names; `auto` is CUDA, else MPS, else the CPU.
+
+    Args:
+        name: of the device.
+        seat: of this process among several, each of which takes a GPU of its own.
+
+    Raises:
+        ConfigError: if it is not there, or not one for every process.
+    """
+    if seat is not None and seat.count > 1:
+        return _own_device(name, seat)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    found = torch.device(name)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}: torch finds no CUDA GPU here; use device=auto or device=cpu")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: there are only {torch.cuda.device_count()} GPU(s), counted from 0")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps: torch finds no Apple GPU here; use device=auto or device=cpu")
+    return found
+
+
+def _own_device(name: str, seat: Seat) -> torch.device:
+    """The device of one of several processes."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise ConfigError(
+            f"device={name} cannot be shared by {seat.count} processes; use device=cuda, with which each takes a GPU "
+            "of its own, or device=cpu"
+        )
+    choose_device(name)
+    if seat.local_count > torch.cuda.device_count():
+        raise ConfigError(
+            f"device={name}: {seat.local_count} processes on a machine with {torch.cuda.device_count()} GPU(s); start "
+            "one for each GPU, or use device=cpu"
+        )
+    torch.cuda.set_device(seat.local_rank)
+    return torch.device("cuda", seat.local_rank)
