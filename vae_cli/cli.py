@@ -59,7 +59,12 @@ def _train(argv: Sequence[str]) -> int:
 def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
     from vae_cli.config import command_line, launch
 
-    return launch.launch(command_line.read_command_line(argv), job, guard=partial(guard, "vae-train"))
+    line = command_line.read_command_line(argv)
+    if line.multirun:
+        from vae_cli.sweeps import launch as sweeping
+
+        return sweeping.launch(line, job)
+    return launch.launch(line, job, guard=partial(guard, "vae-train"))
 
 
 def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:

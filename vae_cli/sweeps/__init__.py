@@ -1,1 +1,1 @@
-"""Many trainings by one command."""
+"""Many trainings by one command: `vae-train -m …`."""
