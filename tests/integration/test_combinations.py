@@ -18,7 +18,7 @@ FLOWS = ("coupling", "maf", "nsf")
 SMALL = {"hidden": [16], "context": 3, "transforms": 2, "components": 4, "bins": 4}
 BASE = compose.compose("train", ["latent_dim=2", "encoder.hidden=[8]", "decoder.hidden=[8]", "mc_samples=2"])
 GROUPS = ("posterior", "prior", "likelihood", "objective")
-# What the README says cannot be.
+# What the guide says cannot be: .docs/models.md.
 REFUSED = {
     ("beta_tc", "mixture_of_normals"),
     ("beta_tc", "vampprior"),

@@ -1,4 +1,4 @@
-"""Parts from outside the package: what the README shows works as it stands."""
+"""Parts from outside the package: what the guide shows works as it stands."""
 
 import json
 import re
@@ -9,8 +9,8 @@ import pytest
 from tests.support.commands import vae
 from vae_cli import cli
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGE = (Path(__file__).parents[2] / ".docs" / "extending.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 OWN = {
     "encoder": ["encoder._target_=my_package.MyEncoder", "+encoder.width=30"],
     "prior": ["prior._target_=my_package.LaplacePrior", "+prior.scale=0.5"],
@@ -21,7 +21,7 @@ OWN = {
 
 @pytest.fixture
 def package(tmp_path):
-    """Everything the README shows, in one file in the directory that the commands run in."""
+    """Write all examples of the page to one file, in the directory that the commands run in."""
     (tmp_path / "my_package.py").write_text("\n".join(BLOCKS))
     return tmp_path
 

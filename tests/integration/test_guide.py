@@ -1,0 +1,101 @@
+"""README, guide and CONTRIBUTING: their links lead somewhere, their paths exist, and their commands compose."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vae_cli import cli
+from vae_cli.config import options
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / ".docs").glob("*.md")), ROOT / ".github" / "CONTRIBUTING.md"]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+MOST_WORDS = 2000
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+# Launchers whose plugins the tests' environment lacks, and option files that only a reader has.
+NOT_HERE = ("hydra/launcher=slurm", "hydra/launcher=ray", "--config-dir", "my_package")
+
+
+def code_snippets(text):
+    """Yield every inline code and every line of a fenced block without a language."""
+    yield from INLINE.findall(FENCED.sub("", text))
+    for language, block in FENCED.findall(text):
+        if not language:
+            yield from block.replace("\\\n", " ").splitlines()
+
+
+def shown_commands():
+    """Return the complete commands on all pages; those that leave something open, as `[KEY=VALUE …]`, are left out."""
+    snippets = {snippet.strip() for text in TEXTS.values() for snippet in code_snippets(text)}
+    commands = {re.sub(r"(?<==)…", "run", snippet) for snippet in snippets if re.match(r"vae-\w+ ", snippet)}
+    return sorted(
+        command for command in commands if "…" not in command and not any(word in command for word in NOT_HERE)
+    )
+
+
+def first_job(words):
+    """Return the settings of a sweep's first job, but for those that a search chooses."""
+    of_jobs = [word for word in words if "=" in word and "(" not in word and not word.startswith(("hydra", "sweep="))]
+    return [word.partition(",")[0] for word in of_jobs]
+
+
+def anchors(text):
+    """Return the fragments that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]):
+        if target.startswith("https://"):
+            continue
+        name, _, fragment = target.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.exists(), target
+        if fragment:
+            assert fragment in anchors(path.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_paths_in_the_tree_exist(page):
+    for snippet in INLINE.findall(TEXTS[page]):
+        if re.fullmatch(r"(vae_cli|tests|conf|\.docs|\.github)/[\w./-]*", snippet) and "NAME" not in snippet:
+            assert (ROOT / snippet).exists(), snippet
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_options_have_files(page):
+    groups = [*options.groups("train"), "hydra/launcher", "hydra/sweeper"]
+    words = [word for snippet in code_snippets(TEXTS[page]) for word in snippet.split()]
+    for group, name in re.findall(rf"^({'|'.join(groups)})=([a-z_]+)$", "\n".join(words), re.MULTILINE):
+        assert name in options.options(group) or name in ("best", "laplace"), f"{group}={name}"
+
+
+@pytest.mark.parametrize("command", shown_commands())
+def test_a_shown_command_composes(command, capsys):
+    name, *words = shlex.split(command)
+    if "-m" in words:
+        words = first_job(words)
+    with pytest.raises(SystemExit) as ended:
+        getattr(cli, name.removeprefix("vae-"))([*words, "--cfg", "job"])
+    assert ended.value.code == 0, capsys.readouterr().err
+
+
+def test_the_python_page_uses_a_trained_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.train(["epochs=1", "report=false", "encoder.hidden=[8]", "decoder.hidden=[8]", "hydra.run.dir=run"])
+    assert ended.value.code == 0, capsys.readouterr().err
+    names = {}
+    for language, block in FENCED.findall(TEXTS[".docs/python.md"]):
+        assert language == "python"
+        exec(compile(block, "python.md", "exec"), names)  # noqa: S102
+    assert names["images"].shape == (2, 1, 8, 8) and names["samples"].shape == (4, 1, 8, 8)
