@@ -8,22 +8,22 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .PHONY: help train test test-slow bench install lint typecheck format clean
 
-help:  ## show this
+help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-train: $(READY)  ## train; settings go into ARGS, e.g. make train ARGS="dataset=mnist latent_dim=16"
+train: $(READY)  ## train a model; ARGS passes settings: make train ARGS="dataset=mnist latent_dim=16"
 	@$(BIN)/vae-train $(ARGS)
 
-test: $(READY)  ## every test that takes seconds
+test: $(READY)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)  ## the tests that take minutes
-	$(BIN)/python -m pip install --quiet --editable ".[dev,postgres,slurm,ray]" || echo "tests of what is missing are skipped"
+test-slow: $(READY)  ## run the tests that take minutes
+	$(BIN)/python -m pip install --quiet --editable ".[dev,postgres,slurm,ray]" || echo "an extra could not be installed; its tests are skipped"
 	$(BIN)/python -m pytest -m slow
 
-bench: $(READY)  ## time it beside its peers and the least the machine needs (ARGS="--only step evaluation")
+bench: $(READY)  ## measure speed beside other implementations; ARGS="--only step evaluation" runs a part
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
-	$(BIN)/python -m pip install --quiet --no-deps pythae || echo "without pythae"
+	$(BIN)/python -m pip install --quiet --no-deps pythae || echo "pythae could not be installed; it is left out"
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 install: $(READY)  ## set up .venv with the package and all it needs
@@ -35,11 +35,11 @@ lint: $(READY)  ## check style
 typecheck: $(READY)  ## check types
 	$(BIN)/mypy
 
-format: $(READY)  ## put the code into the project's format
+format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove .venv, builds and caches; outputs stay
+clean:  ## remove .venv, builds and caches, but keep outputs
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
