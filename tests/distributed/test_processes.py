@@ -200,7 +200,7 @@ def test_the_parts_of_every_batch_are_the_batch(count):
     values = torch.arange(10, dtype=torch.uint8).mul(20)[:, None, None, None].expand(10, 1, 9, 9).contiguous()
     split = Split(values, torch.arange(10), 255.0, dynamic=True)
     whole = list(Batches(split, 4, seed=0).epoch(3))
-    each = [Batches(split, 4, 0, processes=Processes(Seat(rank, count))) for rank in range(count)]
+    each = [Batches(split, 4, 0, rank=rank, world_size=count) for rank in range(count)]
     parts = [list(batches.epoch(3)) for batches in each]
     assert [len(found[0][1][0]) for found in parts] == [batches.whole for batches in each]
     for number, (x, y) in whole:

@@ -46,7 +46,7 @@ def sweep(tmp_path_factory):
     (folder / "2" / "summary.json").write_text(json.dumps(failed))
     (folder / "10" / "summary.json").unlink()
     (folder / "3" / "summary.json").unlink()
-    held = os.open(folder / "3" / "checkpoints", os.O_RDONLY)
+    held = os.open(folder / "3" / "checkpoints" / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
     evaluate.run(compose.compose("evaluate", [f"checkpoint={folder / '1'}", "num_importance_samples=20", "limit=50"]))
     yield folder

@@ -226,7 +226,7 @@ def test_a_job_that_another_process_trains_is_waited_for(monkeypatch):
     assert status(*SMALL, "latent_dim=2,3", "sweep=s") == 0
     (Path("s/latent_dim-3") / "summary.json").unlink()
     looks, honest = [], time.sleep
-    handle = os.open("s/latent_dim-3/checkpoints", os.O_RDONLY)
+    handle = os.open("s/latent_dim-3/checkpoints/.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
 
     def ends(seconds):

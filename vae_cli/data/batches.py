@@ -12,7 +12,6 @@ from torch import Tensor
 
 from vae_cli import noise
 from vae_cli.data.images import CHUNK, Split
-from vae_cli.distributed.processes import ALONE, Processes
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -64,7 +63,8 @@ class Batches:
         batch_size: B, of all processes together; the last batch of an epoch may be smaller.
         seed: order and dynamic binarization are functions of (seed, epoch, batch).
         device: where the batches are wanted, if not where the split lies.
-        processes: among which every batch is divided.
+        rank: of this process.
+        world_size: how many processes every batch is divided among.
     """
 
     def __init__(
@@ -73,9 +73,10 @@ class Batches:
         batch_size: int,
         seed: int,
         device: torch.device | None = None,
-        processes: Processes = ALONE,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self.split, self.seed, self.processes = split, seed, processes
+        self.split, self.seed, self.rank, self.world_size = split, seed, rank, world_size
         self.device = device or split.images.device
         self.batch_size = min(batch_size, len(split))
 
@@ -86,7 +87,7 @@ class Batches:
     @property
     def largest(self) -> int:
         """Images in a process's part of a batch, at most."""
-        return -(-self.batch_size // self.processes.count)
+        return -(-self.batch_size // self.world_size)
 
     @property
     def whole(self) -> int:
@@ -100,13 +101,18 @@ class Batches:
 
     def part(self, number: int) -> slice:
         """The places in batch `number` of what this process gets of it."""
-        part = self.processes.part(self.size(number))
+        part = self._part(number)
         return part if part.stop > part.start else slice(0, 1)
 
     def weight(self, number: int) -> float:
         """How much of batch `number` this process's part is."""
-        part = self.processes.part(self.size(number))
+        part = self._part(number)
         return (part.stop - part.start) / self.size(number)
+
+    def _part(self, number: int) -> slice:
+        """This rank's share, in order of rank and as even as can be, perhaps empty."""
+        size = self.size(number)
+        return slice(size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch]]:
         """The batches of one epoch from number `start` on, or this process's part of them, each with its number."""

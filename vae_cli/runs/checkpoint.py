@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
-import os
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,8 +15,7 @@ from torch import Tensor
 
 from vae_cli.errors import CheckpointError
 from vae_cli.runs.inspection import KEYS, VERSION, Unfit, check_archive, check_contents
-
-COPIED = 1 << 22  # bytes at a time
+from vae_cli.system.atomic import atomic_write
 
 __all__ = ["VERSION", "copy", "find", "load", "random_state", "restore_random_state", "save", "weights"]
 
@@ -33,30 +29,14 @@ def save(path: Path, contents: dict[str, Any]) -> None:
         OSError: if it cannot be written; the old file is as it was.
     """
     assert set(contents) == set(KEYS), "a checkpoint has exactly the documented keys"
-    _place(path, lambda file: _write(contents, file))
+    with atomic_write(path, durable=True) as temporary, temporary.open("wb") as file:
+        _write(contents, file)
 
 
 def copy(source: Path, path: Path) -> None:
     """Write what `save` has written once more, in half the time; as `save` otherwise."""
-    with source.open("rb") as saved:
-        _place(path, lambda file: shutil.copyfileobj(saved, file, COPIED))
-
-
-def _place(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _flush_directory(path.parent)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with atomic_write(path, durable=True) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _write(contents: dict[str, Any], file: BinaryIO) -> None:
@@ -78,16 +58,6 @@ def _write(contents: dict[str, Any], file: BinaryIO) -> None:
         torch.save(contents, Sink())  # type: ignore[arg-type]
     except RuntimeError as error:
         raise (told[0] if told else error) from None
-
-
-def _flush_directory(path: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def find(path: str | Path) -> Path:

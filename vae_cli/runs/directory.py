@@ -20,7 +20,8 @@ from vae_cli.errors import Busy, describe
 from vae_cli.loggers import Logger, TensorBoardLogger, Unusable
 from vae_cli.reporting import grids, plots, run_page
 from vae_cli.runs import listeners
-from vae_cli.runs.reader import Run
+from vae_cli.runs.reader import LOCK, Run
+from vae_cli.system.locks import file_lock
 
 log = logging.getLogger("vae_cli")
 
@@ -75,7 +76,7 @@ class RunDirectory:
         self._loggers: list[Logger] = []
         self._failures: dict[int, int] = {}
         self._status = "failed"
-        self._locked: int | None = None
+        self._lock_file = file_lock(self.path / LOCK)
         self._handlers: list[logging.Handler] = []
         self._known: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
 
@@ -95,18 +96,8 @@ class RunDirectory:
         Raises:
             UserError: if another process is at work here.
         """
-        try:
-            import fcntl
-
-            self._locked = os.open(self.path / "checkpoints", os.O_RDONLY)
-            with suppress(BlockingIOError):
-                return fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            time.sleep(0.2)  # it may have been no training, but somebody's look whether there is one
-            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(f"{self.path} is being trained by another process; let it end first") from error
-        except (ImportError, OSError):
-            return None
+        if not self._lock_file.__enter__():
+            raise Busy(f"{self.path} is being trained by another process; let it end first")
 
     def _open_log(self) -> None:
         to_file = _LogFile(self.path / "train.log", encoding="utf-8")
@@ -123,8 +114,7 @@ class RunDirectory:
             log.removeHandler(handler)
             with suppress(OSError):  # what the disk had no room for
                 handler.close()
-        if self._locked is not None:
-            os.close(self._locked)
+        self._lock_file.__exit__(None, None, None)
 
     def log_to(self, logger: Logger, settings: dict[str, Any]) -> None:
         """Show numbers and pictures in TensorBoard's files and another logger too.

@@ -20,6 +20,7 @@ LARGEST = 100_000_000  # bytes of a file that is read; none that a run leaves is
 LARGEST_CONFIG = 1_000_000  # characters
 LEFT = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a directory a run's
 STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished")
+LOCK = "checkpoints/.lock"  # held by the process that trains
 JOB = "job.json"  # of a run that is a job of a sweep
 SHOWN_DIMENSIONS = 20  # of the latent ones, at most, in a run's traversals.png
 
@@ -81,7 +82,7 @@ class Run:
     def status(self) -> str:
         """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says,
         `pruned` where a search has interrupted it, and `unfinished` without a summary."""
-        if not self.ours and is_locked(self.path / "checkpoints"):
+        if not self.ours and is_locked(self.path / LOCK):
             return "running"
         status = self.summary.get("status")
         if status == "interrupted" and self.job.get("pruned"):

@@ -1,4 +1,4 @@
-"""A file that is written whole or not at all."""
+"""The one way to write a file: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -9,17 +9,38 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_write(output: Path) -> Iterator[Path]:
-    """A temporary path beside a file, which takes the file's place at the end."""
-    output.parent.mkdir(parents=True, exist_ok=True)
+def atomic_write(output: Path, durable: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `output`; what was written there replaces the file at the end.
+
+    A process that is killed meanwhile leaves the old file or the new one; with `durable`, so does a machine that loses
+    its power.
+
+    Raises:
+        OSError: with the name of `output`, if it cannot be written; the old file is as it was.
+    """
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(output)
+        if durable and os.name == "posix":
+            _flush_directory(output.parent)
     except OSError as error:
-        if error.filename == str(temporary):
+        if error.filename is None or str(temporary) in (error.filename, error.filename2):
             error.filename, error.filename2 = str(output), None
         raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush_directory(path: Path) -> None:
+    """Bring a directory's entries to the disk: only then does a renamed file have its new name after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

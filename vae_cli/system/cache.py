@@ -1,26 +1,15 @@
-"""Where this user's downloads, decoded images and scripts of pages lie unless a setting says otherwise."""
+"""The directory of this user's downloads, decoded images, compiled kernels and scripts of pages."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
+
+from platformdirs import user_cache_dir
 
 
 def cache_dir() -> Path:
-    """This user's cache directory for vae_cli; it need not exist yet."""
-    return _user_cache(sys.platform) / "vae_cli"
+    """Return this user's cache directory for vae_cli, which need not exist yet.
 
-
-def _user_cache(platform: str) -> Path:
-    if platform == "win32":
-        return _absolute("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    if platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return _absolute("XDG_CACHE_HOME") or Path.home() / ".cache"
-
-
-def _absolute(variable: str) -> Path | None:
-    """The directory that a variable names; a relative one does not count, by the XDG rules."""
-    path = Path(os.environ.get(variable, ""))
-    return path if path.is_absolute() else None
+    `$XDG_CACHE_HOME/vae_cli` where that variable holds an absolute path, else the system's own place.
+    """
+    return Path(user_cache_dir("vae_cli", appauthor=False, opinion=False))

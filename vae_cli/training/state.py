@@ -103,7 +103,8 @@ class Training:
         self.settings, self.facts, self.device, self.processes = settings, data.facts, device, processes
         self.position = Position(processes=begun_by or processes.count)
         batch_size = settings["batch_size"] * self.position.processes
-        self.batches = Batches(on_device(data.train, device), batch_size, settings["seed"], device, processes)
+        train = on_device(data.train, device)
+        self.batches = Batches(train, batch_size, settings["seed"], device, processes.rank, processes.count)
         _seed_everything(noise.key(settings["seed"], "weights"))
         self.model = parts.model(settings, data.facts, trusted, weights)
         if settings["init_output_bias"]:
