@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from vae_cli.errors import ConfigError, describe
 from vae_cli.runs.reader import TEST, flat
 
 Values = Mapping[str, Any]
+
+log = logging.getLogger("vae_cli")
 
 LONGEST = 250  # characters of a hyperparameter
 
@@ -69,7 +72,52 @@ class NoLogger(Logger):
 
 
 class Unusable(Exception):
-    """A logger that there is no sense in asking again."""
+    """A logger that cannot work for the rest of the run."""
+
+
+class Loggers(Logger):
+    """Several loggers, none of which can end a training.
+
+    A failure is reported as a warning. A logger that fails three times in a row, takes long to fail or is `Unusable`
+    receives nothing more.
+    """
+
+    MOST_FAILURES = 3  # in a row
+    LONGEST_FAILURE = 10.0  # seconds
+
+    def __init__(self, *loggers: Logger) -> None:
+        self._loggers = list(loggers)
+        self._failures = dict.fromkeys(map(id, loggers), 0)
+
+    def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
+        for logger in self._loggers:
+            logger.start(directory, settings, resumed_at)
+
+    def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
+        self._send(lambda logger: logger.metrics(split, values, step, epoch))
+
+    def picture(self, name: str, picture: Image.Image, step: int) -> None:
+        self._send(lambda logger: logger.picture(name, picture, step))
+
+    def finish(self, status: str, test: Values | None) -> None:
+        self._send(lambda logger: logger.finish(status, test))
+
+    def _send(self, act: Callable[[Logger], None]) -> None:
+        for logger in list(self._loggers):
+            began = time.monotonic()
+            try:
+                act(logger)
+                self._failures[id(logger)] = 0
+            except Exception as error:
+                self._failures[id(logger)] += 1
+                is_slow = time.monotonic() - began > self.LONGEST_FAILURE
+                message = describe(error)
+                if isinstance(error, Unusable) or is_slow or self._failures[id(logger)] >= self.MOST_FAILURES:
+                    self._loggers.remove(logger)
+                    message += "; nothing more is sent there"
+                name = type(logger).__name__
+                log.warning("%s could not be written, the training goes on: %s", name, message)
+                log.debug("traceback", exc_info=True)
 
 
 class TensorBoardLogger(Logger):

@@ -109,7 +109,7 @@ def test_pictures_curves_and_the_log_never_end_a_training(undisturbed, tmp_path,
     def broken(*arguments, **options):
         raise full()
 
-    monkeypatch.setattr(grids, "save", broken)
+    monkeypatch.setattr("PIL.Image.Image.save", broken)
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", broken)
     monkeypatch.setattr(directory._LogFile, "format", broken)
     train(settings(), tmp_path / "run")

@@ -23,7 +23,7 @@ from vae_cli.errors import ConfigError
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
 from vae_cli.generation import walks
-from vae_cli.generation.pictures import IMAGES, ROWS, SIDE, STEPS, grid_columns, walk_picture
+from vae_cli.generation.pictures import IMAGES, ROWS, SIDE, STEPS, label_columns, walk_picture
 from vae_cli.generation.samplers import (
     CHUNK,
     AggregateSampler,
@@ -126,7 +126,7 @@ def _write_samples(used: Trained, settings: Settings, count: int, output: Path) 
     bar = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
     with image_files.naming(output):
         if kind == "grid":
-            grids.save(grids.grid(torch.cat(list(bar)), grid_columns(y)), output)
+            grids.save(grids.grid(torch.cat(list(bar)), label_columns(y)), output)
         elif kind == "png":
             image_files.write_pngs(bar, output, image_files.numbered(count))
         else:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_cli.reporting import page, tables
+from vae_cli.reporting import grids, page, plots, tables
 from vae_cli.reporting.page import COLORS, Spec
-from vae_cli.runs.reader import SHOWN_DIMENSIONS, Run, finite, mapping, read
+from vae_cli.runs.reader import TRAVERSED_DIMENSIONS, Run, finite, mapping, read
 from vae_cli.system.atomic import atomic_write
 
 NAME = "report.html"
@@ -33,19 +33,21 @@ MOST_POINTS = 500  # of a curve
 WIDE_FROM = 20  # latent dimensions on, the bars of their KL want room
 
 
-def write(directory: Path, ours: bool = False) -> Path:
-    """Write a run's page beside the files that it shows, whole or not at all; its path.
+def write(directory: Path, has_ended: bool = False) -> Path:
+    """Write a run's page beside the files that it shows, and its curves.png; return the page's path.
 
     Args:
         directory: the run directory.
-        ours: this process has trained it.
+        has_ended: its training is over, although this process, which trained it, still holds its lock.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if one of the two cannot be written.
     """
-    output = directory / NAME
+    run, output = Run(directory.resolve(), directory.resolve().name, has_ended), directory / NAME
+    if run.metrics:
+        grids.save(plots.curves(run.metrics), directory / "curves.png")
     with atomic_write(output) as temporary:
-        temporary.write_text(render(Run(directory.resolve(), directory.resolve().name, ours)), encoding="utf-8")
+        temporary.write_text(render(run), encoding="utf-8")
     return output
 
 
@@ -150,8 +152,8 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _pictures(run: Run) -> list[dict[str, Any]]:
     label = "; label 0" if run.settings.get("conditional") else ""
     dimensions = run.settings.get("latent_dim")
-    many = isinstance(dimensions, int) and dimensions > SHOWN_DIMENSIONS
-    along = f"{SHOWN_DIMENSIONS} of the {dimensions} latent dimensions" if many else "each latent dimension"
+    many = isinstance(dimensions, int) and dimensions > TRAVERSED_DIMENSIONS
+    along = f"{TRAVERSED_DIMENSIONS} of the {dimensions} latent dimensions" if many else "each latent dimension"
     captions = PICTURES | {"traversals": PICTURES["traversals"].format(along) + label}
     wide = {"traversals"} | ({"kl_per_dim"} if isinstance(dimensions, int) and dimensions > WIDE_FROM else set())
     found = {name: page.picture(run.path / f"{name}.png") for name in PICTURES}

@@ -11,22 +11,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 from tqdm import tqdm
 
-from vae_cli.errors import Busy, describe
-from vae_cli.loggers import Logger, TensorBoardLogger, Unusable
-from vae_cli.reporting import grids, plots, run_page
+from vae_cli.errors import Busy
 from vae_cli.runs import listeners
-from vae_cli.runs.reader import LOCK, Run
+from vae_cli.runs.reader import LOCK
+from vae_cli.system.atomic import atomic_write
 from vae_cli.system.locks import file_lock
 
 log = logging.getLogger("vae_cli")
 
-MOST_FAILURES = 3  # of a logger in a row
-LONGEST_FAILURE = 10.0  # seconds
+
+class Logger(Protocol):
+    """Where a run's numbers and pictures go besides its directory; `vae_cli.loggers` has them."""
+
+    def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None: ...
+
+    def metrics(self, split: str, values: Mapping[str, Any], step: int, epoch: int) -> None: ...
+
+    def picture(self, name: str, picture: Image.Image, step: int) -> None: ...
+
+    def finish(self, status: str, test: Mapping[str, Any] | None) -> None: ...
 
 
 class _Console(logging.Handler):
@@ -73,8 +81,7 @@ class RunDirectory:
         self.path = path.absolute()
         self._resumed_at = resumed_at
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self._loggers: list[Logger] = []
-        self._failures: dict[int, int] = {}
+        self._logger: Logger | None = None
         self._status = "failed"
         self._lock_file = file_lock(self.path / LOCK)
         self._handlers: list[logging.Handler] = []
@@ -109,7 +116,8 @@ class RunDirectory:
         log.addHandler(handler)
 
     def __exit__(self, *_: object) -> None:
-        self._tell(lambda logger: logger.finish(self._status, self._known["test"]))
+        if self._logger is not None:
+            self._logger.finish(self._status, self._known["test"])
         for handler in self._handlers:
             log.removeHandler(handler)
             with suppress(OSError):  # what the disk had no room for
@@ -117,14 +125,13 @@ class RunDirectory:
         self._lock_file.__exit__(None, None, None)
 
     def log_to(self, logger: Logger, settings: dict[str, Any]) -> None:
-        """Show numbers and pictures in TensorBoard's files and another logger too.
+        """Send numbers and pictures to a logger too, whose failures are its own to report.
 
         Raises:
-            ConfigError: if the other one cannot be used.
+            ConfigError: if it cannot be used.
         """
-        for each in (TensorBoardLogger(), logger):
-            each.start(self.path, settings, self._resumed_at)
-            self._loggers.append(each)
+        logger.start(self.path, settings, self._resumed_at)
+        self._logger = logger
 
     def checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.pt"
@@ -141,14 +148,15 @@ class RunDirectory:
                     temporary.unlink(missing_ok=True)
 
     def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Append a line to metrics.jsonl and a point to each of the loggers' curves."""
+        """Append a line to metrics.jsonl and a point to the logger's curves."""
         record = {"epoch": epoch, "step": step, "split": split, **_jsonable(values)}
         path = self.path / "metrics.jsonl"
         with _naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive what belongs to it
-        self._tell(lambda logger: logger.metrics(split, values, step, epoch))
+        if self._logger is not None:
+            self._logger.metrics(split, values, step, epoch)
         listeners.tell(epoch, split, values)
 
     def cut_metrics(self, epoch: int, step: int) -> None:
@@ -165,12 +173,14 @@ class RunDirectory:
         self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept))
 
     def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None:
-        """Write a picture as `name`.png and show it to the loggers under the name of its folder."""
+        """Write a picture as `name`.png and send it to the logger under the name of its folder."""
 
         def write() -> None:
             picture = draw()
-            grids.save(picture, self.path / f"{name}.png")
-            self._tell(lambda logger: logger.picture(name.split("/")[0], picture, step))
+            with atomic_write(self.path / f"{name}.png") as temporary:
+                picture.save(temporary, format="PNG")
+            if self._logger is not None:
+                self._logger.picture(name.split("/")[0], picture, step)
 
         self.attempt(write, f"{name}.png")
 
@@ -198,30 +208,6 @@ class RunDirectory:
 
         if command:
             self.attempt(add, "command.txt")
-
-    def page(self) -> None:
-        """Draw curves.png and write report.html of what the directory holds."""
-        run = Run(self.path, self.path.name, ours=True)
-        if run.metrics:
-            self.attempt(lambda: grids.save(plots.curves(run.metrics), self.path / "curves.png"), "curves.png")
-        self.attempt(lambda: run_page.write(self.path, ours=True), run_page.NAME)
-
-    def _tell(self, act: Callable[[Logger], object]) -> None:
-        for logger in list(self._loggers):
-            self.attempt(lambda logger=logger: self._ask(logger, act), type(logger).__name__)  # type: ignore[misc]
-
-    def _ask(self, logger: Logger, act: Callable[[Logger], object]) -> None:
-        """Tell a logger something; one that fails again and again, or slowly, is told nothing more."""
-        began = time.monotonic()
-        try:
-            act(logger)
-            self._failures[id(logger)] = 0
-        except Exception as error:
-            failures = self._failures[id(logger)] = self._failures.get(id(logger), 0) + 1
-            if isinstance(error, Unusable) or failures >= MOST_FAILURES or time.monotonic() - began > LONGEST_FAILURE:
-                self._loggers.remove(logger)
-                raise Unusable(f"{describe(error)}; nothing more is sent there") from error
-            raise
 
     def attempt(self, act: Callable[[], object], what: str) -> None:
         """Do what a training can do without; say so if it fails."""
@@ -262,8 +248,6 @@ class Elsewhere(RunDirectory):
     def forget_summary(self) -> None: ...
 
     def typed(self, command: str) -> None: ...
-
-    def page(self) -> None: ...
 
     def attempt(self, act: Callable[[], object], what: str) -> None: ...
 

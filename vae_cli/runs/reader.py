@@ -22,7 +22,7 @@ LEFT = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a di
 STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished")
 LOCK = "checkpoints/.lock"  # held by the process that trains
 JOB = "job.json"  # of a run that is a job of a sweep
-SHOWN_DIMENSIONS = 20  # of the latent ones, at most, in a run's traversals.png
+TRAVERSED_DIMENSIONS = 20  # of the latent ones, at most, in a run's traversals.png
 
 TEST = ("elbo", "reconstruction", "kl", "bound")
 EVALUATED = (
@@ -40,12 +40,12 @@ class Run:
     Args:
         path: the directory.
         name: what to call it.
-        ours: this process is the one that trains it, and has come to its end.
+        has_ended: its training is over, although this process, which trained it, still holds its lock.
     """
 
     path: Path
     name: str
-    ours: bool = False
+    has_ended: bool = False
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Run:
     def status(self) -> str:
         """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says,
         `pruned` where a search has interrupted it, and `unfinished` without a summary."""
-        if not self.ours and is_locked(self.path / LOCK):
+        if not self.has_ended and is_locked(self.path / LOCK):
             return "running"
         status = self.summary.get("status")
         if status == "interrupted" and self.job.get("pruned"):

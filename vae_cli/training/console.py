@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 import torch
-from PIL import Image
 
 from vae_cli import __version__
 from vae_cli.build import parts
@@ -16,11 +15,9 @@ from vae_cli.config.validation import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation import latent_codes
-from vae_cli.generation import pictures, walks
-from vae_cli.generation.samplers import Sampler, class_labels, generate_images
-from vae_cli.reporting import grids, plots
+from vae_cli.generation.pictures import reconstruction_grid, sample_grid, traversal_picture
+from vae_cli.reporting import plots
 from vae_cli.runs.directory import RunDirectory, log
-from vae_cli.runs.reader import SHOWN_DIMENSIONS
 from vae_cli.training.state import Config, Training
 
 
@@ -124,7 +121,6 @@ def progress(training: Training) -> tuple[str, str]:
     return f"epoch {at.epoch + 1}/{training.settings['epochs']}", ", ".join([*numbers, f"{speed:,.0f} images/s"])
 
 
-SHOWN_SAMPLES = 64
 SHOWN_RECONSTRUCTIONS = 32
 ENCODED = 10_000  # most test images whose codes are looked at
 HELD = 1 << 26  # numbers of their posteriors in memory at most
@@ -133,22 +129,14 @@ HELD = 1 << 26  # numbers of their posteriors in memory at most
 def draw(training: Training, split: Split | None, output: RunDirectory, name: str | None) -> None:
     """Samples and reconstructions: under `name` in their folders, or as the final ones without one."""
     seed, step = training.settings["seed"], training.position.step
-
-    def samples() -> Image.Image:
-        y = class_labels(model.classes, SHOWN_SAMPLES)
-        return grids.grid(next(generate_images(Sampler(model, seed), SHOWN_SAMPLES, y=y)), pictures.grid_columns(y))
-
-    def reconstructions() -> Image.Image:
-        assert split is not None
-        shown = slice(0, SHOWN_RECONSTRUCTIONS)
-        x, y = pixels(split, shown, training.device), labels(split, shown, training.device)
-        return grids.pairs(x, model.reconstruct(x, y).mean)
-
-    with training.evaluated() as model, torch.no_grad():
+    with training.evaluated() as model:
         model.eval()
-        output.picture("samples" if name is None else f"samples/{name}", samples, step)
+        output.picture("samples" if name is None else f"samples/{name}", lambda: sample_grid(model, seed), step)
         if split is not None:
-            output.picture("reconstructions" if name is None else f"reconstructions/{name}", reconstructions, step)
+            shown = slice(0, SHOWN_RECONSTRUCTIONS)
+            x, y = pixels(split, shown, training.device), labels(split, shown, training.device)
+            file = "reconstructions" if name is None else f"reconstructions/{name}"
+            output.picture(file, lambda: reconstruction_grid(model, x, y), step)
         model.train()
 
 
@@ -161,12 +149,7 @@ def draw_latents(training: Training, test: Split, output: RunDirectory) -> None:
     fitting = max(1, HELD // model.posterior.values)
     codes = latent_codes.encode(model, test.spread(min(ENCODED, fitting)), seed)
     means, by_dimension = codes.means, latent_codes.kl_per_dim(model, codes)
-
-    def traversals() -> Image.Image:
-        walk = walks.traverse(model, means, pictures.STEPS, SHOWN_DIMENSIONS)
-        return pictures.walk_picture(walk, torch.cat(list(walk.images(model))))
-
-    output.picture("traversals", traversals, step)
+    output.picture("traversals", lambda: traversal_picture(model, means), step)
     output.picture("latents", lambda: plots.latents(means, codes.labels), step)
     if by_dimension is not None:
         output.picture("kl_per_dim", lambda: plots.kl_per_dim(by_dimension.tolist()), step)

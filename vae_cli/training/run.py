@@ -21,6 +21,8 @@ from vae_cli.data import Data, DataFacts
 from vae_cli.distributed.processes import ALONE, Lost, Processes
 from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError, UserError, describe
 from vae_cli.evaluation.bounds import evaluate
+from vae_cli.loggers import Loggers, TensorBoardLogger
+from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint
 from vae_cli.runs.directory import Elsewhere, RunDirectory, log
 from vae_cli.training.console import about, announce, draw, draw_latents, numbers_line
@@ -165,7 +167,7 @@ def _recorded(output: RunDirectory, train: Callable[[], None], wants_page: bool)
         return _summed_up(output, train)
     finally:
         if wants_page:
-            output.page()
+            output.attempt(lambda: run_page.write(output.path, has_ended=True), run_page.NAME)
 
 
 def _summed_up(output: RunDirectory, train: Callable[[], None]) -> int:
@@ -219,7 +221,7 @@ def _start(settings: Config, given: frozenset[str], output: RunDirectory, proces
     data = _load(settings, None, processes)
     training = Training(parts.with_likelihood(settings, data.facts), data, device, processes=processes)
     announce(training, data, output, dropped)
-    output.log_to(registry.construct("logger", settings["logger"], {}), training.settings)
+    output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", settings["logger"], {})), training.settings)
     output.note(**about(training, data))
     _train(training, data, output, began)
 
@@ -275,7 +277,7 @@ def _go_on(
         training.restore(contents)
     at = training.position
     announce(training, data, output, [])
-    output.log_to(registry.construct("logger", settings["logger"], {}), training.settings)
+    output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", settings["logger"], {})), training.settings)
     output.note(**about(training, data))
     log.info("resumed     after epoch %d and %d batches, from %s", at.epoch, at.batch, path)
     if stored.get("logger", settings["logger"]) != settings["logger"]:
