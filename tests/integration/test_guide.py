@@ -71,6 +71,20 @@ def test_paths_in_the_tree_exist(page):
             assert (ROOT / snippet).exists(), snippet
 
 
+def test_contributing_lists_every_room():
+    rooms = {f"vae_cli/{path.name}/" for path in (ROOT / "vae_cli").iterdir() if (path / "__init__.py").exists()}
+    modules = {f"vae_cli/{path.name}" for path in (ROOT / "vae_cli").glob("[a-z]*.py")}
+    assert rooms | modules <= set(INLINE.findall(TEXTS[".github/CONTRIBUTING.md"]))
+
+
+def test_contributing_names_rows_of_tests_that_exist():
+    rows = re.findall(r"`(\w+)`(?:, `(\w+)`)? in `(tests/[\w/]+\.py)`", TEXTS[".github/CONTRIBUTING.md"])
+    assert len(rows) >= 4
+    for *names, path in rows:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert all(name in text for name in names), (names, path)
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_options_have_files(page):
     groups = [*options.groups("train"), "hydra/launcher", "hydra/sweeper"]
