@@ -64,7 +64,7 @@ def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
         from vae_cli.sweeps import launch as sweeping
 
         return sweeping.launch(line, job)
-    return launch.launch(line, job, guard=partial(guard, "vae-train"))
+    return launch.launch(line, job)
 
 
 def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
@@ -123,8 +123,8 @@ def _compare(argv: Sequence[str]) -> int:
     from vae_cli.commands import compare
     from vae_cli.config import command_line, launch
 
-    line, places = command_line.read_command_line(argv).without_places()
-    if not places and not line.asks:
+    line, places = command_line.read_command_line(argv).without_directories()
+    if not places and not line.has_question:
         raise ConfigError("name run directories or sweep directories: vae-compare DIR …")
     return launch.call("compare", line, partial(compare.run, places))
 

@@ -1,17 +1,21 @@
 """What an argument accepts, written once, in its annotation.
 
-    def __init__(self, beta: NonNegative = 1.0, kl: Literal["auto", "analytic"] = "auto", hidden: Widths = (400,))
+    def __init__(self, beta: NonNegative = 1.0, kl: Literal["auto", "analytic"] = "auto", hidden: Widths = (400,)):
 
-Builders hold a config's values against these annotations; nobody keeps a second table.
+`check_value` holds the value of a key against such an annotation; nobody keeps a second table.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from vae_cli.errors import ConfigError
 
 LONGEST_LIST = 1000
 
@@ -40,10 +44,10 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Described:
-    """Words that take the place of a type's own where an error says what is accepted, and an example."""
+class Pattern:
+    """A regular expression that a whole text matches."""
 
-    words: str
+    regex: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ class Length:
     """How many entries a list has at least."""
 
     least: int
+
+
+@dataclass(frozen=True)
+class Described:
+    """Words that take the place of a type's own where an error says what is accepted, and names to suggest."""
+
+    words: str
+    suggested: tuple[str, ...] = ()
 
 
 Count = Annotated[int, Range(1)]
@@ -64,24 +76,42 @@ Channels = Annotated[
     Sequence[Count], Length(1), Described("a list of one or more integers of at least 1, such as [32, 64]")
 ]
 Betas = Annotated[Sequence[BelowOne], Described("a list of numbers from 0 to below 1")]
+Name = Annotated[str, Pattern(r"(?s).*\S.*"), Described("a name")]
+FilePath = Annotated[str, Pattern(r"(?s)[^\0]*[^\0\s][^\0]*"), Described("a path")]
+FolderPath = Annotated[FilePath, Described("a folder")]
+
+
+def check_value(key: str, value: Any, annotation: Any) -> None:
+    """Check a plain value of a config against the annotation of the argument that takes it.
+
+    Raises:
+        ConfigError: naming the key, its value and what it accepts.
+    """
+    if accepts(annotation, value):
+        return
+    near = get_close_matches(str(value), _suggested(annotation), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"{key}={show(value)}: {key} accepts {describe_type(annotation)}{hint}")
 
 
 def accepts(annotation: Any, value: Any) -> bool:
     """Return whether a plain value fits an annotation; anything fits one that says nothing of plain values."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return accepts(arguments[0], value) and all(_meets(limit, value) for limit in arguments[1:])
+        return accepts(arguments[0], value) and all(_is_met(limit, value) for limit in arguments[1:])
     if origin in (Union, UnionType):
         return any(accepts(option, value) for option in arguments)
     if origin is Literal:
         return any(type(value) is type(option) and value == option for option in arguments)
     if origin in (Sequence, list, tuple):
-        entries = [argument for argument in arguments if argument is not Ellipsis]
-        fits = isinstance(value, (list, tuple)) and len(value) <= LONGEST_LIST
-        return fits and all(accepts(entries[0] if entries else Any, entry) for entry in value)
+        if not isinstance(value, (list, tuple)) or len(value) > LONGEST_LIST:
+            return False
+        if origin is tuple and Ellipsis not in arguments:
+            return len(value) == len(arguments) and all(map(accepts, arguments, value))
+        return all(accepts(arguments[0], entry) for entry in value)
     if annotation in (None, NoneType):
         return value is None
-    if annotation is bool or annotation is str:
+    if annotation in (bool, str, list, dict):
         return isinstance(value, annotation)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
@@ -90,9 +120,11 @@ def accepts(annotation: Any, value: Any) -> bool:
     return True
 
 
-def _meets(limit: Any, value: Any) -> bool:
+def _is_met(limit: Any, value: Any) -> bool:
     if isinstance(limit, Range):
         return value in limit
+    if isinstance(limit, Pattern):
+        return re.fullmatch(limit.regex, value) is not None
     return len(value) >= limit.least if isinstance(limit, Length) else True
 
 
@@ -102,14 +134,33 @@ def describe_type(annotation: Any) -> str:
     if origin is Annotated:
         words = [limit.words for limit in arguments[1:] if isinstance(limit, Described)]
         ranges = [str(limit) for limit in arguments[1:] if isinstance(limit, Range)]
-        return words[0] if words else " ".join([describe_type(arguments[0]), *ranges])
+        return words[-1] if words else " ".join([describe_type(arguments[0]), *ranges])
     if origin in (Union, UnionType):
-        given = sorted(arguments, key=lambda option: option is not NoneType)
-        return " or ".join(describe_type(option) for option in given)
+        options = sorted(arguments, key=lambda option: option is not NoneType)
+        return " or ".join(describe_type(option) for option in options)
     if origin is Literal:
-        *first, last = map(str, arguments)
+        *first, last = map(show, arguments)
         return f"{', '.join(first)} or {last}" if first else last
     if origin in (Sequence, list, tuple):
-        return f"a list, each entry {describe_type(arguments[0])}" if arguments else "a list"
+        return f"a list, each entry {describe_type(arguments[0])}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", NoneType: "null", None: "null"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _suggested(annotation: Any) -> list[str]:
+    """Return the names that an annotation accepts, for the hint about a misspelled one."""
+    if isinstance(annotation, Described):
+        return list(annotation.suggested)
+    if get_origin(annotation) is Literal:
+        return [option for option in get_args(annotation) if isinstance(option, str)]
+    return [name for argument in get_args(annotation) for name in _suggested(argument)]
+
+
+def show(value: Any) -> str:
+    """Return a value as one would write it on a command line, on one line."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(show, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value) if value == "" or not str(value).isprintable() else str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

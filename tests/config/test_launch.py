@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from vae_cli.config import command_line, compose, launch, options, validation
 from vae_cli.errors import ConfigError
+from vae_cli.sweeps import launch as sweep_launch
 
 NASTY = [
     "plain",
@@ -98,8 +99,13 @@ def notes(tmp_path, monkeypatch):
     return NOTES
 
 
+def run(argv, job):
+    line = command_line.read_command_line(argv)
+    return sweep_launch.launch(line, job) if line.multirun else launch.launch(line, job)
+
+
 def launched(*argv):
-    return launch.launch(command_line.read_command_line(argv), note)
+    return run(argv, note)
 
 
 def test_paths_survive_a_sweep_in_which_commas_separate(notes):
@@ -526,7 +532,7 @@ def test_a_job_gets_its_config_directory_and_what_was_typed(notes, tmp_path):
     assert settings["latent_dim"] == 4
     assert type(settings["encoder"]) is dict
     assert directory == tmp_path / "out"
-    assert given == {"encoder", "encoder.width", "latent_dim"}
+    assert given == {"encoder", "encoder.width", "latent_dim", "hydra.run.dir"}
     assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
 
 
@@ -572,12 +578,12 @@ def status_is_latent_dim(settings, directory, given, command):
 
 
 def test_a_sweep_in_which_a_job_fails_ends_with_status_1(notes):
-    assert launch.launch(command_line.read_command_line(["-m", "latent_dim=3,2"]), status_is_latent_dim) == 1
+    assert run(["-m", "latent_dim=3,2"], status_is_latent_dim) == 1
     assert notes == [3, 2]
 
 
 def test_an_interrupted_job_ends_the_sweep(notes):
-    assert launch.launch(command_line.read_command_line(["-m", "latent_dim=130,2"]), status_is_latent_dim) == 130
+    assert run(["-m", "latent_dim=130,2"], status_is_latent_dim) == 130
     assert notes == [130]
     assert not GlobalHydra.instance().is_initialized()
 

@@ -18,9 +18,10 @@ import torch
 
 from vae_cli import cli
 from vae_cli.commands import compare
-from vae_cli.config import command_line, launch
+from vae_cli.config import command_line
 from vae_cli.runs import checkpoint
 from vae_cli.sweeps import jobs, sweepers
+from vae_cli.sweeps import launch as sweep_launch
 from vae_cli.sweeps.jobs import Job, State
 from vae_cli.system import threads
 from vae_cli.training import run, state
@@ -487,5 +488,5 @@ def test_a_job_of_another_sweeper_is_trained_as_it_comes(tmp_path):
     job = Job(3, ("latent_dim=2",), tmp_path / "j")
     assert job.title == "job 3 (latent_dim=2)" and jobs.read_job(tmp_path) is None
     line = command_line.read_command_line(["-m", "hydra/sweeper=basic", "latent_dim=2,3", "sweep=s"])
-    assert launch.launch(line, lambda *_: 0) == 0
+    assert sweep_launch.launch(line, lambda *_: 0) == 0
     assert sorted(path.name for path in Path("s").iterdir()) == ["0", "1", "multirun.yaml"]

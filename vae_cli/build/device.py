@@ -1,32 +1,11 @@
 """The device that a process computes on."""
 
 from __future__ import annotations
-import difflib
-import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any
+
 import torch
-from torch import nn
-from vae_cli.system import memory
-from vae_cli.config.options import option, options
-from vae_cli.data import DataFacts, Dataset
-from vae_cli.distributions import Likelihood, Posterior, Prior
-from vae_cli.distributions.flows import LARGEST, at_most
+
+from vae_cli.distributed.processes import Seat
 from vae_cli.errors import ConfigError
-from vae_cli.loggers import Logger
-from vae_cli.models.vae import VAE
-from vae_cli.networks import LabeledDecoder, LabeledEncoder
-from vae_cli.networks.layers import Shape
-from vae_cli.objectives import Objective, Unfit
-from vae_cli.distributed.processes import ALONE, Processes, Seat
-from vae_cli.errors import describe
-from vae_cli.schedules import Schedule
-
-
 
 
 def choose_device(name: str, seat: Seat | None = None) -> torch.device:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vae_cli.build.device import choose_device
 from vae_cli.build import parts
-from vae_cli.runs import checkpoint
+from vae_cli.build.device import choose_device
 from vae_cli.config.validation import check_values
 from vae_cli.data import DataFacts
-from vae_cli.errors import CheckpointError, ConfigError
+from vae_cli.errors import CheckpointError, ConfigError, describe
 from vae_cli.models.vae import VAE
-from vae_cli.errors import describe
+from vae_cli.runs import checkpoint
 
 Config = dict[str, Any]
 

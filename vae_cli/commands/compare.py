@@ -9,9 +9,9 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from vae_cli.config.validation import show
+from vae_cli.constraints import check_value, show
 from vae_cli.errors import UserError, printable
 from vae_cli.reporting import page
 from vae_cli.reporting.page import Spec
@@ -53,6 +53,7 @@ def run(places: Sequence[str], settings: dict[str, Any]) -> None:
     Raises:
         UserError: if there are no runs, none has the metric, or an output cannot be written.
     """
+    check_value("metric", settings["metric"], Literal[METRICS])
     folder, found = Path(settings["output"]).expanduser(), find(places)
     metric = _metric(found, settings["metric"])
     runs = ranked(found, metric)

@@ -17,7 +17,7 @@ from vae_cli.build.trained import Trained
 from vae_cli.commands import image_files
 from vae_cli.commands.image_files import LARGEST_GRID
 from vae_cli.commands.inputs import choose, load_data
-from vae_cli.config.validation import show
+from vae_cli.constraints import show
 from vae_cli.data import Split
 from vae_cli.errors import ConfigError
 from vae_cli.evaluation import latent_codes

@@ -57,12 +57,12 @@ def options(group: str) -> list[str]:
 
 def needed(command: str) -> list[str]:
     """The top-level keys and groups that the config of one run of a command always has."""
-    own = [key.name for key in keys(command) if key.name not in of_sweeps()]
+    own = [key.name for key in keys(command) if key.name not in sweep_keys()]
     return own + [g for g, name in groups(command).items() if name != "null"]
 
 
 @cache
-def of_sweeps() -> frozenset[str]:
+def sweep_keys() -> frozenset[str]:
     """The keys that only a sweep as a whole is told, and no run of it."""
     return frozenset(key.name for key in keys("sweep"))
 

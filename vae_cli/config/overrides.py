@@ -75,16 +75,17 @@ def check_sweep(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{text}: several values make a sweep, add -m; a list is written {key}=[...]")
     if override.is_hydra_override():
         raise ConfigError(f"{text}: Hydra's own settings cannot be swept, give one value")
-    if key in options.of_sweeps():
+    if key in options.sweep_keys():
         raise ConfigError(f"{text}: {key} is the whole sweep's, give one value")
 
 
-def check_of_no_sweep(overrides: list[Override]) -> None:
-    """Checks that nothing is given which only a sweep makes use of."""
-    of_sweeps = {"hydra/sweeper", "hydra/launcher", *options.of_sweeps()}
+def check_no_sweep_keys(overrides: list[Override]) -> None:
+    """Check that no key is overridden that only a sweep makes use of."""
     for override in overrides:
         key = override.key_or_group
-        if key in of_sweeps or key.startswith(("hydra.sweeper.", "hydra.launcher.")):
+        if key in {"hydra/sweeper", "hydra/launcher", *options.sweep_keys()} or key.startswith(
+            ("hydra.sweeper.", "hydra.launcher.")
+        ):
             raise ConfigError(f"{override.input_line} is for a sweep: add -m")
 
 
@@ -161,7 +162,7 @@ def combinations(overrides: list[Override], loader: ConfigLoader) -> list[list[s
 
 def of_jobs(overrides: list[Override]) -> list[Override]:
     """The overrides that a sweep's jobs get, without what only the sweep as a whole is told."""
-    return [override for override in overrides if override.key_or_group not in options.of_sweeps()]
+    return [override for override in overrides if override.key_or_group not in options.sweep_keys()]
 
 
 def sample_jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[list[str]]:
@@ -190,87 +191,69 @@ def _of_one(override: Override) -> str:
 
 
 def check_deleted(overrides: list[Override], config: DictConfig, command: str) -> None:
-    """Checks that no key or group which a command needs was deleted with `~`."""
+    """Check that no key or group which a command needs was deleted with `~`."""
     for override in overrides:
         key = override.key_or_group
         if override.is_delete() and key in options.needed(command) and key not in list(config.keys()):
             raise ConfigError(f"{override.input_line}: vae-{command} needs {key}, it cannot be deleted")
 
 
-def explain(error: Exception, texts: list[str], loader: ConfigLoader, command: str, primary: str) -> str:
-    """What Hydra and OmegaConf raised while composing, in one line about the override at fault."""
-    return culprit(texts, loader, command, primary) or _one_line(error, primary)
-
-
-def _one_line(error: Exception, primary: str) -> str:
+def explain(error: Exception, texts: list[str], loader: ConfigLoader, command: str, config_name: str) -> str:
+    """Return what Hydra or OmegaConf raised while composing as one line about the override at fault."""
+    if message := wrong_override(texts, loader, command, config_name):
+        return message
     if "Cannot find primary config" in str(error):
-        return f"--config-name {primary}: there is no {primary}.yaml in the config folders"
+        return f"--config-name {config_name}: there is no {config_name}.yaml in the config folders"
     causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
-    texts = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
-    return "; ".join(filter(None, texts)) or type(error).__name__
+    messages = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
+    return "; ".join(filter(None, messages)) or type(error).__name__
 
 
-def culprit(texts: list[str], loader: ConfigLoader, command: str, primary: str) -> str | None:
-    """The sentence about the first override whose key fits none of the config that the choices make."""
+def wrong_override(texts: list[str], loader: ConfigLoader, command: str, config_name: str) -> str | None:
+    """Return the sentence about the first override whose key is not in the config that the chosen options make."""
     overrides = parse(texts)
     groups = {*options.groups(command), *(o.key_or_group for o in overrides if o.key_or_group.startswith("hydra/"))}
     chosen = [o for o in overrides if o.key_or_group in groups and not o.is_delete()]
     choices = [_with(o, _values(o, loader)[0]) for o in chosen if not isinstance(o.value(), dict)]
     try:
-        base = loader.load_configuration(primary, choices, RunMode.RUN)
+        base = loader.load_configuration(config_name, choices, RunMode.RUN)
     except Exception:
         return None
-    own = {o.key_or_group.partition(".")[0] for o in overrides if o.key_or_group.endswith("._target_")}
+    own_classes = {o.key_or_group.partition(".")[0] for o in overrides if o.key_or_group.endswith("._target_")}
     for override in overrides:
-        key, wrong = override.key_or_group, _wrong_key(override, base, command)
-        if wrong and key.partition(".")[0] in own:
+        key, group = override.key_or_group, override.key_or_group.partition(".")[0]
+        if key.startswith("hydra/") or key in options.groups(command):
+            continue
+        exists, adds = has(base, key), override.is_add() or override.is_force_add()
+        if override.is_add() and exists:
+            return f"{override.input_line}: {key} is there already; drop the +"
+        if not exists and not adds and group in own_classes:
             return f"unknown key {key}: one that only your own class has is written +{override.input_line}"
-        if wrong:
-            return wrong
+        if not exists and not adds:
+            return _key_of_another_option(key, base) or _unknown_key(key, base, command)
     return None
 
 
-def _wrong_key(override: Override, base: DictConfig, command: str) -> str | None:
-    key, there = override.key_or_group, has(base, override.key_or_group)
-    if key.startswith("hydra/") or key in options.groups(command):
-        return None
-    if override.is_add() and there:
-        return f"{override.input_line}: {key} is there already; drop the +"
-    if there or override.is_add() or override.is_force_add():
-        return None
-    known = flat(base, key.startswith("hydra")) + _inside(key.partition(".")[0], command)
-    return _elsewhere(key, base, command) or _of_a_plugin(key) or unknown(key, known)
+def _unknown_key(key: str, base: DictConfig, command: str) -> str:
+    group = key.partition(".")[0]
+    in_group = options.options(group) if group in options.groups(command) else []
+    inside = [f"{group}.{each.name}" for option in in_group for each in options.keys(f"{group}/{option}")]
+    return unknown(key, dotted_keys(base, key.startswith("hydra")) + inside)
 
 
-def _of_a_plugin(key: str) -> str | None:
-    """The sentence about a key that another of this package's launchers or sweepers has."""
-    group, _, name = key.rpartition(".")
-    group = group.replace(".", "/")
-    if group not in ("hydra/launcher", "hydra/sweeper"):
+def _key_of_another_option(key: str, base: DictConfig) -> str | None:
+    """Return the sentence about a key that other options of its group have than the chosen one."""
+    path, _, name = key.rpartition(".")
+    group = path.replace(".", "/")
+    names = options.options(group) if group else []
+    having = [option for option in names if name in [each.name for each in options.keys(f"{group}/{option}")]]
+    if not having:
         return None
-    having = [
-        option for option in options.options(group) if name in [k.name for k in options.keys(f"{group}/{option}")]
-    ]
-    return f"unknown key {key}: add {group}={having[0]}, which has it" if having else None
-
-
-def _elsewhere(key: str, base: DictConfig, command: str) -> str | None:
-    """The sentence about a key that other options of the chosen one's group have."""
-    group, _, name = key.partition(".")
-    having = [o for o in options.options(group) if name in [k.name for k in options.keys(f"{group}/{o}")]]
-    if group not in options.groups(command) or group not in base or not having:
-        return None
-    chosen = base.hydra.runtime.choices[group]
-    others = f" and {group}=".join(having)
-    verb = "has" if len(having) == 1 else "have"
+    if group.startswith("hydra/"):
+        return f"unknown key {key}: add {group}={having[0]}, which has it"
+    verb, others = "has" if len(having) == 1 else "have", f" and {group}=".join(having)
+    chosen = base.hydra.runtime.choices.get(group)
     return f"unknown key {key}: {group}={chosen} has no {name}; {group}={others} {verb} it"
-
-
-def _inside(group: str, command: str) -> list[str]:
-    """The keys of all options of a group."""
-    if group not in options.groups(command):
-        return []
-    return [f"{group}.{key.name}" for o in options.options(group) for key in options.keys(f"{group}/{o}")]
 
 
 def preset(overrides: list[Override], command: str) -> str:
@@ -299,33 +282,32 @@ def has(config: DictConfig, key: str) -> bool:
     return isinstance(node, DictConfig) and last in list(node.keys())
 
 
-def flat(config: DictConfig, of_hydra: bool = False) -> list[str]:
-    """Every dotted key of a config, or of Hydra's own part of it."""
+def dotted_keys(config: DictConfig, of_hydra: bool = False) -> list[str]:
+    """Return every dotted key of a config, or of Hydra's own part of it."""
+
+    def dotted(node: dict[Any, Any], prefix: str) -> Iterator[str]:
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from dotted(value, f"{prefix}{key}.")
+
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
-    return list(_dotted({"hydra": plain["hydra"]} if of_hydra else outline(config)))
+    return list(dotted({key: value for key, value in plain.items() if (key == "hydra") == of_hydra}, ""))
 
 
-def _dotted(config: dict[Any, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in config.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _dotted(value, f"{prefix}{key}.")
-
-
-def outline(config: DictConfig) -> dict[str, Any]:
-    """The keys of a config, its values as they were written."""
+def unresolved(config: DictConfig) -> dict[str, Any]:
+    """Return a config without Hydra's own node, its values as they were written."""
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items() if key != "hydra"}
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, without what follows on further lines."""
+    """Return an exception's message without what follows on further lines."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def given(texts: list[str]) -> frozenset[str]:
-    """The dotted keys and groups that overrides set."""
-    parsed = OverridesParser.create().parse_overrides(texts)
-    return frozenset(override.key_or_group for override in parsed if not override.is_delete())
+def keys(texts: list[str]) -> frozenset[str]:
+    """Return the dotted keys and groups that overrides set."""
+    return frozenset(override.key_or_group for override in parse(texts) if not override.is_delete())

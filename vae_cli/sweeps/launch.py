@@ -1,41 +1,74 @@
-"""The way of `vae-train -m …` from its checked command line through Hydra to a sweeper."""
+"""From a command line with `-m` through Hydra's sweepers and launchers to the jobs."""
 
-from __future__ import annotations
-
+import shlex
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_cli import errors
 from vae_cli.config import overrides
 from vae_cli.config.command_line import CommandLine
-from vae_cli.config.compose import _checked, _explaining, _session, to_plain
-from vae_cli.config.launch import Job, _arguments, _completes, _making_folders, _shows, _statuses, _typed
+from vae_cli.config.compose import of_one_run, session, to_plain
+from vae_cli.config.launch import Check, Config, Job, answer_flags
+from vae_cli.config.validation import check as check_config
+from vae_cli.config.validation import show
+from vae_cli.errors import ConfigError
+from vae_cli.runs.reader import LEFT
 from vae_cli.sweeps import sweepers
 
 
-def launch(line: CommandLine, job: Job) -> int:
-    """Train once for every combination of the swept values; the exit status of the sweep.
+def launch(line: CommandLine, job: Job, check: Check | None = None, command: str = "train") -> int:
+    """Run a job for every combination of a sweep and return the worst exit status.
 
     Args:
-        line: the command line, with `-m`.
-        job: trains one model: its config, run directory, overridden keys and command; a picklable function.
+        line: of `vae-<command> -m`.
+        job: as of `config.launch.launch`; picklable.
+        check: of what the jobs have in common, before anything is made on the disk.
+        command: one of `options.COMMANDS`.
 
     Raises:
-        ConfigError: for a mistake in the command line, before anything is written.
+        ConfigError: for anything wrong with the command line.
     """
-    with _session("train", line) as session:
-        if _completes(session):
+    with session(command, line) as opened:
+        if answer_flags(opened):
             return 0
-        to_plain(_checked(session))
-        if _shows(session):
-            return 0
-        texts = overrides.follow_swept_groups(overrides.parse(line.overrides))
-        command = errors.without_passwords(_typed("train", ["-m", *line.overrides]))
-        guard = partial(errors.guard, "vae-train")
-        task = sweepers.Task(partial(_arguments, command="train"), job, guard, "train", command)
+        config = opened.checked_config()
+        directory = config.hydra.sweep.dir
+        if any((Path(directory) / name).exists() for name in LEFT):
+            raise ConfigError(f"sweep={show(directory)} is the directory of a run; name another folder")
+        if check is not None:
+            check(of_one_run(to_plain(config)), overrides.keys(line.overrides))
+        guard = partial(errors.guard, f"vae-{command}")
+        task = sweepers.Task(
+            partial(arguments, command=command), job, guard, command, errors.without_passwords(line.text(command))
+        )
         sweepers.register()
-        with _explaining(session, texts, (HydraException, OmegaConfBaseException)), _making_folders(True):
-            returned = session.hydra.multirun(session.name, task, [*texts, "hydra.mode=MULTIRUN"])
-    return max(_statuses(returned), default=0)
+        texts = [*overrides.follow_swept_groups(overrides.parse(line.overrides)), "hydra.mode=MULTIRUN"]
+        with opened.explained(texts, (HydraException, OmegaConfBaseException)):
+            try:
+                return _worst_status(opened.hydra.multirun(opened.config_name, task, texts))
+            except OSError as error:
+                what = f"sweep={error.filename} cannot be made ({error.strerror or error})"
+                raise ConfigError(f"{what}; name another folder") from error
+
+
+def arguments(config: DictConfig, command: str) -> tuple[Config, Path, frozenset[str], str]:
+    """Return what a job is called with: its checked plain config, directory, overridden keys and command."""
+    hydra, plain = HydraConfig.get(), to_plain(config)
+    check_config(plain, command)
+    texts: list[Any] = list(hydra.overrides.task)
+    text = shlex.join([f"vae-{command}", *texts])
+    return of_one_run(plain), Path(hydra.runtime.output_dir), overrides.keys(texts), text
+
+
+def _worst_status(returned: Any) -> int:
+    """Return the worst exit status in what a sweeper returns: its own, or job returns nested by batch."""
+    if isinstance(returned, (list, tuple)):
+        return max(map(_worst_status, returned), default=0)
+    return int((returned.return_value if isinstance(returned, JobReturn) else returned) or 0)

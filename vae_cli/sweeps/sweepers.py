@@ -502,7 +502,11 @@ class OptunaSweeper(_Sweeper):
         ]
         for key, (low, high) in {o.get_key_element(): _ends(o) for o in searched if o.is_interval_sweep()}.items():
             inside = low + (high - low) / 3
-            if isinstance(low, float) and not validation.accepts(key, inside) and validation.accepts(key, int(inside)):
+            if (
+                isinstance(low, float)
+                and not validation.is_accepted(key, inside)
+                and validation.is_accepted(key, int(inside))
+            ):
                 raise ConfigError(f"{key}: it takes whole numbers, search {key}=int(interval({low:g},{high:g}))")
         self.plan = study.plan(self.options, metrics, space, self.settings.epochs)
         if self.options["n_jobs"] > 1 and self._is_here:

@@ -11,7 +11,7 @@ import torch
 from vae_cli import __version__
 from vae_cli.build import parts
 from vae_cli.config import compose
-from vae_cli.config.validation import show
+from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation import latent_codes
