@@ -56,9 +56,9 @@ NAN, INFINITE = float("nan"), float("inf")
         (tuple[float, float], [[0.9, 1]], [[0.9], [1, 2, 3], ["a", 1]]),
         (tuple[int, ...], [[], [1, 2]], [[0.5]]),
         (Sequence[str], [["a"]], ["ab", [1]]),
-        (Optional[Count], [None, 1], [0]),
+        (Optional[Count], [None, 1], [0]),  # noqa: UP045
         (Count | None, [None, 1], [0]),
-        (Union[Literal["learned"], Positive], ["learned", 0.1], ["lerned", 0, None]),
+        (Union[Literal["learned"], Positive], ["learned", 0.1], ["lerned", 0, None]),  # noqa: UP007
         (Literal[1, 3], [1, 3], [2, True, "1", 1.0]),
         (Literal["none", None], ["none", None], ["null", False]),
         (Name, ["x", " a b "], ["", "  ", 3]),

@@ -64,7 +64,13 @@ def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
         from vae_cli.sweeps import launch as sweeping
 
         return sweeping.launch(line, job)
-    return launch.launch(line, job)
+    return launch.launch(line, job, _check_groups)
+
+
+def _check_groups(config: dict[str, Any], overridden: frozenset[str]) -> None:
+    from vae_cli.build import registry
+
+    registry.check_groups(config, overridden)
 
 
 def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:

@@ -20,7 +20,7 @@ OTHERS = list(itertools.product(PRESETS, GROUPS))
 def replaced(preset, group, option):
     path = ["dataset.path=x"] if option in ("folder", "arrays") and group == "dataset" else []
     composed = compose.compose("train", [f"experiment={preset}", f"{group}={option}", *path])
-    settled, dropped = registry.settle(composed, frozenset())
+    settled, dropped = registry.check_groups(composed, frozenset())
     assert not dropped and settled[group]["_target_"] == options.option(group, option)["_target_"]
 
 

@@ -220,7 +220,7 @@ def test_a_network_of_ones_own_sees_labels_by_itself_or_is_shown_them(name, tmp_
     monkeypatch.syspath_prepend(tmp_path)
     target = f"own_{name.lower()}.{name}"
     composed = compose.compose("train", ["conditional=true", f"encoder._target_={target}"])
-    settled, _ = registry.settle(composed, frozenset({"encoder._target_"}))
+    settled, _ = registry.check_groups(composed, frozenset({"encoder._target_"}))
     settled = parts.with_likelihood(settled, facts := DataFacts("digits", (1, 8, 8), "levels256", 10, 50))
     model = parts.model(settled, facts)
     x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 9, 3, 3])

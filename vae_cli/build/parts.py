@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vae_cli.build.registry import Config, _parameters, construct, resolve
+from vae_cli.build.registry import Config, construct, constructor_parameters, resolve
 from vae_cli.config.options import option, options
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributed.processes import ALONE, Processes
@@ -145,7 +145,9 @@ def _labels_seen(config: Config, facts: DataFacts) -> int:
 
 def _is_blind(group: str, config: Config, classes: int, trusted: Collection[str] | None) -> bool:
     """Whether labels have to be shown to a network, whose class does not ask for their number."""
-    return classes > 0 and "classes" not in (_parameters(resolve(group, config[group]["_target_"], trusted)) or ())
+    return classes > 0 and "classes" not in (
+        constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ()
+    )
 
 
 def _encoder(config: Config, shape: Shape, features: int, classes: int, trusted: Collection[str] | None) -> nn.Module:
@@ -258,7 +260,7 @@ def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None 
     if cls in FUSED.get(parameters[0].device.type, ()) and not {"fused", "foreach"} & options.keys():
         options = options | {"fused": True}
     facts: dict[str, Any] = {"params": parameters}
-    if "matrices" in (_parameters(cls) or {}):
+    if "matrices" in (constructor_parameters(cls) or {}):
         facts["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
     return construct("optimizer", options, facts, trusted)
 

@@ -8,12 +8,14 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
+from vae_cli.constraints import BelowOne, Betas, NonNegative, check_value
 from vae_cli.data import Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
@@ -22,60 +24,58 @@ from vae_cli.objectives import Objective
 from vae_cli.schedules import Schedule
 
 Config = dict[str, Any]
-KINDS: dict[str, type] = {
-    "dataset": Dataset,
-    "encoder": nn.Module,
-    "decoder": nn.Module,
-    "posterior": Posterior,
-    "prior": Prior,
-    "likelihood": Likelihood,
-    "objective": Objective,
-    "optimizer": torch.optim.Optimizer,
-    "scheduler": Schedule,
-    "logger": Logger,
+
+
+@dataclass(frozen=True)
+class Group:
+    """What the classes of a group derive from, and what the program itself passes to those that take it."""
+
+    base: type
+    passed: frozenset[str] = frozenset()
+
+
+GROUPS = {
+    "dataset": Group(Dataset, frozenset({"data_dir"})),
+    "encoder": Group(nn.Module, frozenset({"shape", "out_features", "classes"})),
+    "decoder": Group(nn.Module, frozenset({"latent_dim", "out_shape", "classes"})),
+    "posterior": Group(Posterior, frozenset({"latent_dim"})),
+    "prior": Group(Prior, frozenset({"latent_dim", "shape", "classes", "size"})),
+    "likelihood": Group(Likelihood, frozenset({"shape"})),
+    "objective": Group(Objective, frozenset({"mc_samples", "steps_per_epoch", "size"})),
+    "optimizer": Group(torch.optim.Optimizer, frozenset({"params", "matrices"})),
+    "scheduler": Group(Schedule, frozenset({"steps_per_epoch", "total_steps"})),
+    "logger": Group(Logger),
 }
-# What the program itself knows, and passes to a class that asks for it by name.
-FACTS: dict[str, frozenset[str]] = {
-    "dataset": frozenset({"data_dir"}),
-    "encoder": frozenset({"shape", "out_features", "classes"}),
-    "decoder": frozenset({"latent_dim", "out_shape", "classes"}),
-    "posterior": frozenset({"latent_dim"}),
-    "prior": frozenset({"latent_dim", "shape", "classes", "size"}),
-    "likelihood": frozenset({"shape"}),
-    "objective": frozenset({"mc_samples", "steps_per_epoch", "size"}),
-    "optimizer": frozenset({"params", "matrices"}),
-    "scheduler": frozenset({"steps_per_epoch", "total_steps"}),
-    "logger": frozenset(),
+# torch.optim says the types of its arguments; these are their ranges.
+OPTIMIZER_RANGES = {
+    **dict.fromkeys(("lr", "eps", "weight_decay"), NonNegative),
+    **dict.fromkeys(("momentum", "alpha"), BelowOne),
+    "betas": Betas,
 }
 
 
 def resolve(group: str, target: Any, trusted: Collection[str] | None = None) -> type:
-    """The class that `target` names for a group.
+    """Return the class that `target` names for a group.
 
     Args:
-        group: one of `KINDS`.
+        group: one of `GROUPS`.
         target: a dotted path such as `vae_cli.networks.MLPEncoder`.
-        trusted: None for a config typed at a shell, where any class may be named; for a config out of a file,
+        trusted: None for a config from a command line, where any class may be named; for a config out of a file,
             the packages besides this one that a person allowed.
 
     Raises:
         ConfigError: if there is no such class, it is of another kind, or the file may not name it.
     """
     cls = _locate(group, target, trusted)
-    if not (inspect.isclass(cls) and issubclass(cls, KINDS[group])):
-        raise ConfigError(f"{group}._target_={target} is no {KINDS[group].__name__} class")
-    if trusted is not None and not _may_build(cls, trusted):
+    if not (inspect.isclass(cls) and issubclass(cls, GROUPS[group].base)):
+        raise ConfigError(f"{group}._target_={target} is no {GROUPS[group].base.__name__} class")
+    is_torchs = issubclass(cls, torch.optim.Optimizer) and cls.__module__.startswith("torch.optim.")
+    if trusted is not None and not is_torchs and cls.__module__.partition(".")[0] not in {"vae_cli", *trusted}:
         raise ConfigError(
             f"{group}: the file builds {cls.__module__}.{cls.__qualname__}, which is not of vae_cli; "
             f"if you trust it, add allow={cls.__module__.partition('.')[0]}"
         )
     return cls
-
-
-def _may_build(cls: type, trusted: Collection[str]) -> bool:
-    if issubclass(cls, torch.optim.Optimizer) and cls.__module__.startswith("torch.optim."):
-        return True
-    return cls.__module__.partition(".")[0] in {"vae_cli", *trusted}
 
 
 def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
@@ -86,7 +86,9 @@ def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
     if trusted is not None and package not in {"vae_cli", *trusted} and not f"{module}.".startswith("torch.optim."):
         raise ConfigError(f"{group}._target_={target} is not of vae_cli; if you trust it, add allow={package}")
     try:
-        _let_find(package)
+        # A console script, unlike python -m, does not look in the current directory.
+        if importlib.util.find_spec(package) is None and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{group}._target_={target} cannot be imported: {describe(error)}") from error
@@ -95,26 +97,26 @@ def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
         raise ConfigError(f"{group}._target_={target}: importing {module} fails with {why}") from error
 
 
-def _let_find(package: str) -> None:
-    """Look in the current directory for a package that is nowhere else: a console script, unlike python -m, does
-    not, and a person who names my_package means the one before them."""
-    if importlib.util.find_spec(package) is None and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-
-
 def construct(
-    group: str, options: Mapping[str, Any], facts: Mapping[str, Any], trusted: Collection[str] | None = None
+    group: str, options: Mapping[str, Any], passed: Mapping[str, Any], trusted: Collection[str] | None = None
 ) -> Any:
-    """An object of a group's chosen class, from its options and the facts that it asks for.
+    """Return an object of a group's chosen class.
+
+    Args:
+        group: one of `GROUPS`.
+        options: the group's config: `_target_` and arguments, which are checked against the class's annotations.
+        passed: arguments of the program's own; a class gets those that it takes.
+        trusted: see `resolve`.
 
     Raises:
         ConfigError: if the class refuses its arguments.
     """
-    assert facts.keys() <= FACTS[group], f"undeclared facts for {group}"
+    assert passed.keys() <= GROUPS[group].passed, f"undeclared arguments for {group}"
     cls = resolve(group, options["_target_"], trusted)
+    accepted = constructor_parameters(cls)
     arguments = {key: value for key, value in options.items() if key != "_target_"}
-    accepted = _parameters(cls)
-    arguments |= {key: value for key, value in facts.items() if accepted is None or key in accepted}
+    _check_values(group, cls, arguments)
+    arguments |= {key: value for key, value in passed.items() if accepted is None or key in accepted}
     try:
         return cls(**arguments)
     except ConfigError as error:
@@ -124,59 +126,84 @@ def construct(
         raise ConfigError(f"{group}={cls.__name__} does not take these settings: {describe(error)}") from error
 
 
-def _parameters(cls: type) -> dict[str, inspect.Parameter] | None:
-    """The constructor's arguments by name, or None where it takes any."""
-    parameters = dict(inspect.signature(cls).parameters)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return None
-    return parameters
+def constructor_parameters(cls: type) -> dict[str, inspect.Parameter] | None:
+    """Return the constructor's parameters by name, or None where it takes any."""
+    signature = inspect.signature(cls).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values())
+    return None if takes_any else dict(signature)
 
 
-def settle(config: Config, given: Collection[str], trusted: Collection[str] | None = None) -> tuple[Config, list[str]]:
-    """Hold every group's keys against the class that was chosen for it.
+def _check_values(group: str, cls: type, arguments: Mapping[str, Any]) -> None:
+    """Check values out of a config against the constructor's annotations; a default is right whatever these say."""
+    signature = inspect.signature(cls).parameters
+    annotations = _annotations(cls)
+    for key, value in arguments.items():
+        default = signature[key].default if key in signature else inspect.Parameter.empty
+        if type(value) is not type(default) or value != default:
+            check_value(f"{group}.{key}", value, annotations.get(key, Any))
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    try:
+        annotations = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    except Exception:  # a user's own class may name types that are imported for type checkers only
+        return {}
+    if cls.__module__.startswith("torch.optim."):
+        signature = inspect.signature(cls).parameters
+        numbers = {name: float for name, parameter in signature.items() if isinstance(parameter.default, float)}
+        annotations |= {**numbers, **OPTIMIZER_RANGES}
+    return annotations
+
+
+def check_groups(
+    config: Config, overridden: Collection[str], trusted: Collection[str] | None = None
+) -> tuple[Config, list[str]]:
+    """Check every group's keys and values against the class that was chosen for it.
 
     Args:
         config: the plain config.
-        given: dotted keys that a person typed. Where they typed another `_target_`, keys that came from the
-            replaced option's file and that the new class does not take are dropped.
+        overridden: dotted keys from the command line. Where another `_target_` is among them, keys of the replaced
+            option's file that the new class does not take are dropped.
         trusted: see `resolve`.
 
     Returns:
         The config without what was dropped, and the dropped keys.
 
     Raises:
-        ConfigError: for a key the class does not take, or one that the program itself sets.
+        ConfigError: for a key that the class does not take or that the program itself passes, or a wrong value.
     """
-    settled, dropped = dict(config), []
-    for group in KINDS:
-        node = config[group]
-        if node["_target_"] == "auto":
-            _check_bare(group, node)
+    checked, dropped = dict(config), []
+    for group in GROUPS:
+        options = config[group]
+        if options["_target_"] == "auto":
+            for key in options.keys() - {"_target_"}:
+                raise ConfigError(f"{group}.{key}: {group}=auto takes no keys; choose an option that has {key} by name")
             continue
-        accepted = _parameters(resolve(group, node["_target_"], trusted))
-        replaced = f"{group}._target_" in given
-        kept = {}
-        for key, value in node.items():
+        cls = resolve(group, options["_target_"], trusted)
+        accepted = constructor_parameters(cls)
+        arguments = {}
+        for key, value in options.items():
             path = f"{group}.{key}"
-            if key in FACTS[group]:
+            if key in GROUPS[group].passed:
                 raise ConfigError(f"{path} is set by the program and cannot be given")
-            if key == "_target_" or accepted is None or key in accepted:
-                kept[key] = value
-            elif replaced and path not in given:
+            if key == "_target_":
+                continue
+            if accepted is None or key in accepted:
+                arguments[key] = value
+            elif f"{group}._target_" in overridden and path not in overridden:
                 dropped.append(path)
             else:
                 raise ConfigError(_unknown(path, group, accepted))
-        settled[group] = kept
-    return settled, dropped
+        _check_values(group, cls, arguments)
+        checked[group] = {"_target_": options["_target_"]} | arguments
+    return checked, dropped
 
 
-def _check_bare(group: str, node: Mapping[str, Any]) -> None:
-    for key in node.keys() - {"_target_"}:
-        raise ConfigError(f"{group}.{key}: {group}=auto takes no keys; choose an option that has {key} by name")
+settle = check_groups  # until its callers have the new name
 
 
 def _unknown(path: str, group: str, accepted: Mapping[str, Any]) -> str:
-    known = [key for key in accepted if key not in FACTS[group]]
-    near = difflib.get_close_matches(path.partition(".")[2], known, n=1)
-    hint = f"did you mean {group}.{near[0]}?" if near else f"it takes {', '.join(known) or 'no keys'}"
+    keys = [key for key in accepted if key not in GROUPS[group].passed]
+    near = difflib.get_close_matches(path.partition(".")[2], keys, n=1)
+    hint = f"did you mean {group}.{near[0]}?" if near else f"it takes {', '.join(keys) or 'no keys'}"
     return f"unknown key {path}: {hint}"

@@ -216,7 +216,7 @@ def _one_line(error: Exception) -> str:
 
 def _start(settings: Config, given: frozenset[str], output: RunDirectory, processes: Processes) -> None:
     began = time.monotonic()
-    settings, dropped = registry.settle(_anchored(settings), given)
+    settings, dropped = registry.check_groups(_anchored(settings), given)
     device = choose_device(settings["device"], processes.seat)
     data = _load(settings, None, processes)
     training = Training(parts.with_likelihood(settings, data.facts), data, device, processes=processes)
