@@ -60,7 +60,7 @@ def steps(trained: Training) -> Callable[[], None]:
         epoch, number, batch = next(stream)
         drawn = trained.noise(len(batch[0]), epoch, number)
         bound = trained.bound(batch, drawn)
-        bound.loss.backward()
+        bound[0].backward()
         trained.descend(bound)
 
     return step

@@ -18,9 +18,10 @@ from vae_cli.distributions import (
     StandardNormalPrior,
     VampPrior,
 )
-from vae_cli.evaluation.bounds import score
+from vae_cli.evaluation.bounds import evaluate, score
 from vae_cli.models.vae import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder, MLPDecoder, MLPEncoder
+from vae_cli.objectives import ELBO
 
 
 def log_likelihood(*arguments, **more):
@@ -98,3 +99,18 @@ def test_a_conditional_model_is_given_each_images_own_label():
     ones = log_likelihood(model, Split(images, torch.tensor([1, 1, 1]), 1.0), [10], seed=0)
     np.testing.assert_allclose(both[:, 1:], ones[:, 1:], atol=1e-4)
     assert abs(float(both[0, 0] - ones[0, 0])) > 1e-3
+
+
+def test_the_evaluation_of_many_draws_is_the_mean_over_images_whatever_the_chunks():
+    """Against one pass over the whole split, with 300 images (more than a block) and 60 draws (chunks of 4)."""
+    binary, shape, posterior = (
+        Split((torch.rand(300, *SHAPE) < 0.5).byte(), None, 1.0),
+        SHAPE,
+        DiagonalNormalPosterior(3),
+    )
+    encoder, decoder = MLPEncoder(shape, posterior.features), MLPDecoder(3, shape)
+    model = VAE(encoder, decoder, posterior, StandardNormalPrior(3), BernoulliLikelihood(shape))
+    objective, drawn = ELBO(mc_samples=60), noise.by_image(300, 60, 3, 5, "evaluation")
+    with torch.no_grad():
+        expected = objective(model, (binary.images.float(), None), drawn, 0).elbo.mean()
+    assert abs(evaluate(model, objective, binary, seed=5)["elbo"] - expected) < 1e-4

@@ -116,7 +116,7 @@ def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
             number, batch = next(batches)
             drawn = training.noise(len(batch[0]), 0, number)
             bound = training.bound(batch, drawn)
-            bound.loss.backward()
+            bound[0].backward()
             training.descend(bound)
         finally:
             torch.cuda.set_sync_debug_mode("default")

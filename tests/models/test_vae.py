@@ -18,7 +18,6 @@ from vae_cli.distributions import (
 from vae_cli.models.vae import VAE
 from vae_cli.networks import MLPDecoder, MLPEncoder
 from vae_cli.objectives import ELBO
-from vae_cli.schedules import Constant, Cosine, Exponential, MultiStep, ramp
 
 
 def exact_elbo(model, x):
@@ -149,15 +148,3 @@ def test_bfloat16_multiplies_in_bfloat16_and_keeps_densities_in_float32():
     assert half.log_p_x_given_z.dtype == half.log_q_z_given_x.dtype == torch.float32
     torch.testing.assert_close(half.log_p_x_given_z, full.log_p_x_given_z, rtol=0.02, atol=0.02)
     assert not torch.equal(half.log_p_x_given_z, full.log_p_x_given_z)
-
-
-def test_schedules_are_the_functions_they_are_named_after():
-    assert [ramp(s, 4) for s in (0, 1, 4, 9)] == [0, 0.25, 1, 1] and ramp(0, 0) == 1
-    assert Constant(warmup_epochs=2, steps_per_epoch=5, total_steps=100)(4) == 0.5
-    cosine = Cosine(final=0.1, total_steps=100)
-    assert cosine(0) == 1 and abs(cosine(50) - 0.55) < 1e-12 and abs(cosine(100) - 0.1) < 1e-12
-    assert abs(Exponential(final=0.01, total_steps=100)(50) - 0.1) < 1e-12
-    steps = MultiStep(milestones=[0.5, 0.75], gamma=0.1, total_steps=100)
-    assert [round(steps(s), 6) for s in (0, 49, 50, 74, 75)] == [1, 1, 0.1, 0.1, 0.01]
-    warm = Cosine(warmup_epochs=1, steps_per_epoch=10, total_steps=110)
-    assert warm(10) == 1 and abs(warm(60) - 0.5) < 1e-12

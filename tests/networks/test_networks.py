@@ -1,21 +1,25 @@
 """Networks build themselves for any image and treat every example alone."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
+from tests.support.annotations import takes
 from vae_cli.errors import ConfigError
 from vae_cli.networks import (
     ConvDecoder,
     ConvEncoder,
     GatedMLPDecoder,
     GatedMLPEncoder,
+    LabeledEncoder,
     MLPDecoder,
     MLPEncoder,
     ResNetDecoder,
     ResNetEncoder,
 )
-from vae_cli.networks.layers import group_norm
+from vae_cli.networks.layers import ACTIVATIONS, Activation, group_norm
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 40, 25), (3, 1, 5)]
 ENCODERS = [MLPEncoder, GatedMLPEncoder, ConvEncoder, ResNetEncoder]
@@ -79,6 +83,35 @@ def test_a_gated_layer_is_a_linear_one_times_the_sigmoid_of_another():
     torch.testing.assert_close(encoder(x), expected)
 
 
-def test_an_unknown_activation_is_refused_by_name():
-    with pytest.raises(ConfigError, match="activation=relo is none of relu"):
-        MLPEncoder((1, 4, 4), 3, activation="relo")
+@pytest.mark.parametrize("network", [*ENCODERS, *DECODERS])
+def test_annotations_refuse_an_unknown_activation_and_widths_that_are_none(network):
+    width = "channels" if network in (ConvEncoder, ConvDecoder, ResNetEncoder, ResNetDecoder) else "hidden"
+    assert takes(network, width, [3]) and takes(network, width, []) == (width == "hidden")
+    assert not any(takes(network, width, value) for value in ([0], [1.5], 400, None))
+    if network not in (GatedMLPEncoder, GatedMLPDecoder):
+        assert takes(network, "activation", "gelu") and not takes(network, "activation", "relo")
+
+
+def test_every_activation_is_a_layer():
+    assert get_args(Activation) == tuple(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 5), (2, 3, 4, 5)])
+@pytest.mark.parametrize("network", [*ENCODERS, *DECODERS])
+def test_fully_connected_networks_take_any_shape_and_convolutions_say_that_they_need_images(network, shape):
+    is_encoder = network in ENCODERS
+    arguments = (shape, 6) if is_encoder else (6, shape)
+    if network in (MLPEncoder, MLPDecoder, GatedMLPEncoder, GatedMLPDecoder):
+        output = network(*arguments)(torch.randn(3, *(shape if is_encoder else (6,))))
+        assert output.shape == (3, *((6,) if is_encoder else shape))
+    else:
+        with pytest.raises(ConfigError, match=r"need images \(C, H, W\)"):
+            network(*arguments)
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 5), (1, 4, 4)])
+def test_labels_are_one_channel_more_of_any_shape(shape):
+    encoder = LabeledEncoder(MLPEncoder((shape[0] + 1, *shape[1:]), 3), shape, 4)
+    x, y = torch.randn(5, *shape), torch.tensor([0, 1, 2, 3, 3])
+    assert encoder(x, y).shape == (5, 3)
+    assert not torch.allclose(encoder(x, y), encoder(x, 0 * y))

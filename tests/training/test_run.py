@@ -18,7 +18,6 @@ from vae_cli.data import DataFacts, Split
 from vae_cli.data.batches import Batches, moments, pixels
 from vae_cli.errors import CheckpointError, ConfigError, UserError
 from vae_cli.evaluation.bounds import evaluate
-from vae_cli.evaluation.totals import Totals
 from vae_cli.runs import checkpoint
 from vae_cli.training import loop, state
 from vae_cli.training.ema import EMA
@@ -357,25 +356,6 @@ def test_moments_are_numpys(monkeypatch):
     np.testing.assert_allclose(std, images.numpy().std(0) / 255, rtol=1e-5)
 
 
-def test_noise_by_image_does_not_depend_on_what_is_asked_for_with_it():
-    whole = noise.by_image(700, 2, 3, 0, "e")
-    torch.testing.assert_close(noise.by_image(300, 2, 3, 0, "e", start=240), whole[:, 240:540], rtol=0, atol=0)
-    assert abs(whole.mean()) < 0.1 and abs(whole.std() - 1) < 0.1
-
-
-def test_totals_weigh_by_images_and_leave_out_what_is_not_finite():
-    from vae_cli.objectives import Bound
-
-    totals = Totals(torch.device("cpu"))
-    for values, finite in (([1.0, 2.0, 3.0], True), ([10.0], True), ([math.nan], False)):
-        elbo = torch.tensor(values)
-        totals.add(Bound(-elbo.mean(), elbo, elbo, {"kl": elbo}), torch.tensor(finite))
-    assert totals.means() == {"elbo": 4.0, "bound": 4.0, "kl": 4.0, "loss": -4.0}
-    again = Totals(torch.device("cpu"))
-    again.load_state_dict(totals.state_dict())
-    assert again.means() == totals.means()
-
-
 def test_an_average_of_weights_is_swapped_in_and_out():
     layer = torch.nn.Linear(2, 1)
     ema = EMA(layer, 0.5)
@@ -496,19 +476,6 @@ def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path):
     training.stdout.close()
     training.wait()
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
-
-
-def test_the_evaluation_of_many_draws_is_the_mean_over_images_whatever_the_chunks():
-    """Against one pass over the whole split, with 300 images (more than a block) and 60 draws (chunks of 4)."""
-    split_ = Split((torch.rand(300, 1, 4, 4) < 0.5).to(torch.uint8), None, 1.0)
-    plain = settings("mc_samples=60", "likelihood=bernoulli")
-    facts = DataFacts("synthetic", (1, 4, 4), "binary", 0, 300)
-    model = parts.model(plain, facts)
-    objective = parts.objective(plain, model, facts, 1)
-    drawn = noise.by_image(300, 60, 3, 5, "evaluation")
-    with torch.no_grad():
-        expected = objective(model, (split_.images.float(), None), drawn, 0).elbo.mean()
-    assert abs(evaluate(model, objective, split_, seed=5)["elbo"] - expected) < 1e-4
 
 
 def test_numbers_too_small_for_full_precision_count_as_zero_in_every_thread():

@@ -13,12 +13,10 @@ from vae_cli.config.options import option, options
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributed.processes import ALONE, Processes
 from vae_cli.distributions import Likelihood, Posterior, Prior
-from vae_cli.distributions.flows import LARGEST, at_most
 from vae_cli.errors import ConfigError, describe
 from vae_cli.models.vae import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder
-from vae_cli.networks.layers import Shape
-from vae_cli.objectives import Objective, Unfit
+from vae_cli.objectives import IncompatibleError, Objective
 from vae_cli.schedules import Schedule
 from vae_cli.system import memory
 
@@ -80,8 +78,7 @@ def _check_size(
     """
     if not all(str(node["_target_"]).startswith("vae_cli.") for node in (config[group] for group in PARTS)):
         return
-    held = LARGEST if weights is None else sum(value.numel() for value in weights.values())
-    with torch.device("meta"), at_most(held):
+    with torch.device("meta"):
         sketch = _assemble(config, facts, trusted)
     if weights is not None:
         _check_shapes(sketch, weights)
@@ -150,7 +147,9 @@ def _is_blind(group: str, config: Config, classes: int, trusted: Collection[str]
     )
 
 
-def _encoder(config: Config, shape: Shape, features: int, classes: int, trusted: Collection[str] | None) -> nn.Module:
+def _encoder(
+    config: Config, shape: tuple[int, ...], features: int, classes: int, trusted: Collection[str] | None
+) -> nn.Module:
     blind = _is_blind("encoder", config, classes, trusted)
     seen = (shape[0] + blind, *shape[1:])
     own = 0 if blind else classes
@@ -161,7 +160,7 @@ def _encoder(config: Config, shape: Shape, features: int, classes: int, trusted:
 
 
 def _decoder(
-    config: Config, latent_dim: int, out_shape: Shape, classes: int, trusted: Collection[str] | None
+    config: Config, latent_dim: int, out_shape: tuple[int, ...], classes: int, trusted: Collection[str] | None
 ) -> nn.Module:
     blind = _is_blind("decoder", config, classes, trusted)
     seen, own = latent_dim + blind * classes, 0 if blind else classes
@@ -220,9 +219,9 @@ def objective(
     built: Objective = construct("objective", config["objective"], known, trusted)
     try:
         built.check(model)
-    except Unfit as error:
+    except IncompatibleError as error:
         *others, last = [_chosen(config, group) for group in error.groups]
-        raise ConfigError(f"{', '.join(others)} and {last} do not go together: {error.why}") from error
+        raise ConfigError(f"{', '.join(others)} and {last} do not go together: {error.reason}") from error
     if processes.count > 1 and built.couples_batch:
         raise ConfigError(
             f"{_chosen(config, 'objective')} cannot be divided among {processes.count} processes: "

@@ -45,7 +45,7 @@ class DataFacts:
 
     Args:
         name: the dataset option's name.
-        shape: (C, H, W).
+        shape: of an example, (C, H, W) of an image.
         support: `binary`, `levels256` or `unit`, after binarization.
         classes: number of classes, 0 unless every split has labels.
         size: number of training images.
@@ -54,7 +54,7 @@ class DataFacts:
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     support: Support
     classes: int
     size: int
@@ -62,8 +62,8 @@ class DataFacts:
 
     def __post_init__(self) -> None:
         numbers = [*self.shape, self.classes + 1, self.size]
-        if len(self.shape) != 3 or not all(isinstance(n, int) and n > 0 for n in numbers):
-            raise ValueError(f"no images have the shape {self.shape}, {self.classes} classes and size {self.size}")
+        if not self.shape or not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise ValueError(f"no examples have the shape {self.shape}, {self.classes} classes and size {self.size}")
         if self.support not in SUPPORTS:
             raise ValueError(f"no data have the support {self.support}")
 
@@ -120,7 +120,7 @@ class Dataset(ABC):
         labels = [split.labels for split in (train, validation, source.test) if split is not None]
         facts = DataFacts(
             name=self.name,
-            shape=tuple(int(n) for n in train.values.shape[1:]),  # type: ignore[arg-type]
+            shape=tuple(int(n) for n in train.values.shape[1:]),
             support="binary" if binary else source.support,
             classes=_classes(labels),
             size=len(train),

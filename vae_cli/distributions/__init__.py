@@ -1,7 +1,9 @@
 """Posteriors q(z|x), priors p(z), likelihoods p(x|z) and the divergences between them."""
 
+from vae_cli.distributions.factorized import Factorized, as_latent
 from vae_cli.distributions.flows import FlowDistribution
 from vae_cli.distributions.kl import analytic_kl, kl_by_dimension
+from vae_cli.distributions.latent import LatentDistribution
 from vae_cli.distributions.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -13,7 +15,7 @@ from vae_cli.distributions.likelihoods import (
     NormalLikelihood,
 )
 from vae_cli.distributions.mixture import Mixture
-from vae_cli.distributions.normals import DiagonalNormal, FullNormal, log_prob_by_each
+from vae_cli.distributions.normals import DiagonalNormal, FullNormal
 from vae_cli.distributions.pixels import ContinuousBernoulli, DiscretizedLogistic, DiscretizedLogisticMixture, Levels
 from vae_cli.distributions.posteriors import DiagonalNormalPosterior, FlowPosterior, FullNormalPosterior, Posterior
 from vae_cli.distributions.priors import (
@@ -36,6 +38,7 @@ __all__ = [
     "DiscretizedLogisticLikelihood",
     "DiscretizedLogisticMixture",
     "DiscretizedLogisticMixtureLikelihood",
+    "Factorized",
     "FlowDistribution",
     "FlowPosterior",
     "FlowPrior",
@@ -43,6 +46,7 @@ __all__ = [
     "FullNormalPosterior",
     "LaplaceLikelihood",
     "LearnedNormalPrior",
+    "LatentDistribution",
     "Levels",
     "Likelihood",
     "Mixture",
@@ -53,6 +57,6 @@ __all__ = [
     "StandardNormalPrior",
     "VampPrior",
     "analytic_kl",
+    "as_latent",
     "kl_by_dimension",
-    "log_prob_by_each",
 ]

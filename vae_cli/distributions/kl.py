@@ -6,19 +6,30 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence, register_kl
 
+from vae_cli.distributions.factorized import Factorized
+from vae_cli.distributions.latent import LatentDistribution
 from vae_cli.distributions.normals import DiagonalNormal, FullNormal
 
 
 def analytic_kl(q: Distribution, p: Distribution) -> Tensor | None:
-    """KL(q ‖ p) in nats, of their batch shape; None where no closed form is registered."""
+    """Return KL(q ‖ p) in nats, of their batch shape; None where no closed form is registered."""
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
         return None
 
 
-def kl_by_dimension(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
-    """log(σ_p / σ_q) + (σ_q² + (μ_q − μ_p)²) / 2σ_p² − ½ of each dimension, (*batch, D)."""
+def kl_by_dimension(q: LatentDistribution, p: LatentDistribution) -> Tensor | None:
+    """Return the KL of each dimension, (*batch, D); None unless both factorize with a closed form."""
+    if isinstance(q, DiagonalNormal) and isinstance(p, DiagonalNormal):
+        return _of_normals(q, p)
+    if isinstance(q, Factorized) and isinstance(p, Factorized):
+        return analytic_kl(q.base, p.base)
+    return None
+
+
+def _of_normals(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
+    """Return log(σ_p / σ_q) + (σ_q² + (μ_q − μ_p)²) / 2σ_p² − ½ of each dimension."""
     log_ratio = q.log_scale - p.log_scale
     distance = ((q.loc - p.loc) / p.scale).square()
     return 0.5 * ((2 * log_ratio).exp() + distance - 1) - log_ratio
@@ -26,7 +37,12 @@ def kl_by_dimension(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
 
 @register_kl(DiagonalNormal, DiagonalNormal)
 def _diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
-    return kl_by_dimension(q, p).sum(-1)
+    return _of_normals(q, p).sum(-1)
+
+
+@register_kl(Factorized, Factorized)
+def _factorized_factorized(q: Factorized, p: Factorized) -> Tensor:
+    return kl_divergence(q.base, p.base).sum(-1)
 
 
 @register_kl(FullNormal, DiagonalNormal)

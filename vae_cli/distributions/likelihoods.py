@@ -1,16 +1,17 @@
-"""Heads that turn a decoder's output into p(x|z), normalized over the images' support."""
+"""Heads that turn a decoder's output into p(x|z), normalized over the data's support."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace, Normal
 
+from vae_cli.constraints import Count, Described, Positive
 from vae_cli.distributions.bounded import bounded_log_scale
 from vae_cli.distributions.pixels import (
     Bits,
@@ -19,20 +20,25 @@ from vae_cli.distributions.pixels import (
     DiscretizedLogisticMixture,
     Levels,
 )
-from vae_cli.errors import ConfigError
 
 RESIDUAL_WEIGHT = 0.02  # of a batch in the running mean of squared residuals
 MIN_VARIANCE = 1e-6
 
+Scale = Annotated[Literal["learned", "per_pixel"] | Positive, Described("learned, per_pixel or a number above 0")]
+NormalScale = Annotated[
+    Literal["learned", "per_pixel", "residual"] | Positive,
+    Described("learned, per_pixel, residual or a number above 0"),
+]
+
 
 class Likelihood(nn.Module, ABC):
-    """From a decoder's output (*batch, outputs · C, H, W) to a distribution over images (*batch, C, H, W).
+    """From a decoder's output (*batch, outputs · C, …) to a distribution over examples (*batch, C, …).
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, …) of an example: (C, H, W) of an image, (D,) of a vector, (C, L) of a sequence.
 
     Attributes:
-        outputs: how many numbers the decoder gives per value of an image.
+        outputs: how many numbers the decoder gives per value of an example.
         supports: the supports of data it is a distribution over.
         discrete: its log-probabilities are of levels, not densities.
     """
@@ -41,33 +47,33 @@ class Likelihood(nn.Module, ABC):
     supports: ClassVar[frozenset[str]]
     discrete: ClassVar[bool] = False
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape = tuple(shape)
 
     @property
-    def output_shape(self) -> tuple[int, int, int]:
-        """(C', H, W) that the decoder must give."""
-        channels, height, width = self.shape
-        return self.outputs * channels, height, width
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape that the decoder must give."""
+        return self.outputs * self.shape[0], *self.shape[1:]
 
     @abstractmethod
-    def forward(self, output: Tensor) -> Distribution: ...
+    def forward(self, output: Tensor) -> Distribution:
+        """Return p(x|z)."""
 
     @abstractmethod
-    def start_at(self, mean: Float[Tensor, "c h w"], std: Float[Tensor, "c h w"]) -> Float[Tensor, "cc h w"]:
-        """The decoder's output, of `output_shape`, that describes images of this mean and standard deviation.
+    def start_at(self, mean: Float[Tensor, "*shape"], std: Float[Tensor, "*shape"]) -> Float[Tensor, "*out_shape"]:
+        """Return the decoder's output that describes data of this mean and standard deviation.
 
-        A likelihood with parameters of its own sets them alike.
+        A likelihood with parameters of its own sets them accordingly.
         """
 
-    def split(self, output: Float[Tensor, "*batch cc h w"]) -> tuple[Tensor, ...]:
-        """One tensor (*batch, C, H, W) per parameter."""
-        return output.chunk(self.outputs, dim=-3)
+    def split(self, output: Tensor) -> tuple[Tensor, ...]:
+        """Split a decoder's output into a tensor (*batch, *shape) per parameter."""
+        return output.chunk(self.outputs, dim=-len(self.shape))
 
-
-def _images(pixels: Distribution) -> Independent:
-    return Independent(pixels, 3, validate_args=False)
+    def independent(self, values: Distribution) -> Independent:
+        """Join the distributions (*batch, *shape) of independent values."""
+        return Independent(values, len(self.shape), validate_args=False)
 
 
 class BernoulliLikelihood(Likelihood):
@@ -77,7 +83,7 @@ class BernoulliLikelihood(Likelihood):
     discrete = True
 
     def forward(self, output: Tensor) -> Bits:
-        return Bits(output)
+        return Bits(output, len(self.shape))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         return torch.logit(mean.clamp(1e-3, 1 - 1e-3))
@@ -89,7 +95,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
     supports = frozenset({"levels256", "unit"})
 
     def forward(self, output: Tensor) -> Independent:
-        return _images(ContinuousBernoulli(output))
+        return self.independent(ContinuousBernoulli(output))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         low, high = torch.full_like(mean, -50.0), torch.full_like(mean, 50.0)
@@ -101,25 +107,19 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
 
 class ScaledLikelihood(Likelihood):
-    """A density of x around a location μ(z), with a scale that is given, shared or of every pixel.
+    """A density of x around a location μ(z), with a scale that is given, shared or of every value.
 
     Args:
-        shape: (C, H, W) of the images.
-        scale: a number; `learned`, one for all pixels that is trained with the weights; `per_pixel`, given by the
-            decoder for every pixel; or, where the class has it, `residual`, the running value of what fits the
+        shape: of an example.
+        scale: a number; `learned`, one for all values that is trained with the weights; `per_pixel`, given by the
+            decoder for every value; or, where the class has it, `residual`, the running value of what fits the
             training's residuals, kept with the weights and left alone in evaluation.
-
-    Raises:
-        ConfigError: if the scale is none of these.
     """
 
     supports = frozenset({"levels256", "unit"})
-    choices: ClassVar[tuple[str, ...]] = ("learned", "per_pixel")
 
-    def __init__(self, shape: tuple[int, int, int], scale: float | str = "learned") -> None:
+    def __init__(self, shape: tuple[int, ...], scale: float | str = "learned") -> None:
         super().__init__(shape)
-        if scale not in self.choices and (isinstance(scale, str) or not 0 < scale < math.inf):
-            raise ConfigError(f"likelihood.scale={scale}: give a number above 0, or {' or '.join(self.choices)}")
         self.scale = scale
         self.log_scale: Tensor | None
         if scale == "learned":
@@ -129,22 +129,21 @@ class ScaledLikelihood(Likelihood):
             self.register_buffer("log_scale", None if scale == "per_pixel" else fixed)
 
     @property
-    def output_shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.shape
-        return (2 if self.scale == "per_pixel" else 1) * channels, height, width
+    def output_shape(self) -> tuple[int, ...]:
+        return (2 if self.scale == "per_pixel" else 1) * self.shape[0], *self.shape[1:]
 
     def forward(self, output: Tensor) -> Independent:
         if self.log_scale is None:
-            loc, raw = output.chunk(2, dim=-3)
-            return _images(self.density(loc, bounded_log_scale(raw).exp()))
+            loc, raw = output.chunk(2, dim=-len(self.shape))
+            return self.independent(self.density(loc, bounded_log_scale(raw).exp()))
         fixed = not isinstance(self.log_scale, nn.Parameter)
         scale = (self.log_scale if fixed else bounded_log_scale(self.log_scale)).exp()
-        return _images(self.density(output, scale.expand_as(output)))
+        return self.independent(self.density(output, scale.expand_as(output)))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         scale = self.scale_of(std).clamp(1e-3)
         if self.log_scale is None:
-            return torch.cat([mean, scale.clamp(0.02).log()], dim=-3)
+            return torch.cat([mean, scale.clamp(0.02).log()])
         if isinstance(self.scale, str):
             with torch.no_grad():
                 self.log_scale.fill_(float(scale.square().mean().sqrt().log()))
@@ -152,11 +151,11 @@ class ScaledLikelihood(Likelihood):
 
     @abstractmethod
     def density(self, loc: Tensor, scale: Tensor) -> Distribution:
-        """The density of every pixel."""
+        """Return the density of every value."""
 
     @abstractmethod
     def scale_of(self, std: Tensor) -> Tensor:
-        """The scale that has a standard deviation."""
+        """Return the scale of the density with a standard deviation."""
 
 
 class NormalLikelihood(ScaledLikelihood):
@@ -167,7 +166,8 @@ class NormalLikelihood(ScaledLikelihood):
     2021.
     """
 
-    choices = ("learned", "per_pixel", "residual")
+    def __init__(self, shape: tuple[int, ...], scale: NormalScale = "learned") -> None:
+        super().__init__(shape, scale)
 
     def density(self, loc: Tensor, scale: Tensor) -> Distribution:
         if self.scale == "residual" and self.training:
@@ -190,7 +190,7 @@ class NormalLikelihood(ScaledLikelihood):
 
     @torch.no_grad()
     def watch(self, mean_square: Tensor) -> None:
-        """Take a batch's mean squared residual in."""
+        """Update the running mean with a batch's mean squared residual."""
         assert self.log_scale is not None
         variance = (2 * self.log_scale).exp()
         updated = 0.5 * variance.lerp(mean_square, RESIDUAL_WEIGHT).clamp(MIN_VARIANCE).log()
@@ -198,7 +198,7 @@ class NormalLikelihood(ScaledLikelihood):
 
 
 class _Watched(Normal):
-    """A normal that tells its likelihood the residuals it is asked about."""
+    """A normal whose `log_prob` reports the residuals to its likelihood."""
 
     def __init__(self, loc: Tensor, scale: Tensor, likelihood: NormalLikelihood) -> None:
         super().__init__(loc, scale, validate_args=False)
@@ -211,6 +211,9 @@ class _Watched(Normal):
 
 class LaplaceLikelihood(ScaledLikelihood):
     """p(x|z) = Laplace(x; μ(z), b), a density of x on [0, 1] (bytes are divided by 255)."""
+
+    def __init__(self, shape: tuple[int, ...], scale: Scale = "learned") -> None:
+        super().__init__(shape, scale)
 
     def density(self, loc: Tensor, scale: Tensor) -> Distribution:
         return Laplace(loc, scale, validate_args=False)
@@ -229,12 +232,12 @@ class DiscretizedLogisticLikelihood(Likelihood):
 
     def forward(self, output: Tensor) -> Independent:
         loc, raw = self.split(output)
-        return _images(DiscretizedLogistic(loc, bounded_log_scale(raw)))
+        return self.independent(DiscretizedLogistic(loc, bounded_log_scale(raw)))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         # A logistic's standard deviation is πs/√3.
         log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log()
-        return torch.cat([mean, log_scale], dim=-3)
+        return torch.cat([mean, log_scale])
 
 
 class DiscretizedLogisticMixtureLikelihood(Likelihood):
@@ -243,30 +246,30 @@ class DiscretizedLogisticMixtureLikelihood(Likelihood):
     T. Salimans et al., PixelCNN++, 2017, without its coupling of the colors.
 
     Args:
-        shape: (C, H, W) of the images.
-        components: how many.
+        shape: of an example.
+        components: number of logistics.
     """
 
     supports = frozenset({"levels256"})
     discrete = True
 
-    def __init__(self, shape: tuple[int, int, int], components: int = 5) -> None:
+    def __init__(self, shape: tuple[int, ...], components: Count = 5) -> None:
         super().__init__(shape)
         self.components = components
 
     @property
-    def output_shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.shape
-        return 3 * self.components * channels, height, width
+    def output_shape(self) -> tuple[int, ...]:
+        return 3 * self.components * self.shape[0], *self.shape[1:]
 
     def forward(self, output: Tensor) -> Independent:
-        parts = output.unflatten(-3, (3, self.components, self.shape[0]))
-        logits, loc, raw = (part.movedim(-4, -1) for part in parts.unbind(-5))
-        return _images(DiscretizedLogisticMixture(logits, loc, bounded_log_scale(raw)))
+        first = -len(self.shape)
+        parts = output.unflatten(first, (3, self.components, self.shape[0]))
+        logits, loc, raw = (part.movedim(first - 1, -1) for part in parts.unbind(first - 2))
+        return self.independent(DiscretizedLogisticMixture(logits, loc, bounded_log_scale(raw)))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         spread = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
-        loc = mean + spread.reshape(-1, 1, 1, 1) * std
+        loc = mean + spread.reshape(-1, *[1] * mean.dim()) * std
         log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log().expand_as(loc)
         return torch.stack([torch.zeros_like(loc), loc, log_scale]).flatten(0, 2)
 
@@ -279,9 +282,11 @@ class CategoricalLikelihood(Likelihood):
     outputs = 256
 
     def forward(self, output: Tensor) -> Independent:
-        return _images(Levels(output.unflatten(-3, (self.outputs, self.shape[0])).movedim(-4, -1)))
+        first = -len(self.shape)
+        logits = output.unflatten(first, (self.outputs, self.shape[0])).movedim(first - 1, -1)
+        return self.independent(Levels(logits))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log()
-        levels = torch.linspace(0, 1, self.outputs).reshape(-1, 1, 1, 1).to(mean)
+        levels = torch.linspace(0, 1, self.outputs).reshape(-1, *[1] * mean.dim()).to(mean)
         return DiscretizedLogistic(mean, log_scale).log_prob(levels).clamp(min=-20).flatten(0, 1)

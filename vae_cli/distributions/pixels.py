@@ -1,4 +1,4 @@
-"""Distributions of one pixel that torch has not, or not in a form that is exact in the tails."""
+"""Distributions of one value that torch lacks, or has in a form that is not exact in the tails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Categorical, Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-FACTORS = 8  # pixels whose factors are multiplied before a logarithm is taken
+FACTORS = 8  # values whose factors are multiplied before a logarithm is taken
 
 
 def log_sinhc(a: Tensor) -> Tensor:
@@ -28,63 +28,65 @@ class _BitsLogProb(torch.autograd.Function):
     r"""−Σ_i log(1 + e^{m_i}),   m_i = (1 − 2 x_i) η_i,   with the gradient x − σ(η).
 
     A decoder's output is the largest tensor of a step: this makes two of its size where the same from torch's parts
-    makes nine, and takes the logarithm of products of a few pixels' factors instead of one for every pixel. In float32
-    a pixel is exact to 6·10⁻⁸ nats.
+    makes nine, and takes the logarithm of products of a few values' factors instead of one for every value. In float32
+    a value is exact to 6·10⁻⁸ nats.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, bits: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, bits: Tensor, dims: int) -> Tensor:
         ctx.save_for_backward(logits, bits)
+        ctx.dims = dims
         if logits.is_cpu and not torch.compiler.is_compiling():
-            products = _products((logits * (1 - 2 * bits)).exp_().add_(1))
+            products = _products((logits * (1 - 2 * bits)).exp_().add_(1), dims)
             if products.numel() and products.amax() <= torch.finfo(logits.dtype).max:
                 return products.log_().sum(-1).neg_()
-        return _far_log_prob(logits, bits)
+        return _far_log_prob(logits, bits, dims)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         logits, bits = ctx.saved_tensors
         residual = logits.sigmoid()
         torch.sub(bits, residual, out=residual)
-        return residual.mul_(gradient[..., None, None, None]), None
+        return residual.mul_(gradient.reshape(*gradient.shape, *[1] * ctx.dims)), None, None
 
 
-def _products(factors: Tensor) -> Tensor:
-    """Factors (*batch, C, H, W) of pixels, multiplied a few at a time."""
-    flat = factors.flatten(-3)
+def _products(factors: Tensor, dims: int) -> Tensor:
+    """Multiply factors (*batch, *shape) a few at a time."""
+    flat = factors.flatten(-dims)
     return flat.unflatten(-1, (math.gcd(flat.shape[-1], FACTORS), -1)).prod(-2)
 
 
-def _far_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
-    """The same as −Σ_i [ max(m_i, 0) + log(1 + e^{−|m_i|}) ], where a product may be too large a number."""
+def _far_log_prob(logits: Tensor, bits: Tensor, dims: int) -> Tensor:
+    """Return the sum as −Σ_i [ max(m_i, 0) + log(1 + e^{−|m_i|}) ], for products that overflow."""
     margin = torch.addcmul(logits, logits, bits, value=-2)
-    total = margin.clamp(min=0).flatten(-3).sum(-1)
+    total = margin.clamp(min=0).flatten(-dims).sum(-1)
     # Beyond −80 the exponential adds nothing, and a processor is slow at numbers that small.
     factors = margin.abs_().neg_().clamp_(min=-80).exp_().add_(1)
-    return total.add_(_products(factors).log_().sum(-1)).neg_()
+    return total.add_(_products(factors, dims).log_().sum(-1)).neg_()
 
 
 class Bits(Distribution):
-    """Independent Bernoulli pixels of images; `log_prob` is of values that are 0 or 1.
+    """Independent Bernoulli variables; `log_prob` is of values that are 0 or 1.
 
     Args:
-        logits: η, (*batch, C, H, W).
+        logits: η, (*batch, *shape).
+        dims: number of dimensions of the shape.
     """
 
-    arg_constraints = {"logits": constraints.independent(constraints.real, 3)}
-    support = constraints.independent(constraints.boolean, 3)
+    arg_constraints = {"logits": constraints.real}
+    support = constraints.boolean
 
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
-        super().__init__(logits.shape[:-3], logits.shape[-3:], validate_args=False)
+    def __init__(self, logits: Tensor, dims: int) -> None:
+        self.logits, self.dims = logits, dims
+        super().__init__(logits.shape[:-dims], logits.shape[-dims:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """In nats, summed over the pixels."""
-        logits = self.logits
-        if value.dim() > logits.dim() or value.shape[:-3] != logits.shape[-value.dim() : -3]:
+        """Return the log-probability in nats, summed over the shape."""
+        logits, dims = self.logits, self.dims
+        if value.dim() > logits.dim() or value.shape[:-dims] != logits.shape[-value.dim() : -dims]:
             logits = logits.expand(torch.broadcast_shapes(logits.shape, value.shape))
-        return _BitsLogProb.apply(logits, value.to(logits.dtype))
+        return _BitsLogProb.apply(logits, value.to(logits.dtype), dims)
 
     @property
     def mean(self) -> Tensor:

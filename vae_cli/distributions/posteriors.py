@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vae_cli.constraints import Count, Widths
 from vae_cli.distributions.bounded import bounded_log_scale
-from vae_cli.distributions.flows import FlowDistribution, build_flow, widest
-from vae_cli.distributions.normals import OF_A_PAIR, DiagonalNormal, FullNormal
+from vae_cli.distributions.flows import FlowDistribution, Kind, build_flow
+from vae_cli.distributions.normals import DiagonalNormal, FullNormal
 
 
 class Posterior(nn.Module, ABC):
     """From features (*batch, features) to a distribution over z (*batch, D).
 
-    Its `rsample_and_log_prob` takes base noise (K, *batch, noise_dim) to z and log q(z|x). The estimators `stl` and
-    `dreg` also ask the distribution for `frozen()`, the same without gradients of its parameters; a conditional
-    VampPrior for `select(index)`, those of the batch at an index; β-TC for `marginals()`, a `DiagonalNormal`.
+    `forward` returns a `LatentDistribution`, or a torch distribution that `as_latent` takes. The objectives and priors
+    that need its optional methods refuse a posterior without them.
 
     Args:
         latent_dim: D.
@@ -33,25 +32,16 @@ class Posterior(nn.Module, ABC):
     @property
     @abstractmethod
     def features(self) -> int:
-        """How many numbers per image the encoder must give."""
+        """Numbers per example that the encoder must give."""
 
     @property
     def noise_dim(self) -> int:
-        """How many base normals one draw of z takes."""
+        """Base normals that one draw of z takes."""
         return self.latent_dim
-
-    @property
-    def values(self) -> int:
-        """How many numbers the density of one z holds at once."""
-        return self.latent_dim
-
-    @property
-    def values_of_each(self) -> int:
-        """The same for each of the posteriors that a mixture is made of, as `log_prob_by_each` takes them."""
-        return self.values
 
     @abstractmethod
-    def forward(self, features: Tensor) -> Distribution: ...
+    def forward(self, features: Tensor) -> Distribution:
+        """Return q(z|x)."""
 
 
 class DiagonalNormalPosterior(Posterior):
@@ -63,10 +53,6 @@ class DiagonalNormalPosterior(Posterior):
     @property
     def features(self) -> int:
         return 2 * self.latent_dim
-
-    @property
-    def values_of_each(self) -> int:
-        return OF_A_PAIR
 
     def forward(self, features: Float[Tensor, "*batch f"]) -> DiagonalNormal:
         loc, raw = features.chunk(2, dim=-1)
@@ -90,10 +76,6 @@ class FullNormalPosterior(Posterior):
     @property
     def features(self) -> int:
         return 2 * self.latent_dim + len(self._below)
-
-    @property
-    def values(self) -> int:
-        return self.latent_dim**2
 
     def forward(self, features: Float[Tensor, "*batch f"]) -> FullNormal:
         d = self.latent_dim
@@ -124,24 +106,19 @@ class FlowPosterior(Posterior):
     def __init__(
         self,
         latent_dim: int,
-        kind: str = "coupling",
-        transforms: int = 2,
-        hidden: Sequence[int] = (64,),
-        context: int = 32,
-        bins: int = 8,
+        kind: Kind = "coupling",
+        transforms: Count = 2,
+        hidden: Widths = (64,),
+        context: Count = 32,
+        bins: Count = 8,
     ) -> None:
         super().__init__(latent_dim)
         self.context = context
         self.flow = build_flow(kind, latent_dim, context, transforms, hidden, bins)
-        self.widest = widest(kind, latent_dim, context, hidden, bins)
 
     @property
     def features(self) -> int:
         return 2 * self.latent_dim + self.context
-
-    @property
-    def values(self) -> int:
-        return self.widest
 
     def forward(self, features: Float[Tensor, "*batch f"]) -> FlowDistribution:
         d = self.latent_dim

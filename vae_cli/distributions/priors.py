@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vae_cli.constraints import Count, Widths
 from vae_cli.distributions.bounded import bounded_log_scale
-from vae_cli.distributions.flows import FlowDistribution, build_flow, widest
+from vae_cli.distributions.flows import FlowDistribution, Kind, build_flow
+from vae_cli.distributions.latent import LatentDistribution
 from vae_cli.distributions.mixture import Mixture
-from vae_cli.distributions.normals import OF_A_PAIR, DiagonalNormal
+from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
 
-Encode = Callable[..., Distribution]  # images, and labels where there are any, to q(z|x)
+Encode = Callable[..., LatentDistribution]  # examples, and labels of a conditional model, to q(z|x)
 
 
 class Prior(nn.Module, ABC):
-    """A distribution over z with `rsample_and_log_prob(noise)` and `log_prob`.
+    """A module that gives p(z).
+
+    `forward` returns a torch distribution of independent dimensions (D,) that has an `icdf`, or a `StudentT`; or else
+    a `LatentDistribution`. See `as_latent`.
 
     Args:
         latent_dim: D.
@@ -32,28 +38,24 @@ class Prior(nn.Module, ABC):
 
     @property
     def noise_dim(self) -> int:
-        """How many base normals one draw of z takes."""
-        return self.latent_dim
-
-    def values(self, posterior: int) -> int:
-        """How many numbers its density holds at once for one z, of which a posterior's holds so many."""
+        """Base normals that one draw of z takes."""
         return self.latent_dim
 
     def tempered(self, noise: Tensor, temperature: float) -> Tensor:
-        """Base noise that spreads z less around the middle of the prior, or of each of its components, or more."""
+        """Return base noise that spreads z less or more around the mean of the prior, or of each component."""
         return temperature * noise
 
     @property
     def starting_images(self) -> int:
-        """How many training images it wants to start at."""
+        """Number of training examples that `start_at` needs."""
         return 0
 
     def start_at(self, images: Tensor) -> None:
-        """Start at so many training images (N, C, H, W) in [0, 1]."""
+        """Set the parameters from training examples (N, *shape) in [0, 1]."""
 
     @abstractmethod
     def forward(self, encode: Encode, y: Tensor | None = None) -> Distribution:
-        """p(z), or p(z|y); `encode` maps images to q(z|x), for priors made of posteriors."""
+        """Return p(z), or p(z|y); `encode` maps examples to q(z|x), for priors made of posteriors."""
 
 
 class StandardNormalPrior(Prior):
@@ -82,12 +84,7 @@ class LearnedNormalPrior(Prior):
 
 
 class _MixturePrior(Prior):
-    """A mixture of so many components; the first number of the noise chooses among them.
-
-    Args:
-        latent_dim: D.
-        components: how many.
-    """
+    """A mixture, whose component the first number of the noise chooses."""
 
     def __init__(self, latent_dim: int, components: int) -> None:
         super().__init__(latent_dim)
@@ -96,9 +93,6 @@ class _MixturePrior(Prior):
     @property
     def noise_dim(self) -> int:
         return 1 + self.latent_dim
-
-    def values(self, posterior: int) -> int:
-        return self.components * OF_A_PAIR
 
     def tempered(self, noise: Tensor, temperature: float) -> Tensor:
         return torch.cat([noise[..., :1], temperature * noise[..., 1:]], dim=-1)
@@ -112,7 +106,7 @@ class MixtureOfNormalsPrior(_MixturePrior):
         components: how many.
     """
 
-    def __init__(self, latent_dim: int, components: int = 10) -> None:
+    def __init__(self, latent_dim: int, components: Count = 10) -> None:
         super().__init__(latent_dim, components)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, latent_dim))
@@ -133,28 +127,23 @@ class VampPrior(_MixturePrior):
 
     Args:
         latent_dim: D.
-        shape: (C, H, W) of the images.
+        shape: of an example.
         components: K.
-        start: `data`, they start as training images; `random`, as noise around the mean gray.
-        classes: how many labels there are.
+        start: `data`, the pseudo-inputs start as training examples; `random`, as noise around one half.
+        classes: number of labels.
     """
 
     def __init__(
         self,
         latent_dim: int,
-        shape: tuple[int, int, int],
-        components: int = 100,
-        start: str = "data",
+        shape: tuple[int, ...],
+        components: Count = 100,
+        start: Literal["data", "random"] = "data",
         classes: int = 0,
     ) -> None:
         super().__init__(latent_dim, components)
-        if start not in ("data", "random"):
-            raise ConfigError(f"start={start} is neither data nor random")
         self.start, self.classes = start, classes
         self.logits = nn.Parameter(torch.randn(components, *shape))
-
-    def values(self, posterior: int) -> int:
-        return self.components * posterior
 
     @property
     def starting_images(self) -> int:
@@ -169,15 +158,15 @@ class VampPrior(_MixturePrior):
         components = encode(self.logits.sigmoid()) if y is None else self._labeled(encode, y)
         return Mixture(components, self.logits.new_full((count,), -math.log(count)))
 
-    def _labeled(self, encode: Encode, y: Tensor) -> Distribution:
-        """q(z|u_k, y), of batch shape (*y.shape, K): inferred once for every class, or for every label if those are
+    def _labeled(self, encode: Encode, y: Tensor) -> LatentDistribution:
+        """Return q(z|u_k, y), of batch shape (*y.shape, K), encoded once per class, or once per label if those are
         fewer."""
         flat, number = y.flatten(), torch.arange(len(self.logits), device=y.device)
         every_class = self.classes <= len(flat)
         labels = torch.arange(self.classes, device=y.device) if every_class else flat
-        images = self.logits.sigmoid().repeat(len(labels), 1, 1, 1)
-        q = encode(images, labels.repeat_interleave(len(number)))
-        if not hasattr(q, "select"):
+        inputs = self.logits.sigmoid().repeat(len(labels), *[1] * (self.logits.dim() - 1))
+        q = encode(inputs, labels.repeat_interleave(len(number)))
+        if not q.provides("select"):
             raise ConfigError("prior=vampprior with conditional=true needs a posterior that has select(index)")
         rows = flat if every_class else torch.arange(len(flat), device=y.device)
         return q.select((rows.unsqueeze(-1) * len(number) + number).unflatten(0, y.shape))
@@ -201,20 +190,16 @@ class FlowPrior(Prior):
     def __init__(
         self,
         latent_dim: int,
-        kind: str = "coupling",
-        transforms: int = 4,
-        hidden: Sequence[int] = (64, 64),
-        bins: int = 8,
+        kind: Kind = "coupling",
+        transforms: Count = 4,
+        hidden: Widths = (64, 64),
+        bins: Count = 8,
     ) -> None:
         super().__init__(latent_dim)
         self.register_buffer("_zeros", torch.zeros(latent_dim), persistent=False)
         self.flow = build_flow(kind, latent_dim, 0, transforms, hidden, bins)
-        self.widest = widest(kind, latent_dim, 0, hidden, bins)
 
     _zeros: Tensor
-
-    def values(self, posterior: int) -> int:
-        return self.widest
 
     def forward(self, encode: Encode, y: Tensor | None = None) -> FlowDistribution:
         return FlowDistribution(DiagonalNormal(self._zeros, self._zeros), self.flow, inverse=True)

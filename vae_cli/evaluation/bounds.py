@@ -81,7 +81,7 @@ def _add(
         index = slice(start, start + part.shape[1])
         batch = pixels(split, index, device), labels(split, index, device)
         bound = objective(model, batch, part.to(device), step)
-        totals.add(bound, counts)
+        totals.add(bound.sums(), counts)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _weighing(model: VAE, x: Tensor, y: Tensor | None, together: int) -> Weighin
     A few draws for all images go through the decoder at once, and the posteriors are inferred once; if not even one
     draw has room, so many images as have, and what the posteriors take is not kept.
     """
-    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // model.values))
+    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // math.prod(model.likelihood.output_shape)))
     if rows >= len(x):
         return _weighing_of(model, x, y, rows // len(x))
     parts = [slice(start, start + rows) for start in range(0, len(x), rows)]
@@ -194,7 +194,7 @@ def _weighing_of(model: VAE, x: Tensor, y: Tensor | None, draws: int) -> Weighin
     def weigh(drawn: Tensor) -> Tensor:
         found = []
         for part in drawn.split(draws):
-            e = model.weigh(x, part.to(x), posterior, prior, y)
+            e = model.evidence(x, part.to(x), y, posterior=posterior, prior=prior)
             found.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
         return torch.cat(found, dim=1).cpu().double()
 

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import Distribution
 
 from vae_cli import noise
 from vae_cli.data import Split
-from vae_cli.distributions import DiagonalNormal, kl_by_dimension, log_prob_by_each
+from vae_cli.distributions import LatentDistribution, kl_by_dimension
 from vae_cli.evaluation.bounds import batch
 from vae_cli.models.vae import VAE
 from vae_cli.objectives import mmd
@@ -22,7 +21,7 @@ from vae_cli.objectives import mmd
 CHUNK = noise.BLOCK  # images encoded together
 ACTIVE = 0.01  # variance of the posterior mean over the images above which a unit is active
 MMD_BLOCK, MMD_BLOCKS = 500, 10
-PAIRS_OF_NORMALS, PAIRS = 10_000, 1_000  # most images of which every pair is looked at
+PAIRS_OF_FACTORIZED, PAIRS = 10_000, 1_000  # most images whose codes are compared pair by pair
 NEIGHBOURS = 5
 
 
@@ -37,7 +36,7 @@ class Points(NamedTuple):
 class Codes:
     """The posteriors of N images, chunk by chunk, with their labels where they have any."""
 
-    posteriors: list[Distribution]
+    posteriors: list[LatentDistribution]
     labels: Int[Tensor, "n"] | None
 
     @property
@@ -76,14 +75,14 @@ def draws(model: VAE, split: Split, seed: int) -> Float[Tensor, "n d"]:
     return torch.cat([_draw(model, q, seed, start) for start, q in _posteriors(model, split, seed, len(split))])
 
 
-def _posteriors(model: VAE, split: Split, seed: int, images: int) -> Iterator[tuple[int, Distribution]]:
+def _posteriors(model: VAE, split: Split, seed: int, images: int) -> Iterator[tuple[int, LatentDistribution]]:
     for start in range(0, images, CHUNK):
         yield start, model.encode(*batch(model, split, slice(start, min(start + CHUNK, images)), seed))
 
 
-def _draw(model: VAE, q: Distribution, seed: int, start: int) -> Tensor:
+def _draw(model: VAE, q: LatentDistribution, seed: int, start: int) -> Tensor:
     epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, seed, "codes", start=start)
-    return q.rsample_and_log_prob(epsilon.to(q.mean))[0][0].cpu()  # type: ignore[attr-defined]
+    return q.rsample_and_log_prob(epsilon.to(q.mean))[0][0].cpu()
 
 
 def active_units(means: Float[Tensor, "n d"]) -> int:
@@ -96,12 +95,11 @@ def active_units(means: Float[Tensor, "n d"]) -> int:
 
 @torch.no_grad()
 def kl_per_dim(model: VAE, codes: Codes) -> Float[Tensor, "d"] | None:
-    """The mean KL(q(z_d|x) ‖ p(z_d)) of each dimension, in nats; None unless both factorize."""
-    _, prior = model.kinds()
-    if not (isinstance(prior, DiagonalNormal) and all(isinstance(q, DiagonalNormal) for q in codes.posteriors)):
-        return None
-    each = [kl_by_dimension(q, prior).cpu().double() for q in codes.posteriors if isinstance(q, DiagonalNormal)]
-    return torch.cat(each).mean(0)
+    """Return the mean KL(q(z_d|x) ‖ p(z_d)) of each dimension, in nats; None without a closed form."""
+    _, prior = model.example_distributions()
+    by_chunk = [kl_by_dimension(q, prior) for q in codes.posteriors]
+    closed = [kl.cpu().double() for kl in by_chunk if kl is not None]
+    return torch.cat(closed).mean(0) if len(closed) == len(by_chunk) else None
 
 
 @torch.no_grad()
@@ -116,7 +114,7 @@ def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, in
     for number, block in enumerate(blocks):
         epsilon = noise.by_image(size, 1, model.prior.noise_dim, seed, "prior", start=number * size)[0].to(device)
         y = None if codes.labels is None else codes.labels[number * size : (number + 1) * size].to(device)
-        drawn, _ = model.latent_prior(y).rsample_and_log_prob(epsilon)  # type: ignore[attr-defined]
+        drawn, _ = model.latent_prior(y).rsample_and_log_prob(epsilon)
         found.append(float(mmd(block.double(), drawn.cpu().double())))
     values = torch.tensor(found, dtype=torch.float64)
     error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
@@ -128,10 +126,10 @@ def index_code_information(model: VAE, codes: Codes, seed: int) -> Float[Tensor,
     """log q(z_i|x_i) − log (1/N) Σ_j q(z_i|x_j) for a draw z_i of each of N images, whose mean estimates the mutual
     information of image and code from below and cannot exceed log N.
 
-    M. D. Hoffman and M. J. Johnson, ELBO surgery, 2016. N is at most 10,000, or 1,000 where the posterior is no
-    diagonal normal.
+    M. D. Hoffman and M. J. Johnson, ELBO surgery, 2016. N is at most 10,000, or 1,000 where the posterior does
+    not factorize.
     """
-    most = PAIRS_OF_NORMALS if isinstance(codes.posteriors[0], DiagonalNormal) else PAIRS
+    most = PAIRS_OF_FACTORIZED if codes.posteriors[0].is_factorized else PAIRS
     posteriors = codes.posteriors[: -(-most // CHUNK)]
     z = codes.draws(model, seed)[: sum(q.batch_shape[0] for q in posteriors)]
     return torch.cat([_information(posteriors, part, start, len(z)) for start, part in _parts(z)])
@@ -142,8 +140,8 @@ def _parts(z: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield start, z[start : start + CHUNK]
 
 
-def _information(posteriors: list[Distribution], z: Tensor, start: int, count: int) -> Tensor:
-    columns = [log_prob_by_each(q, z.to(q.mean)).cpu().double() for q in posteriors]
+def _information(posteriors: list[LatentDistribution], z: Tensor, start: int, count: int) -> Tensor:
+    columns = [q.log_prob_of_all(z.to(q.mean)).cpu().double() for q in posteriors]
     log_q = torch.cat(columns, dim=1)
     own = log_q[torch.arange(len(z)), start + torch.arange(len(z))]
     return own - (log_q.logsumexp(1) - math.log(count))

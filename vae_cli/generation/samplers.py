@@ -66,7 +66,7 @@ class AggregateSampler(Sampler):
         rows = torch.stack([_at(self.by_label.get(label), u, label) for label, u in zip(places, uniform)])
         stream = noise.generator(self.seed, "aggregate pixels", start, device=self.device)
         x = pixels(self.train, rows.to(self.train.images.device), self.device, stream)
-        z, _ = self.model.encode(x, y).rsample_and_log_prob(drawn[None, :, 1:])  # type: ignore[attr-defined]
+        z, _ = self.model.encode(x, y).rsample_and_log_prob(drawn[None, :, 1:])
         return z[0]
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vae_cli import noise
-from vae_cli.distributions import DiagonalNormal
+from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError
 from vae_cli.models.vae import VAE
 
@@ -121,26 +121,26 @@ def manifold(model: VAE, steps: int, label: int = 0) -> Walk:
 
 @torch.no_grad()
 def prior_moments(model: VAE, label: int = 0) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
-    """The prior's mean and standard deviation in each dimension: of 10,000 draws where it is no diagonal normal."""
+    """Return the prior's mean and standard deviation in each dimension: of 10,000 draws where it does not give them."""
     prior = _prior(model, label)
-    if isinstance(prior, DiagonalNormal):
-        return prior.loc.flatten(), prior.scale.flatten()
+    if prior.provides("moments"):
+        mean, std = prior.moments()
+        return mean.flatten(), std.flatten()
     drawn = _draws(model, label)
     return drawn.mean(0), drawn.std(0)
 
 
 @torch.no_grad()
 def prior_quantiles(model: VAE, places: Float[Tensor, "s"], label: int = 0) -> Float[Tensor, "s d"]:
-    """The quantiles of each dimension of the prior: of 10,000 draws where it is no diagonal normal."""
+    """Return the quantiles of each dimension of the prior: of 10,000 draws where it does not give them."""
     prior = _prior(model, label)
-    if isinstance(prior, DiagonalNormal):
-        standard = torch.special.ndtri(places).to(prior.loc)
-        return prior.loc.flatten() + standard[:, None] * prior.scale.flatten()
+    if prior.provides("quantiles"):
+        return prior.quantiles(places.to(prior.mean.device).unsqueeze(-1)).to(prior.mean)
     drawn = _draws(model, label)
     return drawn.quantile(places.to(drawn), dim=0)
 
 
-def _prior(model: VAE, label: int) -> torch.distributions.Distribution:
+def _prior(model: VAE, label: int) -> LatentDistribution:
     device = next(model.parameters()).device
     return model.latent_prior(torch.full((1,), label, device=device) if model.classes else None)
 

@@ -1,5 +1,6 @@
 """Variational autoencoders."""
 
-from vae_cli.models.vae import VAE, Evidence
+from vae_cli.models.evidence import Evidence
+from vae_cli.models.vae import VAE
 
 __all__ = ["VAE", "Evidence"]

@@ -1,4 +1,4 @@
-"""Encoders (image → features) and decoders (latent vector → likelihood parameters); no probability in them."""
+"""Encoders (example → features) and decoders (latent vector → likelihood parameters)."""
 
 from vae_cli.networks.conditional import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.conv import ConvDecoder, ConvEncoder

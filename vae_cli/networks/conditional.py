@@ -1,4 +1,4 @@
-"""Networks that know nothing of labels, made to see them."""
+"""Labels for networks that take none."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from vae_cli.networks.layers import Shape
 
 
 class LabeledEncoder(nn.Module):
-    """Images (N, C, H, W) and labels (N,) → features: the network sees one channel more, an image trained for each
-    class.
+    """Examples (N, *shape) and labels (N,) → features: the network sees one channel more, trained for each class.
 
     K. Sohn, H. Lee and X. Yan, Learning Structured Output Representation using Deep Conditional Generative Models,
     2015.
 
     Args:
-        network: (N, C + 1, H, W) → features.
-        shape: (C, H, W).
-        classes: how many labels there are.
+        network: (N, C + 1, …) → features.
+        shape: (C, …), of an example.
+        classes: number of labels.
     """
 
     def __init__(self, network: nn.Module, shape: Shape, classes: int) -> None:
@@ -32,7 +31,7 @@ class LabeledEncoder(nn.Module):
         self.size = (1, *shape[1:])
         self.label_images = nn.Parameter(0.1 * torch.randn(classes, math.prod(self.size)))
 
-    def forward(self, x: Float[Tensor, "n c h w"], y: Int[Tensor, "n"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "n *shape"], y: Int[Tensor, "n"]) -> Tensor:
         return self.network(torch.cat([x, embedding(y, self.label_images).unflatten(-1, self.size)], dim=1))
 
 
@@ -42,7 +41,7 @@ class LabeledDecoder(nn.Module):
 
     Args:
         network: (N, D + classes) → likelihood parameters.
-        classes: how many labels there are.
+        classes: number of labels.
     """
 
     def __init__(self, network: nn.Module, classes: int) -> None:
@@ -54,5 +53,5 @@ class LabeledDecoder(nn.Module):
 
     @property
     def start_at(self) -> Any:
-        """The network's own, if it has one."""
+        """The network's own `start_at`, None without one."""
         return getattr(self.network, "start_at", None)

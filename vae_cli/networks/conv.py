@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_cli.networks.layers import DoublingOutput, Shape, activation_layer, doubling, group_norm, halved
+from vae_cli.constraints import Channels
+from vae_cli.networks.layers import (
+    ACTIVATIONS,
+    Activation,
+    DoublingOutput,
+    Shape,
+    doubling,
+    group_norm,
+    halved,
+    image_shape,
+)
 
 
 class ConvEncoder(nn.Module):
@@ -15,20 +23,21 @@ class ConvEncoder(nn.Module):
 
     Args:
         shape: (C, H, W).
-        out_features: how many features to give.
+        out_features: number of features.
         channels: channels after each convolution.
-        activation: a name from `ACTIVATIONS`.
+        activation: of every block.
     """
 
     def __init__(
-        self, shape: Shape, out_features: int, channels: Sequence[int] = (32, 64), activation: str = "silu"
+        self, shape: Shape, out_features: int, channels: Channels = (32, 64), activation: Activation = "silu"
     ) -> None:
         super().__init__()
+        depth, height, width = image_shape(shape)
         blocks: list[nn.Module] = []
-        for before, after in zip([shape[0], *channels], channels):
+        for before, after in zip([depth, *channels], channels):
             conv = nn.Conv2d(before, after, 3, stride=2, padding=1)
-            blocks += [conv, group_norm(after), activation_layer(activation)]
-        height, width = halved(*shape[1:], times=len(channels))[-1]
+            blocks += [conv, group_norm(after), ACTIVATIONS[activation]()]
+        height, width = halved(height, width, times=len(channels))[-1]
         self.blocks = nn.Sequential(*blocks)
         self.output = nn.Linear(channels[-1] * height * width, out_features)
 
@@ -44,21 +53,21 @@ class ConvDecoder(nn.Module):
         latent_dim: D.
         out_shape: (C', H, W).
         channels: channels before each doubling.
-        activation: a name from `ACTIVATIONS`.
+        activation: of every block.
     """
 
     def __init__(
-        self, latent_dim: int, out_shape: Shape, channels: Sequence[int] = (64, 32), activation: str = "silu"
+        self, latent_dim: int, out_shape: Shape, channels: Channels = (64, 32), activation: Activation = "silu"
     ) -> None:
         super().__init__()
-        sizes = halved(*out_shape[1:], times=len(channels))[::-1]
+        sizes = halved(*image_shape(out_shape)[1:], times=len(channels))[::-1]
         self.start = (channels[0], *sizes[0])
         self.input = nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1])
-        blocks: list[nn.Module] = [group_norm(channels[0]), activation_layer(activation)]
+        blocks: list[nn.Module] = [group_norm(channels[0]), ACTIVATIONS[activation]()]
         for before, after, small, large in zip(channels, channels[1:], sizes, sizes[1:]):
-            blocks += [doubling(before, after, small, large), group_norm(after), activation_layer(activation)]
+            blocks += [doubling(before, after, small, large), group_norm(after), ACTIVATIONS[activation]()]
         self.blocks = nn.Sequential(*blocks)
-        self.output = DoublingOutput(channels[-1], out_shape)
+        self.output = DoublingOutput(channels[-1], image_shape(out_shape))
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n cc h w"]:
         return self.output(self.blocks(self.input(z).unflatten(-1, self.start)))

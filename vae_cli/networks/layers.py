@@ -1,9 +1,10 @@
-"""Pieces that the networks share: activations by name, normalization per example, sizes under halving."""
+"""Layers that the networks share: activations by name, normalization per example, sizes under halving."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,27 +21,32 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
 }
 
-Shape = tuple[int, int, int]
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh"]
+Shape = tuple[int, ...]  # of an example: (C, H, W), (C, L), (D,) …
 
 
-def activation_layer(name: str) -> nn.Module:
-    """A new activation module.
+def image_shape(shape: Shape) -> tuple[int, int, int]:
+    """Return (C, H, W).
 
     Raises:
-        ConfigError: for a name that is not one of `ACTIVATIONS`.
+        ConfigError: for the shape of something else than images.
     """
-    if name not in ACTIVATIONS:
-        raise ConfigError(f"activation={name} is none of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
+    if len(shape) != 3:
+        raise ConfigError(
+            f"convolutional networks need images (C, H, W), and these examples have the shape {tuple(shape)}; choose "
+            "encoder=mlp decoder=mlp"
+        )
+    channels, height, width = shape
+    return channels, height, width
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalization over groups of up to 8 channels of one example: no example sees its neighbours."""
+    """Return a normalization over groups of up to 8 channels of one example, so that no example sees its neighbours."""
     return nn.GroupNorm(math.gcd(channels, max(1, channels // 8)), channels)
 
 
 def halved(height: int, width: int, times: int) -> list[tuple[int, int]]:
-    """The sizes before and after each of `times` stride-2 convolutions, which round up."""
+    """Return the sizes before and after each of `times` stride-2 convolutions, which round up."""
     sizes = [(height, width)]
     for _ in range(times):
         height, width = (height + 1) // 2, (width + 1) // 2
@@ -49,7 +55,7 @@ def halved(height: int, width: int, times: int) -> list[tuple[int, int]]:
 
 
 def doubling(before: int, after: int, small: tuple[int, int], large: tuple[int, int]) -> nn.ConvTranspose2d:
-    """A 3×3 transposed convolution from size `small` to `large`, twice as large or one less."""
+    """Return a 3×3 transposed convolution from size `small` to `large`, twice as large or one less."""
     extra = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
     return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=extra)
 
@@ -65,9 +71,9 @@ class DoublingOutput(nn.Module):
         out_shape: (C', H, W).
     """
 
-    def __init__(self, channels: int, out_shape: Shape) -> None:
+    def __init__(self, channels: int, out_shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.out_shape = tuple(out_shape)
+        self.out_shape = out_shape
         self.conv = nn.Conv2d(channels, 4 * out_shape[0], 3, padding=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_shape))
 
@@ -77,5 +83,5 @@ class DoublingOutput(nn.Module):
 
     @torch.no_grad()
     def start_at(self, output: Tensor) -> None:
-        """Let the bias be `output` (C', H, W)."""
+        """Set the bias to `output` (C', H, W)."""
         self.bias.copy_(output)

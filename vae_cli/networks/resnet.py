@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_cli.networks.layers import DoublingOutput, Shape, activation_layer, doubling, group_norm, halved
+from vae_cli.constraints import Channels
+from vae_cli.networks.layers import (
+    ACTIVATIONS,
+    Activation,
+    DoublingOutput,
+    Shape,
+    doubling,
+    group_norm,
+    halved,
+    image_shape,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -17,14 +25,14 @@ class ResidualBlock(nn.Module):
     K. He et al., Identity Mappings in Deep Residual Networks, 2016.
     """
 
-    def __init__(self, channels: int, activation: str) -> None:
+    def __init__(self, channels: int, activation: Activation) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             group_norm(channels),
-            activation_layer(activation),
+            ACTIVATIONS[activation](),
             nn.Conv2d(channels, channels, 3, padding=1),
             group_norm(channels),
-            activation_layer(activation),
+            ACTIVATIONS[activation](),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
         # The block starts as the identity.
@@ -43,21 +51,22 @@ class ResNetEncoder(nn.Module):
 
     Args:
         shape: (C, H, W).
-        out_features: how many features to give.
+        out_features: number of features.
         channels: channels at each size.
-        activation: a name from `ACTIVATIONS`.
+        activation: of every block.
     """
 
     def __init__(
-        self, shape: Shape, out_features: int, channels: Sequence[int] = (16, 32), activation: str = "silu"
+        self, shape: Shape, out_features: int, channels: Channels = (16, 32), activation: Activation = "silu"
     ) -> None:
         super().__init__()
+        depth, height, width = image_shape(shape)
         blocks: list[nn.Module] = []
-        for before, after in zip([shape[0], *channels], channels):
+        for before, after in zip([depth, *channels], channels):
             blocks.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
             blocks += [ResidualBlock(after, activation), ResidualBlock(after, activation)]
-        height, width = halved(*shape[1:], times=len(channels))[-1]
-        self.blocks = nn.Sequential(*blocks, group_norm(channels[-1]), activation_layer(activation))
+        height, width = halved(height, width, times=len(channels))[-1]
+        self.blocks = nn.Sequential(*blocks, group_norm(channels[-1]), ACTIVATIONS[activation]())
         self.output = nn.Linear(channels[-1] * height * width, out_features)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
@@ -72,14 +81,14 @@ class ResNetDecoder(nn.Module):
         latent_dim: D.
         out_shape: (C', H, W).
         channels: channels at each size, smallest first.
-        activation: a name from `ACTIVATIONS`.
+        activation: of every block.
     """
 
     def __init__(
-        self, latent_dim: int, out_shape: Shape, channels: Sequence[int] = (32, 16), activation: str = "silu"
+        self, latent_dim: int, out_shape: Shape, channels: Channels = (32, 16), activation: Activation = "silu"
     ) -> None:
         super().__init__()
-        sizes = halved(*out_shape[1:], times=len(channels))[::-1]
+        sizes = halved(*image_shape(out_shape)[1:], times=len(channels))[::-1]
         self.start = (channels[0], *sizes[0])
         self.input = nn.Linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1])
         blocks: list[nn.Module] = []
@@ -87,8 +96,8 @@ class ResNetDecoder(nn.Module):
             if level:
                 blocks.append(doubling(channels[level - 1], width, sizes[level - 1], sizes[level]))
             blocks += [ResidualBlock(width, activation), ResidualBlock(width, activation)]
-        self.blocks = nn.Sequential(*blocks, group_norm(channels[-1]), activation_layer(activation))
-        self.output = DoublingOutput(channels[-1], out_shape)
+        self.blocks = nn.Sequential(*blocks, group_norm(channels[-1]), ACTIVATIONS[activation]())
+        self.output = DoublingOutput(channels[-1], image_shape(out_shape))
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n cc h w"]:
         return self.output(self.blocks(self.input(z).unflatten(-1, self.start)))

@@ -1,10 +1,11 @@
-"""What the loop asks of an objective."""
+"""What the training loop asks of an objective."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,12 +14,27 @@ from vae_cli.models.vae import VAE
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over a batch of what is reported, without gradients.
+
+    Args:
+        names: `elbo`, `bound`, the terms' and, last, `loss`.
+        values: (S,), one for each name.
+        images: number of examples in the batch.
+    """
+
+    names: list[str]
+    values: Float[Tensor, "s"]
+    images: int
+
+
+@dataclass(frozen=True)
 class Bound:
-    """What an objective makes of a batch of B images, in nats per image.
+    """The bound on a batch of B examples, in nats per example.
 
     Args:
         loss: a scalar to minimize.
-        bound: (B,), what selects the best model: L_K for importance-weighted objectives, else the ELBO.
+        bound: (B,), L_K for importance-weighted objectives, else the ELBO; it selects the best model.
         elbo: (B,), the evidence lower bound, the mean over the draws, unweighted whatever shapes the loss.
         terms: named (B,) tensors or scalars, `reconstruction` and `kl` among them.
     """
@@ -28,20 +44,31 @@ class Bound:
     elbo: Float[Tensor, "b"]
     terms: dict[str, Tensor] = field(default_factory=dict)
 
+    def sums(self) -> Sums:
+        """Return the sums over the batch; a scalar counts for each example."""
+        size = len(self.elbo)
+        values = [value.expand(size) for value in (self.elbo, self.bound, *self.terms.values(), self.loss)]
+        return Sums(["elbo", "bound", *self.terms, "loss"], torch.stack(values).detach().sum(1), size)
 
-class Unfit(Exception):
-    """Options of these groups do not go together; `why` is a clause that says why not."""
 
-    def __init__(self, why: str, first: str, second: str, *more: str) -> None:
-        super().__init__(why)
-        self.why, self.groups = why, (first, second, *more)
+class IncompatibleError(Exception):
+    """The options of some groups do not go together.
+
+    Args:
+        reason: a clause that says why.
+        groups: the groups, or `group.key`.
+    """
+
+    def __init__(self, reason: str, *groups: str) -> None:
+        super().__init__(reason)
+        self.reason, self.groups = reason, groups
 
 
 class Objective(ABC):
-    """Maps a model and a batch to a `Bound`.
+    """A map from a model and a batch to a `Bound`.
 
     Args:
-        mc_samples: K, the draws of z per image.
+        mc_samples: K, the draws of z per example.
     """
 
     def __init__(self, mc_samples: int = 1) -> None:
@@ -49,22 +76,22 @@ class Objective(ABC):
 
     @property
     def couples_batch(self) -> str | None:
-        """What makes the loss of a batch something else than the mean of what its images give alone, so that a batch
-        cannot be divided among processes; None if nothing does."""
+        """The reason why the loss of a batch is not the mean of its examples' own losses, so that a batch cannot be
+        divided among processes; None if it is."""
         return None
 
     def noise_dim(self, model: VAE) -> int:
-        """How many base normals per draw and image it takes."""
+        """Return the number of base normals per draw and example."""
         return model.noise_dim
 
     def check(self, model: VAE) -> None:
-        """Refuse a model this objective is not defined for.
+        """Refuse a model that this objective is not defined for.
 
         Raises:
-            Unfit: naming the groups whose options do not go together, and why.
+            IncompatibleError: with the groups whose options do not go together.
         """
 
     @abstractmethod
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
-        """The bound on a batch `(x, y)` with base noise for K draws, at a step of the training: a number, or with
-        `compile=true` a scalar tensor."""
+        """Return the bound on a batch `(x, y)` with base noise for K draws, at a step of the training: a number, or
+        with `compile=true` a scalar tensor."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vae_cli.constraints import Count, Fraction
 from vae_cli.data.batches import Batch
 from vae_cli.errors import ConfigError
 from vae_cli.models.vae import VAE
-from vae_cli.objectives.base import Bound, Objective, Unfit
-
-ESTIMATORS = ("pathwise", "dreg")
+from vae_cli.objectives.base import Bound, IncompatibleError, Objective
 
 
 class IWAE(Objective):
@@ -29,78 +28,81 @@ class IWAE(Objective):
         estimator: `pathwise`; or `dreg`, the doubly reparametrized gradient for the encoder, Σ_k w̃_k² ∂log w_k/∂z_k
             · ∂z_k/∂φ with w̃ the normalized weights and no score of q: G. Tucker et al., Doubly Reparameterized
             Gradient Estimators for Monte Carlo Objectives, 2019.
-        groups: into how many groups of equal size the draws fall; as many as draws make it the ELBO.
-        elbo_weight: the ELBO's part in the loss, from 0 to 1.
+        groups: number of groups of equal size that the draws fall into; as many as draws make it the ELBO.
+        elbo_weight: the ELBO's part in the loss.
         mc_samples: K.
 
     Raises:
-        ConfigError: for an unknown estimator, a weight out of range, or groups of unequal size.
+        ConfigError: for groups of unequal size, or `dreg` with an `elbo_weight`.
     """
 
     def __init__(
-        self, estimator: str = "pathwise", groups: int = 1, elbo_weight: float = 0.0, mc_samples: int = 1
+        self,
+        estimator: Literal["pathwise", "dreg"] = "pathwise",
+        groups: Count = 1,
+        elbo_weight: Fraction = 0.0,
+        mc_samples: int = 1,
     ) -> None:
         super().__init__(mc_samples)
-        if estimator not in ESTIMATORS:
-            raise ConfigError(f"objective.estimator={estimator} is none of {', '.join(ESTIMATORS)}")
         if mc_samples % groups:
             raise ConfigError(f"objective.groups={groups} does not divide mc_samples={mc_samples}")
-        if not 0 <= elbo_weight <= 1:
-            raise ConfigError(f"objective.elbo_weight={elbo_weight}: give a number from 0 to 1")
         if estimator == "dreg" and elbo_weight:
             raise ConfigError("objective.estimator=dreg is of the importance-weighted bound alone: set elbo_weight=0")
         self.estimator, self.groups, self.elbo_weight = estimator, groups, elbo_weight
 
     def check(self, model: VAE) -> None:
-        if self.estimator == "dreg" and not hasattr(model.kinds()[0], "frozen"):
-            raise Unfit("the posterior has no frozen()", "objective.estimator", "posterior")
+        posterior, _ = model.example_distributions()
+        if self.estimator == "dreg" and not posterior.provides("frozen"):
+            raise IncompatibleError("the posterior has no frozen()", "objective.estimator", "posterior")
 
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
-        dreg = _Dreg(self.groups) if self.estimator == "dreg" and torch.is_grad_enabled() else None
-        evidence = model.evidence(x, noise, y, *([dreg] if dreg else []))
+        is_dreg = self.estimator == "dreg" and torch.is_grad_enabled()
+        surrogate = _DoublyReparametrized(self.groups) if is_dreg else None
+        evidence = model.evidence(x, noise, y) if surrogate is None else model.evidence(x, noise, y, surrogate.through)
         reconstruction = evidence.log_p_x_given_z.mean(0)
         log_q = evidence.log_q_z_given_x
         log_w = evidence.log_p_x_given_z + evidence.log_p_z - log_q
         kl = (log_q - evidence.log_p_z).mean(0)
-        bound = self._bound(log_w)
-        if dreg:
-            frozen = evidence.posterior.frozen().log_prob(evidence.z)  # type: ignore[attr-defined]
-            surrogate = dreg.loss(evidence.log_p_x_given_z + evidence.log_p_z - frozen)
-            loss = surrogate - (surrogate + bound.mean()).detach()  # the value of −L_K, the surrogate's gradient
-        else:
+        grouped = log_w.unflatten(0, (self.groups, -1))
+        bound = (grouped.logsumexp(1) - math.log(grouped.shape[1])).mean(0)
+        if surrogate is None:
             elbo = reconstruction - kl
             loss = -(bound + self.elbo_weight * (elbo - bound)).mean()
+        else:
+            frozen = evidence.posterior.frozen().log_prob(evidence.z)
+            value = surrogate.loss(evidence.log_p_x_given_z + evidence.log_p_z - frozen)
+            loss = value - (value + bound.mean()).detach()  # the value of −L_K, the surrogate's gradient
         return Bound(loss, bound, reconstruction - kl, {"reconstruction": reconstruction, "kl": kl})
 
-    def _bound(self, log_w: Float[Tensor, "k b"]) -> Float[Tensor, "b"]:
-        grouped = log_w.unflatten(0, (self.groups, -1))
-        return (grouped.logsumexp(1) - math.log(grouped.shape[1])).mean(0)
 
-
-class _Dreg:
-    """A loss −Σ_k w̃_k log w_k with constant w̃, whose gradient arrives at the z that pass through times w̃ once more.
+class _DoublyReparametrized:
+    """The surrogate loss −Σ_k w̃_k log w_k with constant normalized weights w̃, whose gradient in z_k is multiplied by
+    w̃_k once more on its way to the encoder.
 
     Args:
-        groups: into how many groups of equal size the draws fall.
+        groups: number of groups of equal size that the draws fall into.
     """
 
     def __init__(self, groups: int) -> None:
         self.groups = groups
         self.zeros: Tensor | None = None
 
-    def __call__(self, z: Float[Tensor, "k b d"]) -> Float[Tensor, "k b d"]:
-        z, self.zeros = _Weighed.apply(z, self.groups)
+    def through(self, z: Float[Tensor, "k b d"]) -> Float[Tensor, "k b d"]:
+        """Return z, whose gradient will be weighted; every term of `loss` is made of it."""
+        z, self.zeros = _WeightedGradient.apply(z, self.groups)
         return z
 
     def loss(self, log_w: Float[Tensor, "k b"]) -> Float[Tensor, ""]:
+        """Return the surrogate loss; the zeros carry the weights to `_WeightedGradient`."""
         assert self.zeros is not None
         weights = log_w.detach().unflatten(0, (self.groups, -1)).softmax(1).flatten(0, 1)
         return -(weights * (log_w + self.zeros)).sum(0).mean() / self.groups
 
 
-class _Weighed(torch.autograd.Function):
-    """z, and a zero for every draw, by whose gradient, its share in that of its group of draws, z's is multiplied."""
+class _WeightedGradient(torch.autograd.Function):
+    """z, and a zero for every draw. Backward, the gradient of z is multiplied by the draw's share in the gradients of
+    its group's zeros."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, groups: int) -> tuple[Tensor, Tensor]:

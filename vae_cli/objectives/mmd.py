@@ -1,4 +1,4 @@
-"""The aggregate posterior held against the prior by their samples."""
+"""The aggregate posterior compared with the prior by their samples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import analytic_kl
 from vae_cli.models.vae import VAE
@@ -26,7 +27,7 @@ class InfoVAE(Objective):
         mc_samples: K.
     """
 
-    def __init__(self, alpha: float = 0.0, weight: float = 1000.0, mc_samples: int = 1) -> None:
+    def __init__(self, alpha: NonNegative = 0.0, weight: NonNegative = 1000.0, mc_samples: int = 1) -> None:
         super().__init__(mc_samples)
         self.alpha, self.weight = alpha, weight
 
@@ -45,7 +46,7 @@ class InfoVAE(Objective):
         kl = analytic_kl(evidence.posterior, evidence.prior)
         if kl is None:
             kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
-        drawn, _ = evidence.prior.rsample_and_log_prob(priors)  # type: ignore[attr-defined]
+        drawn, _ = evidence.prior.rsample_and_log_prob(priors)
         # Draw by draw: two draws of one image are no independent draws of the aggregate posterior.
         gap = torch.stack([mmd(z, prior_z) for z, prior_z in zip(evidence.z, drawn)]).mean()
         loss = ((1 - self.alpha) * kl - reconstruction).mean() + (self.alpha + self.weight - 1) * gap
@@ -54,7 +55,7 @@ class InfoVAE(Objective):
 
 
 def mmd(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
-    """The unbiased estimate of the squared maximum mean discrepancy between two samples; 0 for a single pair.
+    """Return the unbiased estimate of the squared maximum mean discrepancy between two samples; 0 for a single pair.
 
     The kernel is a sum of inverse multiquadrics C/(C + |a − b|²) with C = 2 D s for s from 0.1 to 10.
     """

@@ -1,20 +1,18 @@
-"""The KL taken apart."""
+"""The total correlation VAE, which weights three parts of the KL."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
-from vae_cli.distributions import DiagonalNormal
-from vae_cli.errors import ConfigError
-from vae_cli.models.vae import VAE, Evidence
-from vae_cli.objectives.base import Bound, Objective, Unfit
-
-ESTIMATORS = ("leave_one_in", "minibatch_weighted", "stratified")
+from vae_cli.models import VAE, Evidence
+from vae_cli.objectives.base import Bound, IncompatibleError, Objective
 
 
 class BetaTC(Objective):
@@ -39,23 +37,18 @@ class BetaTC(Objective):
         estimator: of q(z), see above.
         mc_samples: K.
         size: N.
-
-    Raises:
-        ConfigError: for an unknown estimator.
     """
 
     def __init__(
         self,
-        alpha: float = 1.0,
-        beta: float = 4.0,
-        gamma: float = 1.0,
-        estimator: str = "leave_one_in",
+        alpha: NonNegative = 1.0,
+        beta: NonNegative = 4.0,
+        gamma: NonNegative = 1.0,
+        estimator: Literal["leave_one_in", "minibatch_weighted", "stratified"] = "leave_one_in",
         mc_samples: int = 1,
         size: int = 1,
     ) -> None:
         super().__init__(mc_samples)
-        if estimator not in ESTIMATORS:
-            raise ConfigError(f"objective.estimator={estimator} is none of {', '.join(ESTIMATORS)}")
         self.weights, self.estimator, self.size = (alpha, beta, gamma), estimator, size
 
     @property
@@ -63,15 +56,15 @@ class BetaTC(Objective):
         return "the total correlation compares a batch's images with each other"
 
     def check(self, model: VAE) -> None:
-        q, p = model.kinds()
-        if not isinstance(p, DiagonalNormal):
-            why = (
+        posterior, prior = model.example_distributions()
+        if not prior.is_factorized:
+            reason = (
                 "the terms of the KL are taken dimension by dimension, and this prior's dimensions depend on each other"
             )
-            raise Unfit(why, "objective", "prior")
-        if not hasattr(q, "marginals"):
-            why = "the terms of the KL need the posterior of each dimension alone, which this one does not give"
-            raise Unfit(why, "objective", "posterior")
+            raise IncompatibleError(reason, "objective", "prior")
+        if not posterior.provides("marginals"):
+            reason = "the terms of the KL need the posterior of each dimension alone, which this one does not give"
+            raise IncompatibleError(reason, "objective", "posterior")
 
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
@@ -86,16 +79,15 @@ class BetaTC(Objective):
         return Bound(loss, elbo, elbo, {"reconstruction": reconstruction, "kl": kl, **terms})
 
     def terms(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
-        """The index-code mutual information, the total correlation and the dimensions' KL, each (B,)."""
-        q, p, z = evidence.posterior, evidence.prior, evidence.z
-        assert isinstance(p, DiagonalNormal)
-        if z.shape[1] == 1:  # a single image tells nothing of the aggregate posterior
+        """Return the index-code mutual information, the total correlation and the dimensions' KL, each (B,)."""
+        q, z = evidence.posterior, evidence.z
+        if z.shape[1] == 1:  # one image says nothing about the aggregate posterior
             kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
             return torch.zeros_like(kl), torch.zeros_like(kl), kl
         log_weights = self.log_weights(z.shape[1]).to(z)
         others = z.unsqueeze(2)  # (K, B, 1, D) against the batch's posteriors (B,)
         log_q_z = (q.log_prob(others) + log_weights).logsumexp(2)
-        by_dimension = q.marginals().log_prob_by_dimension(others)  # type: ignore[attr-defined]
+        by_dimension = q.marginals().log_prob_by_dimension(others)
         log_q_z_d = (by_dimension + log_weights.unsqueeze(-1)).logsumexp(2)
         information = evidence.log_q_z_given_x - log_q_z
         correlation = log_q_z - log_q_z_d.sum(-1)
@@ -103,7 +95,7 @@ class BetaTC(Objective):
         return information.mean(0), correlation.mean(0), dimensions.mean(0)
 
     def log_weights(self, count: int) -> Float[Tensor, "i j"]:
-        """log of the weight of q(z_i|x_j) in q(z_i), for a batch of `count` images."""
+        """Return the log of the weight of q(z_i|x_j) in q(z_i), for a batch of `count` images."""
         size = max(self.size, count)
         if self.estimator == "minibatch_weighted":
             return torch.full((count, count), -math.log(size * count), dtype=torch.float64)

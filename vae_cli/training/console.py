@@ -146,7 +146,7 @@ def draw_latents(training: Training, test: Split, output: RunDirectory) -> None:
     conditional model for the label 0."""
     model, seed, step = training.model, training.settings["seed"], training.position.step
     model.eval()
-    fitting = max(1, HELD // model.posterior.values)
+    fitting = max(1, HELD // model.posterior.features)
     codes = latent_codes.encode(model, test.spread(min(ENCODED, fitting)), seed)
     means, by_dimension = codes.means, latent_codes.kl_per_dim(model, codes)
     output.picture("traversals", lambda: traversal_picture(model, means), step)

@@ -36,7 +36,7 @@ def fit(training: Training, validation: Split | None, output: RunDirectory, inte
             for number, batch in training.batches.epoch(at.epoch, start=at.batch):
                 drawn = training.noise(len(batch[0]), at.epoch, number)
                 bound = training.bound(batch, drawn)
-                bound.loss.backward()
+                bound[0].backward()
                 training.descend(bound)
 
                 at.batch, at.seconds = number + 1, time.monotonic() - began

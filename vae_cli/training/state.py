@@ -8,7 +8,7 @@ import os
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from vae_cli.data import Data, Split
 from vae_cli.data.batches import Batch, Batches, moments
 from vae_cli.distributed.processes import ALONE, Processes
 from vae_cli.errors import ConfigError, UserError
-from vae_cli.evaluation.totals import Summed, Totals, summed
+from vae_cli.evaluation.totals import Totals
 from vae_cli.models.vae import VAE
+from vae_cli.objectives import Sums
 from vae_cli.runs import checkpoint
 from vae_cli.runs.directory import log
 from vae_cli.system import memory
@@ -114,7 +115,7 @@ class Training:
         self.model.to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.objective = parts.objective(settings, self.model, data.facts, len(self.batches), trusted, processes)
-        self._compiled = self._compile() if settings["compile"] else self._summed
+        self._compiled = self._compile() if settings["compile"] else self._loss
         self.optimizer = parts.optimizer(settings, self.model, trusted)
         self.schedule = parts.schedule(settings, len(self.batches), trusted)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -138,23 +139,25 @@ class Training:
         drawn = torch.randn(shape, generator=stream, device=self.device)
         return drawn if alone else drawn[:, self.batches.part(number)]
 
-    def bound(self, batch: Batch, noise: Tensor) -> Summed:
-        """The objective on one batch; compiled where that is asked for, but for the short batch that ends an epoch."""
+    def bound(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Sums]:
+        """Return the objective's loss on one batch and the sums to report: compiled with `compile=true`, except for the
+        short batch that ends an epoch."""
         is_whole = len(batch[0]) == self.batches.whole
-        return (self._compiled if is_whole else self._summed)(batch, noise, self.position.step)
+        return (self._compiled if is_whole else self._loss)(batch, noise, self.position.step)
 
-    def _summed(self, batch: Batch, noise: Tensor, step: int | Tensor) -> Summed:
-        return summed(self.objective(self.model, batch, noise, step))
+    def _loss(self, batch: Batch, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Sums]:
+        bound = self.objective(self.model, batch, noise, step)
+        return bound.loss, bound.sums()
 
-    def _compile(self) -> Callable[[Batch, Tensor, int], Summed]:
+    def _compile(self) -> Callable[[Batch, Tensor, int], tuple[Tensor, Sums]]:
         """The objective with all that it asks of the model in few kernels, and on a GPU in one launch."""
         from torch._dynamo.exc import TorchDynamoException
 
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no GPU
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
-        compiled = torch.compile(self._summed, mode="reduce-overhead" if self.device.type == "cuda" else None)
+        compiled = torch.compile(self._loss, mode="reduce-overhead" if self.device.type == "cuda" else None)
 
-        def call(batch: Batch, noise: Tensor, step: int) -> Summed:
+        def call(batch: Batch, noise: Tensor, step: int) -> tuple[Tensor, Sums]:
             try:
                 return compiled(batch, noise, torch.full((), float(step), device=self.device))
             except TorchDynamoException as error:
@@ -164,12 +167,12 @@ class Training:
 
         return call
 
-    def descend(self, bound: Summed) -> None:
-        """Step the optimizer along the gradients that `bound.loss` left in all processes, if all of them are finite."""
-        images, sums, loss = bound.images, bound.sums, bound.loss.detach()
+    def descend(self, bound: tuple[Tensor, Sums]) -> None:
+        """Step the optimizer along the gradients that the loss left in all processes, if all of them are finite."""
+        loss, sums = bound[0].detach(), bound[1]
         if self.processes.count > 1:
-            images, sums = self._pooled(sums)
-            loss = sums[-1]
+            images, values = self._pooled(sums.values)
+            sums, loss = replace(sums, values=values, images=images), values[-1]
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = rate * self.schedule(self.position.step)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -188,7 +191,7 @@ class Training:
         self.position.step += 1
         if self.ema is not None:
             self.ema.update(self.position.step)
-        self.totals.take(bound.names, sums, images, finite)
+        self.totals.add(sums, finite)
         self.guard.record(finite)
 
     def _pooled(self, sums: Tensor) -> tuple[int, Tensor]:
@@ -306,21 +309,14 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
 
 def _check_memory(model: VAE, settings: Config, batch_size: int, device: torch.device) -> None:
     """Refuse draws whose decoded images alone, with their densities and gradients, have no room."""
-    values = settings["mc_samples"] * batch_size * model.values
+    values = settings["mc_samples"] * batch_size * math.prod(model.likelihood.output_shape)
     needed = 4 * VALUES_PER_OUTPUT * values
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
     if needed > free:
         raise ConfigError(
             f"mc_samples={settings['mc_samples']} with batches of {batch_size} images takes at least "
-            f"{memory.shown(needed)} a step, of which {memory.shown(free)} are free; choose fewer{_narrower(model)}"
+            f"{memory.shown(needed)} a step, of which {memory.shown(free)} are free; choose fewer"
         )
-
-
-def _narrower(model: VAE) -> str:
-    """What else makes a step smaller, where the latent variables take most of it."""
-    if model.values == math.prod(model.likelihood.output_shape):
-        return ""
-    return ", or a prior of fewer components; of a flow, kind=coupling takes least"
 
 
 def _seed_everything(seed: int) -> None:

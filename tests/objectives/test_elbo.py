@@ -1,0 +1,61 @@
+"""The ELBO and the losses from its two terms."""
+
+import pytest
+
+from tests.support.linear_gaussian import D, linear_gaussian
+from tests.support.objectives import images, noise
+from vae_cli.distributions import (
+    DiagonalNormalPosterior,
+    FullNormalPosterior,
+)
+from vae_cli.objectives import ELBO
+
+
+def shaped(step=0, **options):
+    model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(2)
+    bound = ELBO(mc_samples=2, steps_per_epoch=10, **options)(model, (x, None), drawn, step)
+    q = model.encode(x)
+    by_dimension = 0.5 * (q.variance + q.mean.square() - 1 - q.variance.log()).mean(0)
+    return bound, by_dimension.detach(), float(bound.terms["reconstruction"].mean().detach())
+
+
+def test_free_bits_let_each_dimension_have_so_many_nats_for_nothing():
+    bound, by_dimension, reconstruction = shaped(free_bits=0.1)
+    assert 0 < (by_dimension < 0.1).sum() < D, "the test needs dimensions on both sides"
+    expected = by_dimension.clamp(min=0.1).sum() - reconstruction
+    assert abs(float(bound.loss.detach()) - float(expected)) < 1e-9
+    assert float(bound.elbo.detach().mean()) == pytest.approx(reconstruction - float(by_dimension.sum()), rel=1e-9)
+
+
+def test_free_bits_hold_for_the_total_where_the_posterior_does_not_factorize():
+    model, x, drawn = linear_gaussian(FullNormalPosterior), images(), noise(2)
+    plain = ELBO(mc_samples=2)(model, (x, None), drawn, 0)
+    kl = float(plain.terms["kl"].detach().mean())
+    for bits in (kl / D - 0.1, kl / D + 0.1):
+        bound = ELBO(mc_samples=2, free_bits=bits)(model, (x, None), drawn, 0)
+        expected = max(kl, bits * D) - float(plain.terms["reconstruction"].detach().mean())
+        assert float(bound.loss.detach()) == pytest.approx(expected)
+
+
+def test_monte_carlo_free_bits_have_the_analytic_ones_expectation():
+    model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(20_000)
+    a, b = (
+        float(ELBO(kl=kl, free_bits=0.1)(model, (x, None), drawn, 0).loss.detach())
+        for kl in ("analytic", "monte_carlo")
+    )
+    assert abs(a - b) < 0.05
+
+
+@pytest.mark.parametrize(("step", "target"), [(0, 0.0), (10, 2.0), (20, 4.0), (99, 4.0)])
+def test_capacity_draws_the_kl_to_its_value(step, target):
+    bound, by_dimension, reconstruction = shaped(
+        step, capacity=4.0, beta=3.0, beta_schedule="constant", warmup_epochs=2
+    )
+    expected = 3 * abs(float(by_dimension.sum()) - target) - reconstruction
+    assert float(bound.loss.detach()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("step", "weight"), [(0, 0.0), (5, 1.0), (10, 2.0), (15, 2.0), (20, 0.0), (25, 1.0)])
+def test_a_cyclical_weight_grows_in_the_first_half_of_every_cycle(step, weight):
+    bound, by_dimension, reconstruction = shaped(step, beta=2.0, beta_schedule="cyclical", warmup_epochs=2)
+    assert float(bound.loss) == pytest.approx(weight * float(by_dimension.sum()) - reconstruction)
