@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vae_cli.errors import ConfigError, describe
-from vae_cli.runs.reader import TEST, flat
+from vae_cli.runs.reader import TEST_METRICS, flat
 
 Values = Mapping[str, Any]
 
@@ -142,7 +142,7 @@ class TensorBoardLogger(Logger):
 
         purge = None if self._resumed_at is None else self._resumed_at + 1
         board: Any = SummaryWriter(str(self._directory / "tensorboard"), purge_step=purge)
-        scores = {f"{split}/{name}": 0.0 for split in ("test", "validation") for name in TEST}
+        scores = {f"{split}/{name}": 0.0 for split in ("test", "validation") for name in TEST_METRICS}
         experiment, started, self._ended = hparams(_plain(self._settings), scores)
         for summary in (experiment, started):  # its scores are the curves of the same names
             board.file_writer.add_summary(summary)

@@ -24,12 +24,12 @@ LOCK = "checkpoints/.lock"  # held by the process that trains
 JOB = "job.json"  # of a run that is a job of a sweep
 TRAVERSED_DIMENSIONS = 20  # of the latent ones, at most, in a run's traversals.png
 
-TEST = ("elbo", "reconstruction", "kl", "bound")
-EVALUATED = (
+TEST_METRICS = ("elbo", "reconstruction", "kl", "bound")
+EVALUATION_METRICS = (
     *("log_likelihood", "bits_per_dim", "mse", "psnr", "active_units", "mmd", "index_code_mi"),
     *("knn_accuracy", "linear_probe_accuracy"),
 )
-METRICS = (*TEST, "validation_elbo", *EVALUATED, "seconds", "parameters")
+METRICS = (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS, "seconds", "parameters")
 LOWER_IS_BETTER = frozenset({"bits_per_dim", "mse", "mmd", "seconds", "parameters"})
 
 
@@ -114,12 +114,12 @@ class Run:
 
     def number(self, metric: str) -> float | None:
         """One of `METRICS`: of the test split but for `validation_elbo`, the best epoch's or the last one's so far."""
-        if metric in TEST:
+        if metric in TEST_METRICS:
             return finite(mapping(self.summary.get("test")).get(metric))
         if metric == "validation_elbo":
             best = finite(mapping(self.summary.get("validation")).get("elbo"))
             return self._last_validation() if best is None else best
-        if metric in EVALUATED:
+        if metric in EVALUATION_METRICS:
             of_test = self.evaluation.get("split") == "test" and self.evaluation.get("path") is None
             return finite(mapping(self.evaluation.get(metric)).get("value")) if of_test else None
         if metric == "seconds":

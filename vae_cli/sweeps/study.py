@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_cli.errors import ConfigError, without_passwords
 from vae_cli.runs.listeners import heard_by
-from vae_cli.runs.reader import TEST, Run, finite, mapping
+from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping
 from vae_cli.sweeps.jobs import Job, State, write
 from vae_cli.training import signals
 
@@ -387,7 +387,7 @@ def _check(settings: Mapping[str, Any], metrics: Sequence[str]) -> None:
 
 def _check_metric(metric: str) -> None:
     split, _, name = metric.rpartition("/")
-    if split == "test" or (not split and name in TEST):
+    if split == "test" or (not split and name in TEST_METRICS):
         raise ConfigError(f"optimize={metric}: the test split is for the end; write optimize=validation/{name}")
     if not name or (split not in ("train", "validation") if split else name not in BARE):
         raise ConfigError(f"optimize={metric}: write validation/NAME, train/NAME or one of {', '.join(BARE)}")

@@ -16,7 +16,7 @@ from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation import latent_codes
 from vae_cli.generation.pictures import reconstruction_grid, sample_grid, traversal_picture
-from vae_cli.reporting import plots
+from vae_cli.reporting import charts
 from vae_cli.runs.directory import RunDirectory, log
 from vae_cli.training.state import Config, Training
 
@@ -149,8 +149,9 @@ def draw_latents(training: Training, test: Split, output: RunDirectory) -> None:
     fitting = max(1, HELD // model.posterior.features)
     codes = latent_codes.encode(model, test.spread(min(ENCODED, fitting)), seed)
     means, by_dimension = codes.means, latent_codes.kl_per_dim(model, codes)
+    point_labels = None if codes.labels is None else codes.labels.numpy()
     output.picture("traversals", lambda: traversal_picture(model, means), step)
-    output.picture("latents", lambda: plots.latents(means, codes.labels), step)
+    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), point_labels)), step)
     if by_dimension is not None:
-        output.picture("kl_per_dim", lambda: plots.kl_per_dim(by_dimension.tolist()), step)
+        output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(by_dimension.tolist())), step)
     model.train()

@@ -1,0 +1,54 @@
+"""comparison.html: places on its axes, and how a browser shows, sorts and filters it."""
+
+import numpy as np
+import pytest
+
+from tests.support.browser import look, needs_browser
+from vae_cli.reporting.comparison_page import axis_positions, spaced
+
+SORT = """
+  const shown = () => [...d.querySelectorAll("#runs tbody tr")].filter(r => !r.hidden);
+  const names = () => shown().map(r => r.cells[0].textContent.trim());
+  const head = name => [...d.querySelectorAll("#runs th")].find(h => h.textContent === name);
+  const found = {start: names()};
+  head("latent_dim").querySelector("button").click(); found.up = names(); found.sorted = head("latent_dim").ariaSort;
+  head("latent_dim").querySelector("button").click(); found.down = names();
+  head("run").querySelector("button").click(); found.run = names();
+  const box = d.getElementById("filter");
+  box.value = "failed"; box.dispatchEvent(new w.Event("input")); found.filtered = names();
+  found.count = d.getElementById("count").textContent;
+  found.badges = [...d.querySelectorAll("#runs .badge")].map(b => b.textContent).sort();
+  found.bold = d.querySelectorAll("td b").length;
+  return found;
+"""
+
+
+def test_places_on_an_axis():
+    assert axis_positions([1, 2, 3]) == [0, 0.5, 1]
+    np.testing.assert_allclose(axis_positions([1, 10, 100]), [0, 0.5, 1])
+    assert axis_positions(["b", "a", "c"]) == [0.5, 0, 1]
+    assert axis_positions([4, 4]) == [0.5, 0.5]
+    assert axis_positions([0, 100, 50]) == [0, 1, 0.5]
+
+
+def test_texts_beside_an_axis_do_not_crowd():
+    assert spaced([0, 0.01, 0.5, 0.52, 0.97, 1]) == [0, 0.5, 1]
+    assert spaced([0.5]) == [0.5] and spaced([0, 0.01]) == [0, 0.01]
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [400, 1100])
+def test_a_comparison_is_drawn_without_errors_sorts_and_filters(width, compared):
+    found = look(compared / "comparison.html", width, SORT)
+    assert found["console"] == []
+    assert len(found["images"]) == 5 and all(found["images"])
+    assert len(found["charts"]) == 2 and all(found["charts"])
+    assert found["wide"] <= width and found["cut"] == []
+    assert found["letters"] >= 13 and found["chart_letters"] >= 11
+    table = found["script"]
+    assert table["start"][2:] == ["2", "3", "10"] and table["sorted"] == "ascending"
+    assert table["up"][-1] == "1" and table["down"][0] == "1"
+    assert table["run"] == ["0", "1", "2", "3", "10"]
+    assert table["filtered"] == ["2"] and table["count"] == "1 of 5 runs"
+    assert table["badges"] == ["completed", "completed", "failed", "running", "unfinished"]
+    assert table["bold"] == 0

@@ -1,0 +1,61 @@
+"""Run directories as they are found and read, whatever lies in them."""
+
+import os
+import subprocess
+import sys
+
+from tests.support.pages import trained
+from vae_cli.config import compose
+from vae_cli.runs import reader
+from vae_cli.training.run import resume
+
+
+def test_patterns_and_overlapping_places_name_each_run_once(tmp_path):
+    for name in ("0", "1", "2", "10", "3"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+    runs = reader.find([str(tmp_path / "[01]"), str(tmp_path), str(tmp_path / "0")])
+    assert [run.path.name for run in runs] == ["0", "1", "2", "3", "10"]
+    assert [run.name for run in runs] == ["0", "1", "2", "3", "10"]
+
+
+def test_settings_differ_only_where_runs_that_have_them_do(tmp_path):
+    for name, prior in {"a": "{_target_: x.Normal}", "b": "{_target_: x.Flow, bins: 8}"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(f"prior: {prior}\nseed: 1")
+    assert reader.differing(reader.find([str(tmp_path)])) == ["prior"]
+
+
+def test_only_plain_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    (tmp_path / "config.yaml").symlink_to("/dev/zero")
+    run = reader.Run(tmp_path, "x")
+    assert (run.metrics, run.settings) == ([], {})
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from vae_cli.config import compose
+from vae_cli.runs.reader import Run
+from vae_cli.training import run
+
+def killed(*_):
+    os._exit(10 if Run(directory, "").status == "running" else 11)
+
+directory = Path(sys.argv[1])
+run.fit = killed
+run.resume(compose.compose("train", [f"resume={directory}", "epochs=2"]), directory, frozenset({"resume", "epochs"}))
+"""
+
+
+def test_a_run_that_goes_on_is_no_longer_completed(tmp_path):
+    def status():
+        return reader.Run(tmp_path, "").status
+
+    trained(tmp_path, "epochs=1", "report=false")
+    assert status() == "completed"
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=60).returncode == 10
+    assert status() == "unfinished"
+    given = frozenset({"resume", "epochs"})
+    assert resume(compose.compose("train", [f"resume={tmp_path}", "epochs=2"]), tmp_path, given) == 0
+    assert status() == "completed"

@@ -1,0 +1,317 @@
+"""Charts by Altair: one specification each, drawn by a browser in a page and by vl-convert in a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from vae_cli.runs.reader import finite
+
+if TYPE_CHECKING:
+    import altair as alt
+
+CURVES = {  # title of each quantity in metrics.jsonl
+    "elbo": "ELBO, nats per image",
+    "bound": "bound, nats per image",
+    "reconstruction": "E_q log p(x|z), nats per image",
+    "kl": "KL, nats per image",
+    "loss": "loss",
+    "lr": "learning rate",
+}
+IN_PICTURE = ("elbo", "reconstruction", "kl", "lr")  # of curves.png
+MOST_POINTS = 500  # of a curve
+FEW_EPOCHS = 30  # up to which every epoch has a mark
+
+# Okabe's and Ito's colors and Tol's muted ones, which color-blind readers can tell apart too.
+SPLITS = {"train": "#E69F00", "validation": "#0072B2", "test": "#009E73"}
+RUNS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c6d31", "#666666"),
+    *("#3b518b", "#b5a400", "#8c2d04", "#7fbc41"),
+)
+LABELS = (
+    *("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#44AA99", "#882255", "#999933", "#AA4499", "#222222"),
+)
+MOST_LABELS = 20  # with a color and a name each
+MOST_DIMENSIONS = 64  # with their numbers below their bars
+BINS = 60
+SCALE = 1.5  # pixels of a PNG for each of a chart
+
+Row = dict[str, Any]
+
+
+def to_spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """Return a chart's Vega-Lite specification for a page, as wide as its place there."""
+    return _styled(chart.properties(width="container", autosize={"type": "fit", "contains": "padding"}))
+
+
+def to_png(chart: alt.TopLevelMixin) -> Image.Image:
+    """Return a picture of a chart."""
+    import vl_convert
+
+    png = vl_convert.vegalite_to_png(_styled(chart), vl_version=vegalite_version(), scale=SCALE)
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def vegalite_version() -> str:
+    """Return the newest version of Vega-Lite that vl-convert has."""
+    import vl_convert
+
+    return vl_convert.get_vegalite_versions()[-1]
+
+
+def _styled(chart: Any) -> dict[str, Any]:
+    text = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    config = {
+        "font": "system-ui, sans-serif",
+        "title": {"anchor": "start", "frame": "group", "fontSize": 14},
+        "axis": text | {"gridColor": "#eee"},
+        "legend": text,
+        "view": {"stroke": None},
+    }
+    padding = {"left": 8, "top": 5, "right": 12, "bottom": 5}
+    return chart.properties(padding=padding).configure(**config).to_dict(validate=False)
+
+
+# Training
+
+
+def curves(records: Sequence[Mapping[str, Any]]) -> dict[str, alt.LayerChart]:
+    """Return a chart of each quantity over epochs, with a line for each split, by the quantity's name.
+
+    Pointing at an epoch shows the values there. The bound has a chart only where it differs from the ELBO.
+
+    Args:
+        records: the lines of metrics.jsonl.
+    """
+    charts = {}
+    for name, title in CURVES.items():
+        if name == "bound" and all(record.get("bound") == record.get("elbo") for record in records):
+            continue
+        rows = [
+            {"epoch": record["epoch"], "split": record["split"], "value": value}
+            for record in records
+            if record["split"] in SPLITS and (value := finite(record.get(name))) is not None
+        ]
+        if rows:
+            charts[name] = _curve(rows, name, title)
+    return charts
+
+
+def curves_picture(charts: Mapping[str, alt.LayerChart]) -> Image.Image:
+    """Return a picture of the curves of ELBO, reconstruction, KL and learning rate beside and below each other."""
+    import altair as alt
+
+    chosen = [charts[name] for name in IN_PICTURE if name in charts] or list(charts.values())
+    return to_png(alt.concat(*(chart.properties(width=330, height=190) for chart in chosen), columns=2))
+
+
+def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
+    import altair as alt
+
+    test = [row for row in rows if row["split"] == "test"]
+    rows = thinned([row for row in rows if row["split"] != "test"], MOST_POINTS) + test
+    splits = {split: color for split, color in SPLITS.items() if any(row["split"] == split for row in rows)}
+    has_few = len({row["epoch"] for row in rows}) <= FEW_EPOCHS
+    hover = alt.selection_point(
+        f"hover_{name}", fields=["epoch"], nearest=True, on="pointermove", clear="pointerout", empty=False
+    )
+    y = alt.Y("value:Q", title=None, axis=alt.Axis(format=",.6~g"), scale=alt.Scale(zero=name == "lr"))
+    scale = alt.Scale(domain=list(splits), range=list(splits.values()))
+    color = alt.Color("split:N", scale=scale, legend=alt.Legend(orient="top", title=None))
+    base = alt.Chart(_data(rows), title=title).encode(x=_epochs(rows))
+    line = base.mark_line(clip=True).encode(y=y, color=color)
+    tooltip = [alt.Tooltip("epoch:Q"), *(alt.Tooltip(f"{split}:Q", format=",.6~g") for split in splits)]
+    rule = (
+        base.transform_pivot("split", value="value", groupby=["epoch"])
+        .mark_rule()
+        .encode(opacity=alt.when(hover).then(alt.value(0.4)).otherwise(alt.value(0)), tooltip=tooltip)
+        .add_params(hover)
+    )
+    is_marked = alt.when(hover).then(alt.value(1)).when(alt.datum.split == "test").then(alt.value(1))
+    opacity = is_marked.otherwise(alt.value(int(has_few)))
+    points = base.mark_point(filled=True, size=36).encode(y=y, color=color, opacity=opacity)
+    return alt.layer(line, rule, points).properties(height=260)
+
+
+def thinned(rows: Sequence[Row], most: int) -> list[Row]:
+    """Return the rows of at most so many epochs, evenly chosen, the first and the last among them."""
+    epochs = sorted({row["epoch"] for row in rows})
+    if len(epochs) <= most:
+        return list(rows)
+    kept = {epochs[round(number * (len(epochs) - 1) / (most - 1))] for number in range(most)}
+    return [row for row in rows if row["epoch"] in kept]
+
+
+# Comparisons
+
+
+def run_curves(rows: Sequence[Row], title: str) -> alt.LayerChart:
+    """Return a chart with a line for each run over epochs; the one that is pointed at stands out and is named.
+
+    Args:
+        rows: dicts with `run`, `epoch` and `value`.
+        title: of the values.
+    """
+    import altair as alt
+
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    has_legend = len(runs) <= len(RUNS)
+    pointed = _pointed_run()
+    scale = alt.Scale(domain=runs, range=[RUNS[number % len(RUNS)] for number in range(len(runs))])
+    legend = alt.Legend(orient="bottom", title=None, columns=1, labelLimit=300) if has_legend else None
+    base = alt.Chart(_data(rows), title=title).encode(
+        x=_epochs(rows),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
+        color=alt.Color("run:N", scale=scale, legend=legend),
+        opacity=alt.when(pointed).then(alt.value(1)).otherwise(alt.value(0.15)),
+    )
+    tooltip = [alt.Tooltip("run:N"), alt.Tooltip("epoch:Q"), alt.Tooltip("value:Q", format=",.6~g")]
+    points = base.mark_point(filled=True, size=30).encode(tooltip=tooltip).add_params(pointed)
+    return alt.layer(base.mark_line(), points).properties(height=300 + 20 * len(runs) * has_legend)
+
+
+def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], marks: Sequence[Row]) -> alt.LayerChart:
+    """Return a chart with an axis for each setting and a line through them for each run, colored by its score.
+
+    Args:
+        rows: dicts with `run`, `axis`, `position` in [0, 1], `text` and `score` in [0, 1].
+        axes: their names in order.
+        marks: dicts with `axis`, `position` and `text`: the values written at the axes.
+    """
+    import altair as alt
+
+    pointed = _pointed_run()
+    axis = alt.Axis(labelAngle=0, orient="top", domain=False, ticks=False, labelLimit=110)
+    x = alt.X("axis:N", sort=list(axes), title=None, scale=alt.Scale(type="point"), axis=axis)
+    y = alt.Y("position:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06]))
+    color = alt.Color("score:Q", legend=None, scale=alt.Scale(scheme="viridis", domain=[0, 1]))
+    opacity = alt.when(pointed).then(alt.value(1)).otherwise(alt.value(0.12))
+    tooltip = [alt.Tooltip("run:N"), alt.Tooltip("axis:N"), alt.Tooltip("text:N", title="value")]
+    base = alt.Chart(_data(rows)).encode(x=x, y=y, color=color, opacity=opacity)
+    lines = base.mark_line(strokeWidth=2).encode(detail="run:N")
+    points = base.mark_point(filled=True, size=60).encode(tooltip=tooltip).add_params(pointed)
+    rules = alt.Chart(_data([{"axis": name} for name in axes])).mark_rule(color="#999").encode(x=x)
+    texts = alt.Chart(_data(marks)).encode(x=x, y=y, text="text:N")
+    place = {"align": "left", "dx": 7, "fontSize": 12, "limit": 110}
+    halo = texts.mark_text(**place, stroke="white", strokeWidth=4, strokeJoin="round")
+    return alt.layer(rules, lines, points, halo, texts.mark_text(**place, fill="#333")).properties(height=300)
+
+
+def _pointed_run() -> alt.Parameter:
+    import altair as alt
+
+    return alt.selection_point(fields=["run"], on="pointerover", nearest=True)
+
+
+# Latent space
+
+
+def kl_per_dim(values: Sequence[float]) -> alt.Chart:
+    """Return a chart of the mean KL of each latent dimension in nats, the largest first."""
+    import altair as alt
+
+    order = np.argsort(-np.asarray(values))
+    rows = [{"dimension": str(number), "kl": values[number]} for number in order.tolist()]
+    axis = alt.Axis(labels=len(values) <= MOST_DIMENSIONS, ticks=False, labelAngle=0 if len(values) <= 32 else -90)
+    width = max(330, min(900, 24 * len(values)))
+    return (
+        alt.Chart(_data(rows), title=f"KL per dimension, nats: {sum(values):.2f} in all")
+        .mark_bar(color=SPLITS["validation"])
+        .encode(
+            x=alt.X("dimension:N", sort=None, title="latent dimension, largest first", axis=axis),
+            y=alt.Y("kl:Q", title=None),
+        )
+        .properties(width=width, height=200)
+    )
+
+
+def latent_codes(means: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"] | None) -> alt.Chart:
+    """Return a chart of codes in the plane, colored by label.
+
+    Two dimensions are shown as they are, more in their first two principal components, one as a histogram.
+
+    Args:
+        means: of q(z|x) for N images.
+        labels: of the images, if they have any.
+    """
+    points, titles = _plane(np.asarray(means, np.float64))
+    title = f"means of q(z|x) of {len(means):,} test images"
+    is_line = points.shape[1] == 1
+    chart = _histogram(points[:, 0], labels, title) if is_line else _scatter(points, labels, titles, title)
+    return chart.properties(width=430, height=370)
+
+
+def _scatter(points: np.ndarray, labels: np.ndarray | None, titles: tuple[str, str], title: str) -> alt.Chart:
+    import altair as alt
+
+    rows: list[Row] = [{"x": x, "y": y} for x, y in points.round(5).tolist()]
+    if labels is not None:
+        rows = [row | {"label": label} for row, label in zip(rows, labels.tolist())]
+    size = float(np.clip(30_000 / len(points), 8, 60))
+    return (
+        alt.Chart(_data(rows), title=title)
+        .mark_circle(size=size, opacity=0.9)
+        .encode(
+            x=alt.X("x:Q", title=titles[0], scale=alt.Scale(zero=False)),
+            y=alt.Y("y:Q", title=titles[1], scale=alt.Scale(zero=False)),
+            color=_label_color(labels),
+        )
+    )
+
+
+def _histogram(values: np.ndarray, labels: np.ndarray | None, title: str) -> alt.Chart:
+    """Return outlines of the counts in 60 bins, one for each label where they are few."""
+    import altair as alt
+
+    edges = np.histogram_bin_edges(values, BINS)
+    has_names = labels is not None and len(np.unique(labels)) <= MOST_LABELS
+    groups = labels if labels is not None and has_names else np.zeros(len(values), int)
+    rows = []
+    for label in np.unique(groups).tolist():
+        counts, _ = np.histogram(values[groups == label], edges)
+        heights = [0, *counts.tolist(), 0]  # the outline begins and ends at zero
+        rows += [{"x": x, "images": n, "label": label} for x, n in zip([edges[0], *edges], heights)]
+    color = _label_color(groups) if has_names else alt.value(SPLITS["validation"])
+    chart = alt.Chart(_data(rows), title=title).mark_line(interpolate="step-after", strokeWidth=1.5)
+    x = alt.X("x:Q", title="z0", scale=alt.Scale(zero=False))
+    return chart.encode(x=x, y=alt.Y("images:Q", title="images"), color=color)
+
+
+def _label_color(labels: np.ndarray | None) -> Any:
+    import altair as alt
+
+    if labels is None:
+        return alt.value(SPLITS["validation"])
+    names = np.unique(labels).tolist()
+    if len(names) > MOST_LABELS:
+        return alt.Color("label:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="label"))
+    colors = alt.Scale(domain=names, range=LABELS) if len(names) <= len(LABELS) else alt.Scale(scheme="category20")
+    return alt.Color("label:N", scale=colors, legend=alt.Legend(title="label", symbolOpacity=1, symbolSize=80))
+
+
+def _plane(means: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return codes in at most two dimensions, and the names of these."""
+    if means.shape[1] <= 2:
+        return means, ("z0", "z1")
+    centered = np.pad(means - means.mean(0), ((0, max(0, 2 - len(means))), (0, 0)))
+    _, scales, axes = np.linalg.svd(centered, full_matrices=False)
+    shares = scales**2 / max((scales**2).sum(), 1e-30)
+    names = [f"principal component {number + 1} ({shares[number]:.0%} of the variance)" for number in (0, 1)]
+    return centered[: len(means)] @ axes[:2].T, (names[0], names[1])
+
+
+def _data(rows: Sequence[Row]) -> Any:
+    return {"values": list(rows)}  # a plain dict: alt.InlineData would validate it row by row, a second for 10,000
+
+
+def _epochs(rows: Sequence[Row]) -> alt.X:
+    import altair as alt
+
+    span = max(row["epoch"] for row in rows) - min(row["epoch"] for row in rows)
+    axis = alt.Axis(tickCount=max(1, min(8, span)))  # no more ticks than epochs, so that none lies between two
+    return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
