@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from vae_cli import __version__, cli
+from vae_cli import __version__, cli, errors
 from vae_cli.config import options
 from vae_cli.errors import DataError
 
@@ -208,7 +208,7 @@ def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
         raise BrokenPipeError
 
     install(monkeypatch, "commands.sample", run)
-    monkeypatch.setattr("vae_cli.errors._silence_stdout", lambda: None)
+    monkeypatch.setattr("vae_cli.cli.discard_stdout", lambda: None)
     assert status(cli.sample, "checkpoint=x") == 1
     assert capsys.readouterr() == ("", "")
 
@@ -216,8 +216,7 @@ def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
 def test_resuming_gets_the_directory_and_makes_none(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     calls = []
-    install(monkeypatch, "training.run", None)
-    sys.modules["vae_cli.training.run"].resume = lambda *call: calls.append(call[1:]) or 0
+    install(monkeypatch, "training.run", lambda *call: calls.append(call[1:]) or 0)
     assert status(cli.train, "resume=some dir", "epochs=7") == 0
     assert calls == [(Path("some dir"), frozenset({"resume", "epochs"}), "vae-train 'resume=some dir' epochs=7")]
     assert status(cli.train, "resume=some dir", "-m", "epochs=7,8") == 1
@@ -296,7 +295,7 @@ def test_arguments_come_from_the_shell_by_default(monkeypatch, capsys):
 def test_jobs_can_be_sent_to_other_processes():
     job = pickle.loads(pickle.dumps(partial(cli._train_job, given=frozenset(), command="")))
     assert job.func is cli._train_job
-    pickle.dumps(partial(cli.guard, "vae-train"))
+    pickle.dumps(partial(errors.exit_status, "vae-train"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from vae_cli.build import registry
 from vae_cli.config import compose, options
 from vae_cli.errors import ConfigError
 from vae_cli.runs import directory
-from vae_cli.training.run import resume
 from vae_cli.training.run import run as train
 
 NARROW = ["encoder.hidden=[16]", "decoder.hidden=[16]", "device=cpu", "epochs=2", "latent_dim=3", "report=false"]
@@ -109,7 +108,7 @@ def test_mlflow_gets_the_curves_pictures_and_settings_in_a_local_file(tmp_path, 
 
     settings = compose.compose("train", [f"resume={tmp_path / 'run'}", "epochs=3", "logger=mlflow"])
     given = frozenset({"resume", "epochs", "logger"})
-    assert resume(settings, tmp_path / "run", given) == 0
+    assert train(settings, tmp_path / "run", given) == 0
     history = client.get_metric_history(run.info.run_id, "train/elbo")
     assert len({point.step for point in history}) == 3 and client.get_run(run.info.run_id).info.status == "FINISHED"
 
@@ -125,8 +124,8 @@ def test_a_logger_out_of_a_checkpoint_is_named_and_not_used(tmp_path, capsys, mo
         checkpoint.save(path.with_stem(name), contents)
     monkeypatch.setattr(loggers, "_import", lambda name: pytest.fail(f"{name} was used"))
     settings = compose.compose("train", [f"resume={tmp_path}", "epochs=3"])
-    assert resume(settings, tmp_path, frozenset({"resume", "epochs"})) == 0
-    assert "only one that is typed beside resume= is used" in capsys.readouterr().out
+    assert train(settings, tmp_path, frozenset({"resume", "epochs"})) == 0
+    assert "only a logger= beside resume= is used" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
@@ -208,5 +207,5 @@ def test_a_logger_hears_how_a_run_ended(tmp_path):
         with directory.RunDirectory(tmp_path / status) as output:
             output.log_to(Listening(), {})
             output.note(test={"elbo": -1.0})
-            output.summary(status)
+            output.end(status)
     assert heard == [(status, {"elbo": -1.0}) for status in ("completed", "interrupted", "failed")]

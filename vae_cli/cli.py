@@ -1,176 +1,180 @@
-"""The commands: one small function per console script. torch is imported by the jobs alone."""
+"""The console scripts: one small function each. torch is imported only once there is work for it."""
 
+from __future__ import annotations
+
+import importlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from vae_cli import __version__
 from vae_cli.config import help
-from vae_cli.distributed.processes import ALONE, Processes, seat
-from vae_cli.errors import INTERRUPTED, ConfigError, guard
+from vae_cli.distributed.ranks import Rank, rank_from_environment
+from vae_cli.errors import INTERRUPTED, ConfigError, ConnectionLost, discard_stdout, print_error
 
 
 def train(argv: Sequence[str] | None = None) -> NoReturn:
-    """`vae-train`: trains once or, under `-m`, once for every combination of a sweep; exits with the status."""
-    sys.exit(_answer("train", argv, _train))
+    """`vae-train`: train once or, with `-m`, once for every combination of a sweep."""
+    with _command("train", argv) as words:
+        from vae_cli.config.command_line import read_command_line
+        from vae_cli.config.launch import launch
+
+        rank, line = rank_from_environment(), read_command_line(words)
+        if rank.world_size > 1:
+            sys.exit(_train_with_others(rank, words))
+        if line.multirun:
+            from vae_cli.sweeps.launch import launch as launch_sweep
+
+            sys.exit(launch_sweep(line, _train_job, _check_parts))
+        sys.exit(launch(line, _train_job, _check_parts))
 
 
 def sample(argv: Sequence[str] | None = None) -> NoReturn:
-    """`vae-sample`: draws images from a checkpoint; exits with the status."""
-    sys.exit(_answer("sample", argv, partial(_call, "sample", _sample)))
+    """`vae-sample`: draw new examples from a trained model."""
+    _run_command("sample", argv)
 
 
 def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
-    """`vae-evaluate`: scores a checkpoint's model; exits with the status."""
-    sys.exit(_answer("evaluate", argv, partial(_call, "evaluate", _evaluate)))
+    """`vae-evaluate`: measure a trained model."""
+    _run_command("evaluate", argv)
 
 
 def reconstruct(argv: Sequence[str] | None = None) -> NoReturn:
-    """`vae-reconstruct`: passes images through a checkpoint's model; exits with the status."""
-    sys.exit(_answer("reconstruct", argv, partial(_call, "reconstruct", _reconstruct)))
+    """`vae-reconstruct`: pass images through a trained model."""
+    _run_command("reconstruct", argv)
 
 
 def encode(argv: Sequence[str] | None = None) -> NoReturn:
-    """`vae-encode`: writes the latent codes of images; exits with the status."""
-    sys.exit(_answer("encode", argv, partial(_call, "encode", _encode)))
+    """`vae-encode`: write the latent codes of images."""
+    _run_command("encode", argv)
 
 
 def compare(argv: Sequence[str] | None = None) -> NoReturn:
-    """`vae-compare`: many runs side by side; exits with the status."""
-    sys.exit(_answer("compare", argv, _compare))
+    """`vae-compare`: put many runs side by side."""
+    with _command("compare", argv) as words:
+        from vae_cli.commands import compare
+        from vae_cli.config.command_line import read_command_line
+        from vae_cli.config.launch import call
+
+        line, directories = read_command_line(words).without_directories()
+        if not directories and not line.has_question:
+            raise ConfigError("name run directories or sweep directories: vae-compare DIR …")
+        sys.exit(call("compare", line, partial(compare.run, directories)))
 
 
-def _train(argv: Sequence[str]) -> int:
-    processes = Processes(seat())
-    if processes.count == 1:
-        return _launch(argv, _train_job)
-    from vae_cli.distributed import ranks
+def _run_command(name: str, argv: Sequence[str] | None) -> NoReturn:
+    """Run a command of a trained model: a config in, files out."""
+    with _command(name, argv) as words:
+        from vae_cli.config.command_line import read_command_line
+        from vae_cli.config.launch import call
 
-    if not processes.is_first:
-        return ranks.follow(processes)
-    return ranks.lead(processes, partial(_launch_once, argv, partial(_train_job, processes=processes)))
+        def run(config: dict[str, Any]) -> None:
+            importlib.import_module(f"vae_cli.commands.{name}").run(config)
+
+        sys.exit(call(name, read_command_line(words), run))
 
 
-def _launch(argv: Sequence[str], job: Callable[..., int]) -> int:
-    from vae_cli.config import command_line, launch
+# Training
 
-    line = command_line.read_command_line(argv)
+
+def _train_job(config: dict[str, Any], directory: Path, overridden: frozenset[str], command: str) -> int:
+    from vae_cli.training.run import run
+
+    return run(config, directory, overridden, command)
+
+
+def _check_parts(config: dict[str, Any], overridden: frozenset[str]) -> None:
+    """Hold the config of every group against the class that it names, before anything is made on the disk."""
+    from vae_cli.build.registry import check_groups
+
+    check_groups(config, overridden)
+
+
+def _train_with_others(rank: Rank, words: Sequence[str]) -> int:
+    """Train as one of the processes that torchrun started. Each reads the command line; rank 0 alone speaks.
+
+    torchrun ends the others when one fails.
+    """
+    from vae_cli.config.command_line import read_command_line
+    from vae_cli.config.compose import compose
+    from vae_cli.config.launch import launch
+
+    line = read_command_line(words)
     if line.multirun:
-        from vae_cli.sweeps import launch as sweeping
-
-        return sweeping.launch(line, job)
-    return launch.launch(line, job, _check_groups)
-
-
-def _check_groups(config: dict[str, Any], overridden: frozenset[str]) -> None:
-    from vae_cli.build import registry
-
-    registry.check_groups(config, overridden)
-
-
-def _launch_once(argv: Sequence[str], job: Callable[..., int]) -> int:
-    from vae_cli.config import command_line
-
-    if command_line.read_command_line(argv).multirun:
         raise ConfigError("-m: a sweep trains with one process each; start it without torchrun, or leave out -m")
-    return _launch(argv, job)
+    if rank.is_main and line.has_question:
+        return launch(line, _train_job)
+    if line.has_question:
+        return 0
+    config = compose("train", words)  # a mistake ends every process here, before any waits for another
+    _check_parts(config, frozenset())
+
+    from vae_cli.distributed import collectives
+    from vae_cli.training.run import run
+
+    collectives.connect(rank)
+    if rank.is_main:
+        return launch(line, partial(run, rank=rank))
+    return run(config, Path(), rank=rank)
 
 
-def _train_job(
-    config: dict[str, Any], directory: Path, given: frozenset[str], command: str, processes: Processes = ALONE
-) -> int:
-    from vae_cli.system import threads
-    from vae_cli.training import run
-
-    threads.tune()
-    threads.use_threads(config["threads"])
-    start = run.run if config["resume"] is None else run.resume
-    return start(config, directory, given, command, *([processes] if processes.count > 1 else []))
+# The way into a command and out of it
 
 
-def _call(command: str, job: Callable[[dict[str, Any]], None], argv: Sequence[str]) -> int:
-    from vae_cli.config import command_line, launch
-
-    return launch.call(command, command_line.read_command_line(argv), job)
-
-
-def _sample(config: dict[str, Any]) -> None:
-    from vae_cli.commands.sample import run
-
-    run(config)
-
-
-def _evaluate(config: dict[str, Any]) -> None:
-    from vae_cli.commands.evaluate import run
-    from vae_cli.system import threads
-
-    threads.tune()
-    run(config)
-
-
-def _reconstruct(config: dict[str, Any]) -> None:
-    from vae_cli.commands.reconstruct import run
-
-    run(config)
-
-
-def _encode(config: dict[str, Any]) -> None:
-    from vae_cli.commands.encode import encode
-
-    encode(config)
-
-
-def _compare(argv: Sequence[str]) -> int:
-    from vae_cli.commands import compare
-    from vae_cli.config import command_line, launch
-
-    line, places = command_line.read_command_line(argv).without_directories()
-    if not places and not line.has_question:
-        raise ConfigError("name run directories or sweep directories: vae-compare DIR …")
-    return launch.call("compare", line, partial(compare.run, places))
+@contextmanager
+def _command(name: str, argv: Sequence[str] | None) -> Iterator[Sequence[str]]:
+    """Give a command its words, answer --help and --version, and turn what it raises into one line and a status."""
+    words = sys.argv[1:] if argv is None else argv
+    _let_idle_threads_sleep()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit_on_signal)  # an exception, so that half-written files are cleared away
+    is_main = os.environ.get("RANK", "0") == "0"
+    if not is_main:
+        warnings.simplefilter("ignore")
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    status: int | str | None = 1
+    try:
+        if "--version" in words:
+            print(f"vae_cli {__version__}")
+        elif "--help" in words or "-h" in words:
+            print(help.help_text(name))
+        else:
+            yield words
+        status = 0
+    except SystemExit as stop:
+        status = stop.code
+    except BrokenPipeError:
+        discard_stdout()
+    except KeyboardInterrupt:
+        print(f"vae-{name}: interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except Exception as error:
+        if is_main or not isinstance(error, (ConfigError, ConnectionLost)):  # which rank 0 prints
+            print_error(f"vae-{name}" if is_main else f"vae-{name}: rank {os.environ['RANK']}", error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+    if status and "WORLD_SIZE" in os.environ:
+        os._exit(int(status))  # the interpreter would wait for a collective that nobody finishes
+    sys.exit(status)
 
 
-def _spare_the_cores() -> None:
-    """Lets torch's idle threads sleep after a short wait; set before torch is imported. By default they spin, and
-    beside one other busy program a small model's step then takes some fifty times as long."""
+def _let_idle_threads_sleep() -> None:
+    """Let torch's idle threads sleep after a short wait; this must be set before torch is imported.
+
+    By default they spin, and beside one other busy program a small model's step then takes some fifty times as long.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
-def _leave(number: int, _: object) -> NoReturn:
+def _exit_on_signal(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
-
-
-def _answer(command: str, argv: Sequence[str] | None, run: Callable[[Sequence[str]], int]) -> int:
-    words = sys.argv[1:] if argv is None else argv
-    _spare_the_cores()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _leave)  # an exception, so that what is half done is cleared away
-    try:
-        return guard(f"vae-{command}", partial(_page_or_run, command, words, run))
-    except KeyboardInterrupt:
-        print(f"vae-{command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _page_or_run(command: str, words: Sequence[str], run: Callable[[Sequence[str]], int]) -> int:
-    if "--version" in words:
-        _print_once(f"vae_cli {__version__}")
-    elif "--help" in words or "-h" in words:
-        _print_once(help.help_text(command))
-    else:
-        status = run(words)
-        sys.stdout.flush()
-        return status
-    sys.stdout.flush()
-    return 0
-
-
-def _print_once(text: str) -> None:
-    if seat().rank == 0:
-        print(text)

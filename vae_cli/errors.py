@@ -1,4 +1,4 @@
-"""What a person at a shell can mend, and how an exception becomes one line and an exit status."""
+"""What a person can mend, and how an exception becomes one line and an exit status."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sys
 import traceback
 from collections.abc import Callable
 
-LONGEST = 300
-INTERRUPTED = 130  # by Ctrl-C
+LONGEST = 300  # characters of a description
+INTERRUPTED = 130  # the exit status after Ctrl-C
 
 
 class UserError(ValueError):
     """A mistake in a setting, a file or the surroundings.
 
-    Its message is one line that names the key, file or value at fault and what to do about it; the commands
-    print it without a traceback and exit with status 1.
+    Its message is one line that names the key, file or value at fault and says what to do about it. The commands print
+    it without a traceback and exit with status 1.
     """
 
     def __init__(self, message: str) -> None:
@@ -39,12 +39,20 @@ class OutputError(UserError):
     """A file of a run that cannot be written."""
 
 
-class Busy(UserError):
-    """A run directory in which another process is at work."""
+class DirectoryInUse(UserError):
+    """A run directory in which another process is training."""
+
+
+class TrainingError(UserError):
+    """A training that diverged."""
+
+
+class ConnectionLost(UserError):
+    """Another of the processes that train together has ended."""
 
 
 def describe(error: BaseException | str) -> str:
-    """An error's message without line breaks and not overly long; its type where it has no message.
+    """Return an error's message on one line, not overly long; the name of its type where it has none.
 
     An operating system's error loses its number and path, which the caller names, and torch's its C++ stack.
     """
@@ -53,45 +61,46 @@ def describe(error: BaseException | str) -> str:
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
-def printable(name: object) -> str:
-    """A file's name on one line that every terminal can show, odd characters escaped."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))
-
-
-def without_passwords(text: str) -> str:
-    """A text in which addresses such as postgresql://user:password@host do not tell the password."""
-    return re.sub(r"(://[^:/@\s]+:)[^@\s]+@", r"\1***@", text)
-
-
-def guard(program: str, job: Callable[[], int]) -> int:
-    """The exit status of a job; what it raises is printed as one line, or whole if `VAE_TRACEBACK=1`."""
-    try:
-        return job()
-    except BrokenPipeError:
-        _silence_stdout()
-        return 1
-    except Exception as error:
-        if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
-            traceback.print_exc()
-        print(f"{program}: error: {one_line(error)}", file=sys.stderr)
-        return 1
-
-
-def one_line(error: Exception) -> str:
-    """What to tell a person of an error."""
+def one_line(error: BaseException) -> str:
+    """Return the line that a command prints for an error that ends it."""
     if isinstance(error, UserError):
-        return " ".join(str(error).splitlines())
+        return str(error)
     first = " ".join(str(error).splitlines()[:1])
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or first}"
     if isinstance(error, OSError):
-        return first or type(error).__name__
+        return f"{error.filename}: {error.strerror or first}" if error.filename is not None else describe(error)
     if isinstance(error, MemoryError) or "out of memory" in first or "can't allocate memory" in first:
         return "out of memory: choose a smaller batch_size, latent_dim, mc_samples or network"
     return f"unexpected {type(error).__name__}: {first} (VAE_TRACEBACK=1 shows where)"
 
 
-def _silence_stdout() -> None:
-    """Lets the interpreter flush its output at exit though nobody reads it any more."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
+def print_error(program: str, error: BaseException) -> None:
+    """Print an error as one line on stderr, after its traceback if VAE_TRACEBACK=1."""
+    if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
+        traceback.print_exception(error)
+    print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+
+
+def exit_status(program: str, job: Callable[[], int]) -> int:
+    """Return the exit status of a job. An exception is printed as one line and gives 1."""
+    try:
+        return job()
+    except BrokenPipeError:
+        discard_stdout()
+    except Exception as error:
+        print_error(program, error)
+    return 1
+
+
+def discard_stdout() -> None:
+    """Let the interpreter flush its output at exit into nothing, after the reader of stdout has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(name: object) -> str:
+    """Return a file's name on one line that every terminal can show, with odd characters escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with the passwords in addresses such as postgresql://user:password@host hidden."""
+    return re.sub(r"(://[^:/@\s]+:)[^@\s]+@", r"\1***@", text)

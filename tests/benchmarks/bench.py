@@ -34,6 +34,7 @@ from vae_cli.data import DataFacts, Split
 from vae_cli.evaluation import bounds
 from vae_cli.generation import samplers
 from vae_cli.system import threads
+from vae_cli.training import loop
 
 ROOT = Path(__file__).parents[2]
 WARM = 25  # turns before a step is timed
@@ -305,16 +306,16 @@ def _probe(*arguments: str) -> dict[str, float]:
 def _first_step(directory: str) -> None:
     """Begin to train, and note when the first step is done."""
     from vae_cli import cli
-    from vae_cli.training import state as module
+    from vae_cli.training.state import TrainingState
 
-    whole = module.Training.descend
+    whole = loop.step
 
-    def descend(self: module.Training, bound: object) -> None:
-        whole(self, bound)  # type: ignore[arg-type]
+    def first(state: TrainingState, bound: object) -> None:
+        whole(state, *arguments)  # type: ignore[arg-type]
         (Path(directory) / "first_step").write_text(str(time.time()))
         os._exit(0)
 
-    module.Training.descend = descend  # type: ignore[method-assign]
+    loop.step = first  # type: ignore[assignment]
     cli.train(["dataset=mnist", f"hydra.run.dir={directory}"])
 
 

@@ -14,7 +14,6 @@ from vae_cli.build import parts
 from vae_cli.config import compose
 from vae_cli.data import Data, DataFacts, Split
 from vae_cli.errors import UserError
-from vae_cli.training.state import Training
 
 MLP = ["latent_dim=20", "encoder=mlp", "decoder=mlp", "likelihood=bernoulli"]  # 784-400-20-400-784
 MLP_SIZES = [(784, 400), (400, 40), (20, 400), (400, 784)]
@@ -40,14 +39,14 @@ def colored(images: int = 10_000, side: int = 32) -> Data:
     return Data(split, None, split, DataFacts("colored", (3, side, side), "levels256", 0, images))
 
 
-def training(data: Data, device: torch.device, *overrides: str) -> Training:
+def training(data: Data, device: torch.device, *overrides: str) -> TrainingState:
     """A training, of which `steps` takes steps."""
     settings = parts.with_likelihood(compose.compose("train", list(overrides)), data.facts)
-    return Training(settings, data, device)
+    return TrainingState(settings, data, device)
 
 
-def steps(trained: Training) -> Callable[[], None]:
-    """One training step per call, as `vae_cli.train.fit` takes it."""
+def steps(trained: TrainingState) -> Callable[[], None]:
+    """One training step per call, as `training.loop.fit` takes it."""
 
     def batches() -> Iterator[tuple[int, int, tuple[Tensor, Tensor | None]]]:
         for epoch in count():
@@ -59,9 +58,9 @@ def steps(trained: Training) -> Callable[[], None]:
     def step() -> None:
         epoch, number, batch = next(stream)
         drawn = trained.noise(len(batch[0]), epoch, number)
-        bound = trained.bound(batch, drawn)
-        bound[0].backward()
-        trained.descend(bound)
+        loss, sums = trained.loss(batch, drawn)
+        loss.backward()
+        loop.step(trained, loss, sums)
 
     return step
 
@@ -108,7 +107,7 @@ def forward_products(rows: int, sizes: Sequence[tuple[int, int]], device: torch.
     return multiply
 
 
-def layers_alone(trained: Training) -> Callable[[], None]:
+def layers_alone(trained: TrainingState) -> Callable[[], None]:
     """Per call every linear and convolutional layer of the networks, forth and back, on inputs of a real step."""
     found: list[tuple[nn.Module, Tensor]] = []
     model = trained.model

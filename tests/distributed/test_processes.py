@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -31,12 +30,12 @@ from vae_cli.build.device import choose_device
 from vae_cli.config import compose
 from vae_cli.data import DataFacts, Split
 from vae_cli.data.batches import Batches
-from vae_cli.distributed.processes import ALONE, Processes, Seat, seat
+from vae_cli.distributed import collectives
+from vae_cli.distributed.ranks import Rank, rank_from_environment
 from vae_cli.errors import ConfigError
 from vae_cli.evaluation.bounds import evaluate
 from vae_cli.runs import checkpoint
-from vae_cli.training import state
-from vae_cli.training.run import resume
+from vae_cli.training import loop
 from vae_cli.training.run import run as train
 
 
@@ -74,7 +73,7 @@ def stopped(tmp_path_factory):
 
 def test_what_two_processes_began_one_ends(undisturbed, stopped, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")
-    assert resume(compose.compose("train"), tmp_path / "run", frozenset()) == 0
+    assert train(compose.compose("train", [f"resume={tmp_path / 'run'}"]), tmp_path / "run", frozenset({"resume"})) == 0
     assert_same_to_rounding(undisturbed, tmp_path / "run")
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["progress"]["processes"] == 2
 
@@ -89,7 +88,7 @@ def test_what_two_processes_began_three_end(undisturbed, stopped, tmp_path):
 
 def test_what_one_process_began_two_end(undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(state.Training, "descend", state.Training.descend)  # put back what this replaces
+        patch.setattr(loop, "step", loop.step)  # put back what this replaces
         _disturb(WHATS["SIGINT"], 11, True)
         settings = compose.compose("train", [*SMALL, f"batch_size={BATCH}"])
         assert train(settings, tmp_path / "run") == 130
@@ -111,23 +110,22 @@ def test_with_fewer_images_than_processes_some_take_part_with_none(tmp_path):
     assert_same_to_rounding(tmp_path / "alone", tmp_path / "run")
 
 
-def test_a_killed_process_ends_all_with_one_line(tmp_path):
-    began = time.monotonic()
+def test_a_killed_process_ends_all_and_the_run_goes_on_from_its_last_checkpoint(tmp_path):
     statuses, _, complaints = together(2, tmp_path, *TWO, extra=("killed", 12, 1))
-    assert time.monotonic() - began < 20
     assert statuses == [1, -signal.SIGKILL]
-    assert complaints.startswith("vae-train: error: no answer from rank 1 of 2: killed")
+    assert complaints.startswith("vae-train: error: another of the 2 processes has ended")
     assert complaints.count("\n") == 1 and f"resume={tmp_path / 'run'} goes on" in complaints
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["progress"]["epoch"] == 1
 
 
-def test_an_error_in_one_process_ends_all_with_one_line(tmp_path):
+def test_an_error_in_one_process_is_said_by_it_and_ends_all(tmp_path):
     statuses, _, complaints = together(2, tmp_path, *TWO, extra=("failing", 12, 1))
     assert statuses == [1, 1]
-    assert complaints.startswith("vae-train: error: rank 1 of 2: out of memory: choose a smaller batch_size")
-    assert complaints.count("\n") == 1
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["status"] == "failed" and summary["error"].startswith("rank 1 of 2: out of memory")
+    first, second = sorted(complaints.splitlines())
+    assert first.startswith("vae-train: error: another of the 2 processes has ended")
+    assert second.startswith("vae-train: rank 1: error: out of memory: choose a smaller batch_size")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
 
 
 def test_what_all_refuse_is_said_once_and_makes_nothing(tmp_path):
@@ -174,7 +172,7 @@ def test_objectives_that_look_at_a_batch_as_a_whole_are_refused(overrides, what)
     model = parts.model(settings, facts)
     assert parts.objective(settings, model, facts, 1)
     with pytest.raises(ConfigError, match=what):
-        parts.objective(settings, model, facts, 1, processes=Processes(Seat(0, 2)))
+        parts.objective(settings, model, facts, 1, world_size=2)
 
 
 def test_every_other_objective_is_the_mean_over_images():
@@ -183,7 +181,7 @@ def test_every_other_objective_is_the_mean_over_images():
         settings = compose.compose("train", [*SMALL, *overrides, "likelihood=bernoulli", "mc_samples=3"])
         facts = DataFacts("synthetic", (1, 4, 4), "binary", 0, 9)
         model = parts.model(settings, facts).double()
-        objective = parts.objective(settings, model, facts, 1, processes=Processes(Seat(0, 2)))
+        objective = parts.objective(settings, model, facts, 1, world_size=2)
         x, drawn = (torch.rand(5, 1, 4, 4) < 0.5).double(), torch.randn(3, 5, 3).double()
         parameters = list(model.parameters())
         whole = torch.autograd.grad(objective(model, (x, None), drawn, 0).loss, parameters)
@@ -212,7 +210,7 @@ def test_the_parts_of_every_batch_are_the_batch(count):
 
 
 @pytest.mark.parametrize(("images", "count"), [(600, 2), (601, 3), (251, 4), (2, 3)])
-def test_an_evaluation_in_parts_counts_every_image_once(images, count):
+def test_an_evaluation_in_parts_counts_every_image_once(images, count, monkeypatch):
     """The sums of the parts, put together by hand, against the whole."""
     split = Split((torch.rand(images, 1, 4, 4) < 0.5).to(torch.uint8), None, 1.0)
     settings = compose.compose("train", [*SMALL, "likelihood=bernoulli"])
@@ -222,26 +220,28 @@ def test_an_evaluation_in_parts_counts_every_image_once(images, count):
     whole = evaluate(model, objective, split, seed=5)
     sums, counted = [], []
 
-    class Noting(Processes):
-        def total(self, values):
-            (counted if values.ndim == 0 else sums).append(values.clone())
-            return values
+    def note(values):
+        (counted if values.ndim == 0 else sums).append(values.clone())
+        return values
 
+    monkeypatch.setattr(collectives, "all_reduce", note)
     for rank in range(count):
-        evaluate(model, objective, split, 5, processes=Noting(Seat(rank, count)))
+        evaluate(model, objective, split, 5, rank=Rank(rank, count))
     assert sum(counted) == images
     found = sum(sums) / images
     assert found.tolist() == pytest.approx([whole[key] for key in ("elbo", "bound", "reconstruction", "kl", "loss")])
 
 
-def test_a_parameter_has_a_gradient_where_any_process_has_one():
+def test_a_parameter_has_a_gradient_where_any_process_has_one(monkeypatch):
     """Two processes by hand: the first has no gradient of b and d, the second none of c and d; a third has nothing."""
     messages = []
 
-    class Other(Processes):
-        def total(self, values):
-            messages.append(values.clone())
-            return sum(messages) if len(messages) == 3 else values
+    def add(values):
+        messages.append(values.clone())
+        return sum(messages) if len(messages) == 3 else values
+
+    monkeypatch.setattr(collectives, "all_reduce", add)
+    monkeypatch.setattr(collectives, "is_connected", lambda: True)
 
     def parameters(**gradients):
         found = {name: torch.nn.Parameter(torch.zeros(2, dtype=torch.float64)) for name in "abcd"}
@@ -250,17 +250,17 @@ def test_a_parameter_has_a_gradient_where_any_process_has_one():
         return list(found.values())
 
     sums = torch.tensor([5.0, 7.0])
-    Other(Seat(1, 3)).pool(parameters(a=8, c=4), sums, 0.25)
-    Other(Seat(2, 3)).pool(parameters(a=math.nan, d=math.nan), torch.tensor([math.nan, 1]), 0.0)
+    collectives.all_reduce_gradients(parameters(a=8, c=4), sums, 0.25)
+    collectives.all_reduce_gradients(parameters(a=math.nan, d=math.nan), torch.tensor([math.nan, 1]), 0.0)
     own = parameters(a=4, b=4)
-    pooled = Other(Seat(0, 3)).pool(own, sums, 0.75)
+    pooled = collectives.all_reduce_gradients(own, sums, 0.75)
     assert pooled.tolist() == [10, 14] and pooled.dtype == sums.dtype
     assert [None if p.grad is None else p.grad.tolist() for p in own] == [[5, 5], [3, 3], [1, 1], None]
 
 
-def test_one_process_has_no_others():
-    assert seat() == Seat() and ALONE.is_first and ALONE.agree(3, 4) == (3, 4) and ALONE.told("x") == "x"
-    assert ALONE.part(5) == slice(0, 5)
+def test_a_process_alone_has_no_others():
+    assert rank_from_environment() == Rank() and Rank().is_main and Rank().share(5) == slice(0, 5)
+    assert collectives.all_reduce_max(3, 4) == (3, 4) and collectives.broadcast("x") == "x"
 
 
 @pytest.mark.parametrize("rank", ["2", "x", "-1"])
@@ -268,17 +268,17 @@ def test_variables_that_make_no_sense_are_refused(rank, monkeypatch):
     for name, value in (("RANK", rank), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=f"RANK={rank} WORLD_SIZE=2 in the environment"):
-        seat()
+        rank_from_environment()
 
 
 def test_a_device_of_its_own_for_every_process(monkeypatch):
-    assert choose_device("cpu", Seat(1, 2, 1, 2)) == torch.device("cpu")
+    assert choose_device("cpu", Rank(1, 2, 1, 2)) == torch.device("cpu")
     with pytest.raises(ConfigError, match="device=cuda:0 cannot be shared by 2 processes; use device=cuda"):
-        choose_device("cuda:0", Seat(0, 2, 0, 2))
+        choose_device("cuda:0", Rank(0, 2, 0, 2))
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert choose_device("auto", Seat(5, 6, 1, 2)) == torch.device("cuda:1") and chosen == [1]
+    assert choose_device("auto", Rank(5, 6, 1, 2)) == torch.device("cuda:1") and chosen == [1]
     with pytest.raises(ConfigError, match=r"3 processes on a machine with 2 GPU\(s\)"):
-        choose_device("cuda", Seat(0, 3, 0, 3))
+        choose_device("cuda", Rank(0, 3, 0, 3))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vae_cli.runs import checkpoint
-from vae_cli.training.run import resume
+from vae_cli.training.run import run as train
 
 pytestmark = pytest.mark.slow
 needs_mnist = pytest.mark.skipif("VAE_DATA_DIR" not in os.environ, reason="VAE_DATA_DIR names no directory with MNIST")
@@ -108,16 +108,16 @@ def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
         "train", ["dataset.binarize=dynamic", "device=cuda", "clip_grad_norm=10", "ema_decay=0.9"]
     )
     data = parts.dataset(settings).splits()
-    training = state.Training(parts.with_likelihood(settings, data.facts), data, torch.device("cuda"))
+    training = state.TrainingState(parts.with_likelihood(settings, data.facts), data, torch.device("cuda"))
     batches = training.batches.epoch(0)
     for warm in range(8):
         torch.cuda.set_sync_debug_mode("error" if warm > 2 else "default")
         try:
             number, batch = next(batches)
             drawn = training.noise(len(batch[0]), 0, number)
-            bound = training.bound(batch, drawn)
-            bound[0].backward()
-            training.descend(bound)
+            loss, sums = training.loss(batch, drawn)
+            loss.backward()
+            loop.step(training, loss, sums)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -144,11 +144,10 @@ def test_compiling_without_a_compiler_is_one_sentence(tmp_path):
 
 def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path):
     from vae_cli.config import compose
-    from vae_cli.training.run import run as train
 
     line = ["compile=true", "report=false", "device=cpu", "objective.warmup_epochs=3", "latent_dim=3"]
     for name, epochs in (("whole", 4), ("parts", 2)):
         train(compose.compose("train", [*line, f"epochs={epochs}"]), tmp_path / name)
-    resume(compose.compose("train", ["epochs=4"]), tmp_path / "parts", frozenset({"epochs"}))
+    train(compose.compose("train", ["epochs=4"]), tmp_path / "parts", frozenset({"epochs"}))
     weights = [checkpoint.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -13,7 +13,7 @@ from vae_cli.config import compose
 from vae_cli.errors import UserError
 from vae_cli.reporting import run_page
 from vae_cli.runs import reader
-from vae_cli.training.run import resume
+from vae_cli.training.run import run as train
 
 MOST_SCRIPT = 1_500_000
 
@@ -62,7 +62,7 @@ def test_figures_lie_beside_the_page(sweep):
 def test_what_changes_after_a_resumption_is_on_the_page(tmp_path):
     directory = trained(tmp_path / "run", "epochs=1", command="vae-train epochs=1")
     composed = compose.compose("train", [f"resume={directory}", "epochs=2"])
-    resume(composed, directory, frozenset({"resume", "epochs"}), f"vae-train resume={directory} epochs=2")
+    train(composed, directory, frozenset({"resume", "epochs"}), f"vae-train resume={directory} epochs=2")
     run = reader.Run(directory, "run")
     assert run.commands == ["vae-train epochs=1", f"vae-train resume={directory} epochs=2"]
     assert f"vae-train resume={directory} epochs=2" in (directory / "report.html").read_text()
@@ -126,7 +126,7 @@ def test_pictures_that_cannot_be_made_do_not_fail_a_training(tmp_path, monkeypat
 
 def go_on(directory, epochs):
     composed = compose.compose("train", [f"resume={directory}", f"epochs={epochs}"])
-    return resume(composed, directory, frozenset({"resume", "epochs"}))
+    return train(composed, directory, frozenset({"resume", "epochs"}))
 
 
 def test_an_evaluation_of_other_weights_than_the_final_ones_is_not_shown(tmp_path):

@@ -22,7 +22,6 @@ from vae_cli.config import compose
 from vae_cli.data import Arrays
 from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
 from vae_cli.runs import checkpoint
-from vae_cli.training.run import resume
 from vae_cli.training.run import run as train
 
 LARGEST = 4e9  # bytes that looking at a file may take
@@ -281,7 +280,7 @@ def resumed(directory, *more):
     settings = compose.compose("train", [f"resume={directory}", *more])
     given = ["resume", *(override.partition("=")[0] for override in more)]
     try:
-        resume(settings, directory, frozenset(given))
+        train(settings, directory, frozenset(given))
     except UserError as error:
         assert "\n" not in str(error)
         return str(error)
@@ -616,7 +615,7 @@ def test_resuming_reaches_for_nothing_but_components(group, target, contents, tm
     if (group, target) == ("optimizer", "torch.optim.Adam"):
         return
     with pytest.raises(UserError):
-        resume(settings, tmp_path / "run", frozenset(["resume", "epochs"]))
+        train(settings, tmp_path / "run", frozenset(["resume", "epochs"]))
 
 
 # Hostile data

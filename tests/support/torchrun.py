@@ -14,7 +14,7 @@ import torch
 
 from vae_cli.config import compose
 from vae_cli.runs import checkpoint
-from vae_cli.training import state
+from vae_cli.training import loop
 from vae_cli.training.run import run as train
 
 FORKED = multiprocessing.get_context("forkserver")
@@ -47,9 +47,7 @@ def work(rank, count, port, folder, argv, extra):
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{name}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     from vae_cli import cli
-    from vae_cli.distributed import processes
 
-    processes.ANSWER = 1.5
     if extra is not None:
         what, at, who = extra
         _disturb(WHATS[what], at, rank == who)
@@ -57,14 +55,14 @@ def work(rank, count, port, folder, argv, extra):
 
 
 def _disturb(what, at, here):
-    honest = state.Training.descend
+    honest = loop.step
 
-    def disturbed(self, bound):
-        if here and self.position.step == at:
+    def disturbed(state, *arguments):
+        if here and state.position.step == at:
             what()
-        honest(self, bound)
+        honest(state, *arguments)
 
-    state.Training.descend = disturbed
+    loop.step = disturbed
 
 
 def _fail():
@@ -93,8 +91,15 @@ def together(count, folder, *argv, extra=None, limit=60):
     for process in processes:
         process.start()
     deadline = time.monotonic() + limit
+    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
+        if any(process.exitcode for process in processes):  # as torchrun, after a moment to end by themselves
+            for process in processes:
+                process.join(5)
+            for process in processes:
+                process.terminate()
+        time.sleep(0.05)
     for process in processes:
-        process.join(max(0.1, deadline - time.monotonic()))
+        process.join(2)
     left = [process for process in processes if process.is_alive()]
     for process in left:
         process.kill()

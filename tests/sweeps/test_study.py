@@ -20,7 +20,7 @@ from vae_cli.config import compose, options
 from vae_cli.runs import listeners
 from vae_cli.sweeps.jobs import State
 from vae_cli.training import run as training_run
-from vae_cli.training.signals import Interruption
+from vae_cli.training.signals import StopSignals
 
 SEARCH = ["hydra/sweeper=optuna", "sweep=s"]
 SMALL = ["epochs=2", "report=false", "device=cpu", "sample_every=0", "encoder.hidden=[8]", "decoder.hidden=[8]"]
@@ -44,7 +44,7 @@ def stub(monkeypatch):
         status = "completed"
         for epoch in range(1, settings["epochs"] + 1):
             listeners.tell(epoch, "validation", {"elbo": score - 1 / epoch})
-            if Interruption().signal_number:
+            if StopSignals().received:
                 status = "interrupted"
                 break
         line = {"epoch": 1, "split": "validation", "elbo": score, "kl": settings["latent_dim"]}

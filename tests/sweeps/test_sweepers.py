@@ -24,7 +24,7 @@ from vae_cli.sweeps import jobs, sweepers
 from vae_cli.sweeps import launch as sweep_launch
 from vae_cli.sweeps.jobs import Job, State
 from vae_cli.system import threads
-from vae_cli.training import run, state
+from vae_cli.training import loop, run
 
 SMALL = ["epochs=2", "report=false", "device=cpu", "sample_every=0", "encoder.hidden=[8]", "decoder.hidden=[8]"]
 CORES = ["hydra/launcher=cores", "hydra.launcher.n_jobs=2"]
@@ -181,16 +181,16 @@ def test_a_wider_sweep_in_the_same_folder_trains_only_what_is_new():
 def test_an_interrupted_job_ends_the_sweep_and_goes_on_to_the_same_end(monkeypatch, capsys):
     argv = [*SMALL, "latent_dim=2,3", "dataset.binarize=dynamic"]
     assert status(*argv, "sweep=whole") == 0
-    honest, steps = state.Training.descend, []
+    honest, steps = loop.step, []
 
-    def interrupting(self, bound):
-        honest(self, bound)
+    def interrupting(state, *arguments):
+        honest(state, *arguments)
         steps.append(self)
         if len(steps) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(state.Training, "descend", interrupting)
+        patch.setattr(loop, "step", interrupting)
         assert status(*argv, "sweep=s") == 143
     assert statuses() == ["interrupted"] and "1 interrupted, 1 pending" in capsys.readouterr().out
     assert status(*argv, "sweep=s") == 0
@@ -204,7 +204,7 @@ def test_a_job_that_was_killed_anywhere_goes_on_to_the_same_end(monkeypatch):
 
     argv = [*SMALL, "latent_dim=2,3"]
     assert status(*argv, "sweep=whole") == 0
-    honest = state.Training.descend
+    honest = loop.step
     for step in (0, 7, 23):
 
         def dying(self, bound, step=step):
@@ -213,7 +213,7 @@ def test_a_job_that_was_killed_anywhere_goes_on_to_the_same_end(monkeypatch):
             honest(self, bound)
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(state.Training, "descend", dying)
+            patch.setattr(loop, "step", dying)
             status(*argv, "sweep=s")
     (Path("s/latent_dim-2/checkpoints/last.pt")).write_bytes(b"cut short")
     for path in Path("s/latent_dim-2/checkpoints").glob("best.pt"):
@@ -342,16 +342,16 @@ def test_a_job_with_a_class_of_ones_own_goes_on_by_the_same_command(monkeypatch,
     code = "from vae_cli.networks import MLPEncoder\n\n\nclass Mine(MLPEncoder):\n    pass\n"
     (tmp_path / "my_sweep_package.py").write_text(code)
     argv = [*SMALL, "latent_dim=2,3", "encoder._target_=my_sweep_package.Mine", "sweep=s"]
-    honest, steps = state.Training.descend, []
+    honest, steps = loop.step, []
 
-    def interrupting(self, bound):
-        honest(self, bound)
+    def interrupting(state, *arguments):
+        honest(state, *arguments)
         steps.append(self)
         if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(state.Training, "descend", interrupting)
+        patch.setattr(loop, "step", interrupting)
         assert status(*argv) == 143
     assert status(*argv) == 0 and statuses() == ["completed", "completed"]
 

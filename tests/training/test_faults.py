@@ -19,7 +19,6 @@ from vae_cli.errors import OutputError
 from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint, directory
 from vae_cli.training import loop
-from vae_cli.training.run import resume
 from vae_cli.training.run import run as train
 
 SMALL = ["report=false", "epochs=4", "encoder.hidden=[8]", "decoder.hidden=[8]", "latent_dim=2", "sample_every=1"]
@@ -45,7 +44,7 @@ def summary(directory):
 
 
 def go_on(directory):
-    resume(compose.compose("train", [f"resume={directory}"]), directory, frozenset({"resume"}))
+    train(compose.compose("train", [f"resume={directory}"]), directory, frozenset({"resume"}))
 
 
 def same(directory, undisturbed):
@@ -80,7 +79,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint_and_the_run_goes_on_when_there
     with monkeypatch.context() as patch:
         room = itertools.count()
         patch.setattr(torch, "save", failing_from(saves, torch.save, room))
-        patch.setattr(shutil, "copyfileobj", failing_from(saves, shutil.copyfileobj, room))
+        patch.setattr(shutil, "copyfile", failing_from(saves, shutil.copyfile, room))
         with pytest.raises(OutputError, match=r"\.pt cannot be written \(No space left.*resume=") as caught:
             train(settings(), tmp_path / "run")
     assert "\n" not in str(caught.value) and summary(tmp_path / "run")["status"] == "failed"

@@ -15,9 +15,8 @@ from vae_cli import cli
 from vae_cli.config import compose
 from vae_cli.errors import CheckpointError, ConfigError, DataError
 from vae_cli.runs import checkpoint
-from vae_cli.training.run import resume
+from vae_cli.training import loop
 from vae_cli.training.run import run as train
-from vae_cli.training.state import Training
 
 SMALL = [
     "report=false",
@@ -37,8 +36,8 @@ def start(directory, *overrides):
 
 
 def go_on(directory, *overrides):
-    given = frozenset(o.partition("=")[0] for o in overrides)
-    return resume(compose.compose("train", list(overrides)), directory, given)
+    overridden = frozenset({"resume", *(word.partition("=")[0] for word in overrides)})
+    return train(compose.compose("train", [f"resume={directory}", *overrides]), directory, overridden)
 
 
 def numbers(directory):
@@ -71,15 +70,15 @@ class Killed(BaseException):
 
 
 def killed_at(step, directory, monkeypatch, *overrides):
-    honest = Training.descend
+    honest = loop.step
 
-    def dying(self, bound):
-        if self.position.step == step:
+    def dying(state, *arguments):
+        if state.position.step == step:
             raise Killed
-        honest(self, bound)
+        honest(state, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Training, "descend", dying)
+        patch.setattr(loop, "step", dying)
         start(directory, *overrides)
 
 
@@ -98,15 +97,15 @@ def test_a_kill_long_after_the_last_checkpoint_loses_nothing_but_time(undisturbe
 
 @pytest.mark.parametrize("step", [1, 12, 29, 48])
 def test_a_signal_saves_in_mid_epoch_and_the_rest_equals_the_undisturbed(step, undisturbed, tmp_path, monkeypatch):
-    honest = Training.descend
+    honest = loop.step
 
-    def signalling(self, bound):
-        honest(self, bound)
-        if self.position.step == step:
+    def signalling(state, *arguments):
+        honest(state, *arguments)
+        if state.position.step == step:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "descend", signalling)
+        patch.setattr(loop, "step", signalling)
         assert start(tmp_path / "run") == 130
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "interrupted"
     assert go_on(tmp_path / "run") == 0
@@ -138,15 +137,15 @@ def test_more_epochs_go_on_with_a_rebuilt_schedule_and_say_so(undisturbed, tmp_p
 
 def test_a_prolonged_run_that_was_killed_goes_on_too(undisturbed, tmp_path, monkeypatch):
     shutil.copytree(undisturbed, tmp_path / "run")
-    honest = Training.descend
+    honest = loop.step
 
-    def dying(self, bound):
-        if self.position.step == 65:
+    def dying(state, *arguments):
+        if state.position.step == 65:
             raise Killed
-        honest(self, bound)
+        honest(state, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Training, "descend", dying)
+        patch.setattr(loop, "step", dying)
         go_on(tmp_path / "run", "epochs=6")
     assert go_on(tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 6

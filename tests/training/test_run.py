@@ -16,13 +16,13 @@ from vae_cli.build import parts
 from vae_cli.config import compose
 from vae_cli.data import DataFacts, Split
 from vae_cli.data.batches import Batches, moments, pixels
-from vae_cli.errors import CheckpointError, ConfigError, UserError
+from vae_cli.errors import CheckpointError, ConfigError, TrainingError, UserError
 from vae_cli.evaluation.bounds import evaluate
 from vae_cli.runs import checkpoint
-from vae_cli.training import loop, state
+from vae_cli.training import loop
 from vae_cli.training.ema import EMA
 from vae_cli.training.run import run as train
-from vae_cli.training.signals import Interruption
+from vae_cli.training.signals import StopSignals
 
 SMALL = ["report=false", "epochs=2", "latent_dim=3", "sample_every=1", "device=cpu"]
 CPU = torch.device("cpu")
@@ -214,7 +214,7 @@ def test_pictures_are_grids_of_enlarged_digits_with_originals_above(digits_run):
 
 
 def diverging(directory, *overrides):
-    with pytest.raises(state.TrainingError) as caught:
+    with pytest.raises(TrainingError) as caught:
         train(settings(*overrides), directory)
     summary = json.loads((directory / "summary.json").read_text())
     assert summary["status"] == "failed" and summary["error"] == str(caught.value)
@@ -264,14 +264,14 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(tmp_path, monkey
     import os
     import signal
 
-    at = state.Training.descend
+    at = loop.step
 
-    def interrupting(self, bound):
-        at(self, bound)
-        if self.position.step == 15:
+    def interrupting(state, *arguments):
+        at(state, *arguments)
+        if state.position.step == 15:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(state.Training, "descend", interrupting)
+    monkeypatch.setattr(loop, "step", interrupting)
     assert train(settings("epochs=5"), tmp_path) == 143
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "interrupted" and summary["epochs"] == summary["best_epoch"] == 1
@@ -284,9 +284,9 @@ def test_signal_handlers_are_put_back():
     import signal
 
     before = signal.getsignal(signal.SIGTERM)
-    with Interruption() as interruption:
+    with StopSignals() as interruption:
         signal.raise_signal(signal.SIGTERM)
-        assert interruption.signal_number == signal.SIGTERM
+        assert interruption.received == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -438,7 +438,7 @@ def test_a_failing_write_leaves_the_old_checkpoint_and_no_litter(digits_run, tmp
 
 
 def test_checkpoints_are_due_by_epochs_or_by_time():
-    by_epochs, by_time = loop.Cadence(2), loop.Cadence("0.05 s")
+    by_epochs, by_time = loop.SaveSchedule(2), loop.SaveSchedule("0.05 s")
     assert [by_epochs.ends_with(epoch) for epoch in (1, 2, 3, 4)] == [False, True, False, True]
     assert not by_epochs.time_is_up() and not by_time.ends_with(1) and not by_time.time_is_up()
     time.sleep(0.06)
@@ -447,7 +447,7 @@ def test_checkpoints_are_due_by_epochs_or_by_time():
 
 def test_a_time_based_checkpoint_is_written_in_mid_epoch(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(loop.Cadence, "time_is_up", lambda self: True)
+    monkeypatch.setattr(loop.SaveSchedule, "time_is_up", lambda self: True)
     honest = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda path, c: saved.append(c["progress"]["batch"]) or honest(path, c))
     trained(tmp_path, "epochs=1", "checkpoint_every=10min")
@@ -462,7 +462,7 @@ def test_a_validation_that_is_not_finite_fails_the_run(tmp_path, monkeypatch):
         return honest(*arguments, **more) | ({"bound": math.nan} if len(calls) == 2 else {})
 
     monkeypatch.setattr(loop, "evaluate", breaking)
-    assert "the validation's bound is nan after epoch 2" in diverging(tmp_path, "epochs=5")
+    assert "the validation bound is nan after epoch 2" in diverging(tmp_path, "epochs=5")
     assert checkpoint.load(tmp_path / "checkpoints" / "last.pt")["progress"]["epoch"] == 1
 
 

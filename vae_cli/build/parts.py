@@ -11,7 +11,6 @@ from torch import nn
 from vae_cli.build.registry import Config, construct, constructor_parameters, resolve
 from vae_cli.config.options import option, options
 from vae_cli.data import DataFacts, Dataset
-from vae_cli.distributed.processes import ALONE, Processes
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
 from vae_cli.models.vae import VAE
@@ -20,110 +19,88 @@ from vae_cli.objectives import IncompatibleError, Objective
 from vae_cli.schedules import Schedule
 from vae_cli.system import memory
 
-# What torch has a fused version of, by the kind of device.
+# The optimizers that torch has a fused version of, by the kind of device.
 FUSED: dict[str, tuple[type, ...]] = {
     "cpu": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad),
     "cuda": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD),
 }
-PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood")
+MODEL_GROUPS = ("encoder", "decoder", "posterior", "prior", "likelihood")
 MOST_CLASSES = 100_000
 TRAINED_COPIES = 4  # a weight, its gradient and what Adam keeps of it
-LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
+AUTO_LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
 SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "floats in [0, 1]"}
+
+Trusted = Collection[str] | None
 
 
 def with_likelihood(config: Config, facts: DataFacts) -> Config:
-    """The config with `likelihood=auto` replaced by the choice for the data's support."""
+    """Return the config with `likelihood=auto` replaced by the choice for the data's support."""
     if config["likelihood"]["_target_"] != "auto":
         return config
-    return config | {"likelihood": option("likelihood", LIKELIHOODS[facts.support])}
+    return config | {"likelihood": option("likelihood", AUTO_LIKELIHOODS[facts.support])}
 
 
-def dataset(config: Config, trusted: Collection[str] | None = None) -> Dataset:
-    """The data set, not yet loaded."""
+def dataset(config: Config, trusted: Trusted = None) -> Dataset:
+    """Return the data set, not yet loaded."""
     return construct("dataset", config["dataset"], {"data_dir": config["data_dir"]}, trusted)
 
 
 def model(
-    config: Config,
-    facts: DataFacts,
-    trusted: Collection[str] | None = None,
-    weights: Mapping[str, torch.Tensor] | None = None,
+    config: Config, facts: DataFacts, trusted: Trusted = None, weights: Mapping[str, torch.Tensor] | None = None
 ) -> VAE:
-    """The model a config describes for data with these facts, on the CPU, with weights drawn from torch's stream.
+    """Build the model that a config describes, on the CPU, with weights drawn from torch's stream.
 
     Args:
         config: the plain config.
         facts: about the data.
-        trusted: see `resolve`.
-        weights: those it is to be given, which must have its shapes.
+        trusted: see `registry.resolve`.
+        weights: weights that the model will be given, and whose shapes it must have.
 
     Raises:
         ConfigError: if the parts do not fit each other, the data or the memory.
         ValueError: if the model has no place for the weights.
     """
-    _check_size(config, facts, trusted, weights)
+    # A sketch without memory shows how large the model is. A user's own network may not do without and is left alone.
+    if all(str(config[group]["_target_"]).startswith("vae_cli.") for group in MODEL_GROUPS):
+        with torch.device("meta"):
+            sketch = _assemble(config, facts, trusted)
+        if weights is None:
+            _check_memory(sketch, config)
+        else:
+            _check_shapes(sketch, weights)
     return _assemble(config, facts, trusted)
 
 
-def _check_size(
-    config: Config,
-    facts: DataFacts,
-    trusted: Collection[str] | None,
-    weights: Mapping[str, torch.Tensor] | None,
-) -> None:
-    """Find out how large the model is before any memory is taken for it.
+def _assemble(config: Config, facts: DataFacts, trusted: Trusted) -> VAE:
+    latent_dim, shape, classes = config["latent_dim"], facts.shape, _classes(config, facts)
 
-    A user's own network may not be able to do without memory and is left alone.
-    """
-    if not all(str(node["_target_"]).startswith("vae_cli.") for node in (config[group] for group in PARTS)):
-        return
-    with torch.device("meta"):
-        sketch = _assemble(config, facts, trusted)
-    if weights is not None:
-        _check_shapes(sketch, weights)
-        return
-    count = sum(parameter.numel() for parameter in sketch.parameters())
-    needed, free = 4 * TRAINED_COPIES * count, memory.available()
-    if needed > free:
-        raise ConfigError(
-            f"latent_dim={config['latent_dim']} with these networks makes {count:,} parameters: training takes "
-            f"{memory.shown(needed)}, of which {memory.shown(free)} are free; choose a smaller latent_dim or network"
-        )
-
-
-def _check_shapes(sketch: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    wanted, found = map(_forms, (sketch.state_dict(), weights))
-    for name in [*wanted, *found]:
-        if wanted.get(name) != found.get(name):
-            described = [f"of {forms[name]}" if name in forms else "missing" for forms in (found, wanted)]
-            raise ValueError(f"{name[:80]} is {described[0]} in its weights and {described[1]} in its config's model")
-
-
-def _forms(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    kinds = {name: str(value.dtype).removeprefix("torch.") for name, value in state.items()}
-    return {name: f"shape {tuple(value.shape)} in {kinds[name]}" for name, value in state.items()}
-
-
-def _assemble(config: Config, facts: DataFacts, trusted: Collection[str] | None) -> VAE:
-    latent_dim, shape = config["latent_dim"], facts.shape
-    classes = _labels_seen(config, facts)
-
-    def part(group: str, **more: Any) -> Any:
-        return construct(group, config[group], more, trusted)
+    def part(group: str, **arguments: Any) -> Any:
+        return construct(group, config[group], arguments, trusted)
 
     likelihood: Likelihood = part("likelihood", shape=shape)
     _check_support(likelihood, facts)
     posterior: Posterior = part("posterior", latent_dim=latent_dim)
     prior: Prior = part("prior", latent_dim=latent_dim, shape=shape, classes=facts.classes, size=facts.size)
-    encoder = _encoder(config, shape, posterior.features, classes, trusted)
-    decoder = _decoder(config, latent_dim, likelihood.output_shape, classes, trusted)
-    precision = getattr(torch, config["precision"])
-    return VAE(encoder, decoder, posterior, prior, likelihood, precision, classes)
+
+    # A network whose class takes `classes` sees the labels by itself; to any other they are shown as further inputs.
+    def takes_labels(group: str) -> bool:
+        return not classes or "classes" in (constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ())
+
+    in_shape, own = (shape, classes) if takes_labels("encoder") else ((shape[0] + 1, *shape[1:]), 0)
+    encoder = part("encoder", shape=in_shape, out_features=posterior.features, classes=own)
+    _check_output("encoder", encoder, in_shape, (posterior.features,), own)
+    if own != classes:
+        encoder = LabeledEncoder(encoder, shape, classes)
+    inputs, own = (latent_dim, classes) if takes_labels("decoder") else (latent_dim + classes, 0)
+    decoder = part("decoder", latent_dim=inputs, out_shape=likelihood.output_shape, classes=own)
+    _check_output("decoder", decoder, (inputs,), likelihood.output_shape, own)
+    if own != classes:
+        decoder = LabeledDecoder(decoder, classes)
+    return VAE(encoder, decoder, posterior, prior, likelihood, getattr(torch, config["precision"]), classes)
 
 
-def _labels_seen(config: Config, facts: DataFacts) -> int:
-    """How many labels the model is conditioned on: none unless the config asks for it."""
+def _classes(config: Config, facts: DataFacts) -> int:
+    """Return how many labels the model is conditioned on: none unless the config asks for it."""
     if not config.get("conditional", False):
         return 0
     if not facts.classes:
@@ -140,66 +117,58 @@ def _labels_seen(config: Config, facts: DataFacts) -> int:
     return facts.classes
 
 
-def _is_blind(group: str, config: Config, classes: int, trusted: Collection[str] | None) -> bool:
-    """Whether labels have to be shown to a network, whose class does not ask for their number."""
-    return classes > 0 and "classes" not in (
-        constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ()
-    )
+def _check_memory(sketch: VAE, config: Config) -> None:
+    count = sum(parameter.numel() for parameter in sketch.parameters())
+    needed, free = 4 * TRAINED_COPIES * count, memory.available()
+    if needed > free:
+        raise ConfigError(
+            f"latent_dim={config['latent_dim']} with these networks makes {count:,} parameters: training takes "
+            f"{memory.shown(needed)}, of which {memory.shown(free)} are free; choose a smaller latent_dim or network"
+        )
 
 
-def _encoder(
-    config: Config, shape: tuple[int, ...], features: int, classes: int, trusted: Collection[str] | None
-) -> nn.Module:
-    blind = _is_blind("encoder", config, classes, trusted)
-    seen = (shape[0] + blind, *shape[1:])
-    own = 0 if blind else classes
-    facts = {"shape": seen, "out_features": features, "classes": own}
-    network = construct("encoder", config["encoder"], facts, trusted)
-    _check_output("encoder", network, seen, (features,), own)
-    return LabeledEncoder(network, shape, classes) if blind else network
+def _check_shapes(sketch: VAE, weights: Mapping[str, torch.Tensor]) -> None:
+    def forms(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+        dtypes = {name: str(value.dtype).removeprefix("torch.") for name, value in state.items()}
+        return {name: f"of shape {tuple(value.shape)} in {dtypes[name]}" for name, value in state.items()}
 
-
-def _decoder(
-    config: Config, latent_dim: int, out_shape: tuple[int, ...], classes: int, trusted: Collection[str] | None
-) -> nn.Module:
-    blind = _is_blind("decoder", config, classes, trusted)
-    seen, own = latent_dim + blind * classes, 0 if blind else classes
-    network = construct(
-        "decoder", config["decoder"], {"latent_dim": seen, "out_shape": out_shape, "classes": own}, trusted
-    )
-    _check_output("decoder", network, (seen,), out_shape, own)
-    return LabeledDecoder(network, classes) if blind else network
+    model_forms, weight_forms = forms(sketch.state_dict()), forms(weights)
+    for name in [*model_forms, *weight_forms]:
+        if model_forms.get(name) != weight_forms.get(name):
+            stored, built = weight_forms.get(name, "missing"), model_forms.get(name, "missing")
+            raise ValueError(f"{name[:80]} is {stored} in its weights and {built} in its config's model")
 
 
 def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:
     if facts.support in likelihood.supports:
         return
     name = type(likelihood).__name__.removesuffix("Likelihood")
-    wanted = " or ".join(SUPPORTS[support] for support in sorted(likelihood.supports))
-    fix = f"choose likelihood={LIKELIHOODS[facts.support]} (or auto)"
+    supports = " or ".join(SUPPORTS[support] for support in sorted(likelihood.supports))
+    fix = f"choose likelihood={AUTO_LIKELIHOODS[facts.support]} (or auto)"
     if likelihood.supports == {"binary"}:
         fix = f"set dataset.binarize=dynamic, or {fix}"
     elif facts.support == "binary":
         fix = f"set dataset.binarize=none if the images themselves are gray, or {fix}"
-    raise ConfigError(f"likelihood: {name} models {wanted}, but {facts.name} holds {SUPPORTS[facts.support]}: {fix}")
+    raise ConfigError(f"likelihood: {name} models {supports}, but {facts.name} holds {SUPPORTS[facts.support]}: {fix}")
 
 
 @torch.no_grad()
 def _check_output(
-    group: str, network: nn.Module, shape: tuple[int, ...], wanted: tuple[int, ...], classes: int
+    group: str, network: nn.Module, in_shape: tuple[int, ...], out_shape: tuple[int, ...], classes: int
 ) -> None:
+    """Refuse a network that does not map one example to the shape that is needed."""
     was_training = network.training
     network.eval()
     labels = (torch.zeros(1, dtype=torch.long),) if classes else ()
     try:
-        found = tuple(network(torch.zeros(1, *shape), *labels).shape[1:])
+        shape = tuple(network(torch.zeros(1, *in_shape), *labels).shape[1:])
     except Exception as error:
         raise ConfigError(
-            f"{group}: {type(network).__name__} fails on an input of shape {shape}: {describe(error)}"
+            f"{group}: {type(network).__name__} fails on an input of shape {in_shape}: {describe(error)}"
         ) from error
     network.train(was_training)
-    if found != wanted:
-        raise ConfigError(f"{group}: {type(network).__name__} gives shape {found} where {wanted} is needed")
+    if shape != tuple(out_shape):
+        raise ConfigError(f"{group}: {type(network).__name__} gives shape {shape} where {out_shape} is needed")
 
 
 def objective(
@@ -207,64 +176,73 @@ def objective(
     model: VAE,
     facts: DataFacts,
     steps_per_epoch: int,
-    trusted: Collection[str] | None = None,
-    processes: Processes = ALONE,
+    trusted: Trusted = None,
+    world_size: int = 1,
 ) -> Objective:
-    """The objective, which has accepted the model, and to be divided among the processes.
+    """Build the objective.
+
+    Args:
+        config: the plain config.
+        model: the model that it will be given.
+        facts: about the data.
+        steps_per_epoch: batches in an epoch.
+        trusted: see `registry.resolve`.
+        world_size: how many processes divide a batch.
 
     Raises:
-        ConfigError: if it has not.
+        ConfigError: if it is not defined for the model, or cannot be divided among processes.
     """
-    known = {"mc_samples": config["mc_samples"], "steps_per_epoch": steps_per_epoch, "size": facts.size}
-    built: Objective = construct("objective", config["objective"], known, trusted)
+    arguments = {"mc_samples": config["mc_samples"], "steps_per_epoch": steps_per_epoch, "size": facts.size}
+    objective: Objective = construct("objective", config["objective"], arguments, trusted)
     try:
-        built.check(model)
+        objective.check(model)
     except IncompatibleError as error:
-        *others, last = [_chosen(config, group) for group in error.groups]
+        *others, last = [_option_of(config, group) for group in error.groups]
         raise ConfigError(f"{', '.join(others)} and {last} do not go together: {error.reason}") from error
-    if processes.count > 1 and built.couples_batch:
+    if world_size > 1 and objective.couples_batch:
         raise ConfigError(
-            f"{_chosen(config, 'objective')} cannot be divided among {processes.count} processes: "
-            f"{built.couples_batch}; train it with one process"
+            f"{_option_of(config, 'objective')} cannot be divided among {world_size} processes: "
+            f"{objective.couples_batch}; train it with one process"
         )
-    return built
+    return objective
 
 
-def _chosen(config: Config, key: str) -> str:
-    """`group=option` as one would type it, of a config whose options have become classes; or `group.key=value`."""
-    group, _, inside = key.partition(".")
+def _option_of(config: Config, key: str) -> str:
+    """Return `group=option` for a group whose option has become a class, or `group.key=value`."""
+    group, _, inner = key.partition(".")
     node = config[group]
-    if inside:
-        return f"{key}={node[inside]}"
+    if inner:
+        return f"{key}={node[inner]}"
     target = str(node["_target_"])
-    known = {name: option(group, name) for name in options(group)}
-    of_class = [name for name, settings in known.items() if settings["_target_"] == target]
-    alike = [name for name in of_class if known[name] == node]
-    named_alike = [name for name in of_class if name.replace("_", "") in target.lower()]
-    return f"{group}={(alike or named_alike or of_class or [target])[0]}"
+    files = {name: option(group, name) for name in options(group)}
+    of_class = [name for name, settings in files.items() if settings["_target_"] == target]
+    equal = [name for name in of_class if files[name] == node]
+    alike = [name for name in of_class if name.replace("_", "") in target.lower()]
+    return f"{group}={(equal or alike or of_class or [target])[0]}"
 
 
-def optimizer(config: Config, model: nn.Module, trusted: Collection[str] | None = None) -> torch.optim.Optimizer:
-    """The optimizer over all parameters, fused where torch has such a version for their device; a class that asks for
-    `matrices` is told which are the weights of linear layers.
+def optimizer(config: Config, model: nn.Module, trusted: Trusted = None) -> torch.optim.Optimizer:
+    """Build the optimizer over all parameters, fused where torch has such a version for their device.
+
+    A class that takes `matrices` is given the weights of the linear layers.
 
     Raises:
-        ConfigError: if the class refuses its arguments, or wants to evaluate the loss several times a step.
+        ConfigError: if the class refuses its arguments, or evaluates the loss several times a step.
     """
-    options = config["optimizer"]
-    cls = resolve("optimizer", options["_target_"], trusted)
+    settings = config["optimizer"]
+    cls = resolve("optimizer", settings["_target_"], trusted)
     if issubclass(cls, torch.optim.LBFGS):
         raise ConfigError("optimizer=LBFGS evaluates the loss several times a step; choose a stochastic one")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if cls in FUSED.get(parameters[0].device.type, ()) and not {"fused", "foreach"} & options.keys():
-        options = options | {"fused": True}
-    facts: dict[str, Any] = {"params": parameters}
+    if cls in FUSED.get(parameters[0].device.type, ()) and not {"fused", "foreach"} & settings.keys():
+        settings = settings | {"fused": True}
+    arguments: dict[str, Any] = {"params": parameters}
     if "matrices" in (constructor_parameters(cls) or {}):
-        facts["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
-    return construct("optimizer", options, facts, trusted)
+        arguments["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
+    return construct("optimizer", settings, arguments, trusted)
 
 
-def schedule(config: Config, steps_per_epoch: int, trusted: Collection[str] | None = None) -> Schedule:
-    """The schedule of the learning rate over the whole training."""
-    facts = {"steps_per_epoch": steps_per_epoch, "total_steps": steps_per_epoch * config["epochs"]}
-    return construct("scheduler", config["scheduler"], facts, trusted)
+def schedule(config: Config, steps_per_epoch: int, trusted: Trusted = None) -> Schedule:
+    """Build the schedule of the learning rate over the whole training."""
+    arguments = {"steps_per_epoch": steps_per_epoch, "total_steps": steps_per_epoch * config["epochs"]}
+    return construct("scheduler", config["scheduler"], arguments, trusted)

@@ -48,12 +48,21 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
             what = f"hydra.run.dir={error.filename} cannot be made ({error.strerror or error})"
             raise ConfigError(f"{what}; name another folder") from error
 
+        failures: list[Exception] = []
+
         def task(config: DictConfig) -> int:
-            return job(of_one_run(to_plain(config)), directory.absolute(), overridden, text)
+            try:
+                return job(of_one_run(to_plain(config)), directory.absolute(), overridden, text)
+            except Exception as error:  # Hydra would print lines of its own about it
+                failures.append(error)
+                return 1
 
         texts = [*line.overrides, f"hydra.run.dir={quote(str(directory))}", "hydra.mode=RUN"]
         with opened.explained(texts, (HydraException, OmegaConfBaseException)):
-            return int(opened.hydra.run(opened.config_name, task, texts).return_value)
+            status = int(opened.hydra.run(opened.config_name, task, texts).return_value)
+    if failures:
+        raise failures[0]
+    return status
 
 
 def call(command: str, line: CommandLine, job: Callable[[Config], None]) -> int:

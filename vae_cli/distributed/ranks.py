@@ -1,71 +1,53 @@
-"""What the processes do that torchrun has started: the first reads the command line and speaks, the others follow."""
+"""The place of this process among those that train one model together."""
+
+from __future__ import annotations
 
 import os
-import signal
-import sys
-import traceback
-import warnings
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
+from dataclasses import dataclass
 
-from vae_cli.distributed.processes import Processes
-from vae_cli.errors import INTERRUPTED, guard, one_line
+from vae_cli.errors import ConfigError
+
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def lead(processes: Processes, train: Callable[[], int]) -> int:
-    """Trains as the first of several processes: whatever there is to say, it says."""
-    status = 1
+@dataclass(frozen=True)
+class Rank:
+    """Process number `rank` of `world_size`, and number `local_rank` of `local_world_size` on its machine.
+
+    Rank 0 writes the run directory and speaks; the others are silent.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """Return this process's part of `count` images: in order of rank, as even as can be, perhaps empty."""
+        return slice(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
+
+
+def rank_from_environment() -> Rank:
+    """Return the rank that a launcher such as torchrun gave this process, or that of a process alone.
+
+    Raises:
+        ConfigError: if the launcher's variables do not go together.
+    """
+    if not all(os.environ.get(name) for name in VARIABLES):
+        return Rank()
     try:
-        status = guard("vae-train", train)
-    except SystemExit as stop:
-        if stop.code == 128 + signal.SIGTERM:
-            print("vae-train: ended by SIGTERM, which torchrun sends when another process has gone", file=sys.stderr)
-        raise
-    finally:
-        processes.dismiss(status)
-    return _ended(processes, status)
-
-
-def follow(processes: Processes) -> int:
-    """Trains as another of several processes; silent, unless the first is no longer there to say what went wrong."""
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    try:
-        if not processes.is_called():
-            return processes.status()
-        status = _join(processes)
-        if status:  # an end that torchrun would hasten for the first process, which is still writing
-            processes.status()
-        return status
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, once a process is gone
-        if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
-            traceback.print_exc()
-        unsaid = processes.give_up(error, one_line(error))
-        if unsaid is not None:
-            print(f"vae-train: error: {unsaid}", file=sys.stderr)
-        processes.take_leave()
-        return _ended(processes, 1)
-    finally:
-        processes.take_leave()
-
-
-def _join(processes: Processes) -> int:
-    from vae_cli.system import threads
-    from vae_cli.training import run
-
-    threads.tune()
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        return run.join(processes)
-
-
-def _ended(processes: Processes, status: int) -> int:
-    """The status; a process that has lost another ends here, before its interpreter waits for it."""
-    if processes.is_broken:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+        if not (0 <= rank < world_size and 0 <= local_rank < local_world_size <= world_size):
+            raise ValueError
+    except ValueError as error:
+        variables = " ".join(f"{name}={os.environ[name]}" for name in ("RANK", "WORLD_SIZE"))
+        raise ConfigError(
+            f"{variables} in the environment is no rank of a group; start processes with torchrun"
+        ) from error
+    return Rank(rank, world_size, local_rank, local_world_size)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vae_cli import noise
 from vae_cli.data import Split
 from vae_cli.data.batches import labels, pixels
-from vae_cli.distributed.processes import ALONE, Processes
+from vae_cli.distributed.ranks import Rank
 from vae_cli.distributions import analytic_kl
 from vae_cli.evaluation.totals import Totals
 from vae_cli.models.vae import VAE
@@ -28,7 +28,7 @@ COMPARED = 10  # images in a chunk at the least, for terms that compare images w
 
 @torch.no_grad()
 def evaluate(
-    model: VAE, objective: Objective, split: Split, seed: int, step: int = 0, processes: Processes = ALONE
+    model: VAE, objective: Objective, split: Split, seed: int, step: int = 0, rank: Rank | None = None
 ) -> dict[str, float]:
     """Means over a split, in nats per image: `elbo`, `bound`, `loss` and the objective's terms.
 
@@ -38,18 +38,18 @@ def evaluate(
     Args:
         split: images that are not drawn anew at every use.
         step: where the objective's own schedules stand.
-        processes: among which the images are divided; each gets the same numbers.
+        rank: of this process among those that divide the images. Each gets the same numbers.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     totals = Totals(device)
-    own = processes.part(len(split))
+    own = (rank or Rank()).share(len(split))
     for first, last in _blocks(own.start, own.stop):
         _add(totals, model, objective, split, slice(first, last), seed, step)
     if own.start == own.stop:  # the names of the sums are wanted, and nothing to sum
         _add(totals, model, objective, split, slice(0, 1), seed, step, counts=False)
-    totals.pool(processes)
+    totals.all_reduce()
     model.train(was_training)
     return totals.means()
 

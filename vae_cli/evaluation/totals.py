@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_cli.distributed.processes import Processes
+from vae_cli.distributed import collectives
 from vae_cli.objectives import Sums
 
 
@@ -35,10 +35,10 @@ class Totals:
             self.sums += batch.values
             self.images += batch.images
 
-    def pool(self, processes: Processes) -> None:
+    def all_reduce(self) -> None:
         """Add up the sums of all processes, each of which has added a batch."""
-        processes.total(self.sums)
-        processes.total(self.images)
+        collectives.all_reduce(self.sums)
+        collectives.all_reduce(self.images)
 
     def means(self) -> dict[str, float]:
         """Return the means over the examples by name; nothing if there were none."""

@@ -1,4 +1,4 @@
-"""The files a run leaves, and what it says on the terminal."""
+"""The files that a training leaves in its run directory, and the log that it prints."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import logging
 import math
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 from tqdm import tqdm
 
-from vae_cli.errors import Busy
+from vae_cli.errors import DirectoryInUse, one_line
 from vae_cli.runs import listeners
 from vae_cli.runs.reader import LOCK
 from vae_cli.system.atomic import atomic_write
@@ -37,140 +36,144 @@ class Logger(Protocol):
     def finish(self, status: str, test: Mapping[str, Any] | None) -> None: ...
 
 
-class _Console(logging.Handler):
-    """Lines on standard output that do not tear a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            tqdm.write(record.getMessage(), file=sys.stdout)
-            sys.stdout.flush()
-        except OSError:  # whoever read along has gone, or has no room; the training and its log go on
-            log.removeHandler(self)
-
-
-class _LogFile(logging.FileHandler):
-    """Lines in train.log; a disk without room costs the log its lines, not the training its life."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        log.removeHandler(self)
-        log.warning("train.log could not be written, the training goes on: %s", sys.exc_info()[1])
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let an error of the system name the file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-
-
 class RunDirectory:
-    """One run's directory: log, metrics, pictures, curves and summary; checkpoints go where `checkpoint` says.
+    """One run's directory: log, metrics, pictures, summary and checkpoints.
+
+    Inside a `with` block it is locked and listens to the log. Pictures and the log that cannot be written are reported
+    and never end a training. A line of metrics, a checkpoint or the summary that cannot raises an OSError that names
+    the file.
 
     Args:
         path: the directory, made if need be.
-        resumed_at: the step at which an earlier training in it is taken up.
+        resumed_at: the step at which an earlier training in it is resumed.
 
-    Pictures, curves and the log that cannot be written are reported and never end a training; a line of metrics, a
-    checkpoint or the summary that cannot raises an OSError with the file's name.
+    Raises:
+        DirectoryInUse: if another process is training in it.
     """
 
     def __init__(self, path: Path, resumed_at: int | None = None) -> None:
         self.path = path.absolute()
         self._resumed_at = resumed_at
-        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._logger: Logger | None = None
         self._status = "failed"
-        self._lock_file = file_lock(self.path / LOCK)
-        self._handlers: list[logging.Handler] = []
-        self._known: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
+        self._summary: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
+        self._stack = ExitStack()
+        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> RunDirectory:
-        self._lock()
-        for left in self.path.glob("checkpoints/.*.tmp"):  # by whoever was killed while writing
-            left.unlink(missing_ok=True)
+        if not self._stack.enter_context(file_lock(self.path / LOCK)):
+            self._stack.close()
+            raise DirectoryInUse(f"{self.path} is being trained by another process; let it end first")
+        for temporary in self.path.glob("checkpoints/.*.tmp"):  # of a process that was killed while writing
+            temporary.unlink(missing_ok=True)
         log.setLevel(logging.DEBUG)
         log.propagate = False
-        self._listen(_Console(logging.INFO))
-        self.attempt(self._open_log, "train.log")
+        self._add_handler(_Console(logging.INFO))
+        self.attempt(self._open_log_file, "train.log")
         return self
 
-    def _lock(self) -> None:
-        """One training at a time, where the system can see to it.
+    def _open_log_file(self) -> None:
+        handler = _LogFile(self.path / "train.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._add_handler(handler)
 
-        Raises:
-            UserError: if another process is at work here.
-        """
-        if not self._lock_file.__enter__():
-            raise Busy(f"{self.path} is being trained by another process; let it end first")
+    def _add_handler(self, handler: logging.Handler) -> None:
+        def remove() -> None:
+            log.removeHandler(handler)
+            with suppress(OSError):  # of lines that the disk had no room for
+                handler.close()
 
-    def _open_log(self) -> None:
-        to_file = _LogFile(self.path / "train.log", encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._listen(to_file)
-
-    def _listen(self, handler: logging.Handler) -> None:
-        self._handlers.append(handler)
         log.addHandler(handler)
+        self._stack.callback(remove)
 
     def __exit__(self, *_: object) -> None:
-        if self._logger is not None:
-            self._logger.finish(self._status, self._known["test"])
-        for handler in self._handlers:
-            log.removeHandler(handler)
-            with suppress(OSError):  # what the disk had no room for
-                handler.close()
-        self._lock_file.__exit__(None, None, None)
+        with self._stack:
+            if self._logger is not None:
+                self._logger.finish(self._status, self._summary["test"])
 
-    def log_to(self, logger: Logger, settings: dict[str, Any]) -> None:
+    def log_to(self, logger: Logger, config: dict[str, Any]) -> None:
         """Send numbers and pictures to a logger too, whose failures are its own to report.
 
         Raises:
             ConfigError: if it cannot be used.
         """
-        logger.start(self.path, settings, self._resumed_at)
+        logger.start(self.path, config, self._resumed_at)
         self._logger = logger
 
+    # What is read again: checkpoints, the config, metrics, the summary
+
     def checkpoint(self, name: str) -> Path:
+        """Return the path of a checkpoint, `best` or `last`."""
         return self.path / "checkpoints" / f"{name}.pt"
 
     def write(self, name: str, text: str) -> None:
         """Replace a small text file as a whole."""
-        temporary = self.path / f".{name}.tmp"
-        with _naming(self.path / name):
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(self.path / name)
-            finally:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+        with atomic_write(self.path / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl and a point to the logger's curves."""
         record = {"epoch": epoch, "step": step, "split": split, **_jsonable(values)}
         path = self.path / "metrics.jsonl"
-        with _naming(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # a checkpoint must not outlive what belongs to it
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint must not outlive the numbers that belong to it
+        except OSError as error:
+            error.filename, error.filename2 = str(path), None
+            raise
         if self._logger is not None:
             self._logger.metrics(split, values, step, epoch)
         listeners.tell(epoch, split, values)
 
     def cut_metrics(self, epoch: int, step: int) -> None:
         """Drop from metrics.jsonl what a resumed training will write again, and any line cut short."""
-        path = self.path / "metrics.jsonl"
-        kept = []
+        path, kept = self.path / "metrics.jsonl", []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-            try:
+            with suppress(ValueError, TypeError, KeyError):  # of a line cut short, or of another program
                 record = json.loads(line)
                 if record["epoch"] <= epoch and record["step"] <= step and record["split"] != "test":
                     kept.append(line)
-            except (ValueError, TypeError, KeyError):  # cut short, or nobody's
-                continue
         self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept))
+
+    def note(self, **values: Any) -> None:
+        """Keep values for the summary, however the run ends."""
+        self._summary |= values
+
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """Write summary.json: a status, what was noted until then, and the line of the error that ended the run.
+
+        Raises:
+            OSError: if the summary of a completed run cannot be written.
+        """
+        self._status = status
+        if error is not None:
+            log.debug("traceback", exc_info=error)
+        values = {"status": status, **self._summary, "error": None if error is None else one_line(error)}
+        try:
+            self.write("summary.json", json.dumps(_jsonable(values), indent=2) + "\n")
+        except OSError as second:
+            if status == "completed":
+                raise
+            log.warning("summary.json could not be written: %s", second.strerror or second)
+
+    def forget_summary(self) -> None:
+        """Remove the summary of an attempt that did not come to train."""
+        with suppress(OSError):  # where it cannot be removed, neither can it be written: that will be said then
+            (self.path / "summary.json").unlink(missing_ok=True)
+
+    # What a training can do without
+
+    def record_command(self, command: str) -> None:
+        """Add a line to command.txt, one for each time that the run was started or resumed."""
+
+        def append() -> None:
+            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
+                file.write(" ".join(command.splitlines()) + "\n")
+
+        if command:
+            self.attempt(append, "command.txt")
 
     def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None:
         """Write a picture as `name`.png and send it to the logger under the name of its folder."""
@@ -184,33 +187,8 @@ class RunDirectory:
 
         self.attempt(write, f"{name}.png")
 
-    def note(self, **values: Any) -> None:
-        """Keep what the summary will say, however the run ends."""
-        self._known |= values
-
-    def summary(self, status: str, error: str | None = None) -> None:
-        """Write summary.json: `completed`, `interrupted` or `failed`, and what was noted until then."""
-        self._status = status
-        values = {"status": status, **self._known, "error": error}
-        self.write("summary.json", json.dumps(_jsonable(values), indent=2) + "\n")
-
-    def forget_summary(self) -> None:
-        """Take away the summary of an attempt that did not come to train, so that it is not taken for this run's."""
-        with suppress(OSError):  # where it cannot be removed, neither can it be written: that will be said then
-            (self.path / "summary.json").unlink(missing_ok=True)
-
-    def typed(self, command: str) -> None:
-        """Add a command to command.txt, one for each time that the run was started or taken up."""
-
-        def add() -> None:
-            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
-                file.write(" ".join(command.splitlines()) + "\n")
-
-        if command:
-            self.attempt(add, "command.txt")
-
     def attempt(self, act: Callable[[], object], what: str) -> None:
-        """Do what a training can do without; say so if it fails."""
+        """Do what a training can do without, and log a warning if it fails."""
         try:
             act()
         except Exception as error:
@@ -218,20 +196,20 @@ class RunDirectory:
             log.debug("traceback", exc_info=True)
 
 
-class Elsewhere(RunDirectory):
-    """A run directory as the processes see it that leave writing and speaking to the first."""
+class NullRunDirectory(RunDirectory):
+    """The run directory in the processes that leave writing and speaking to rank 0: every method does nothing."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
+        self.path = Path()
 
-    def __enter__(self) -> Elsewhere:
+    def __enter__(self) -> NullRunDirectory:
         log.propagate = False
         log.addHandler(logging.NullHandler())
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
-    def log_to(self, logger: Logger, settings: dict[str, Any]) -> None: ...
+    def log_to(self, logger: Logger, config: dict[str, Any]) -> None: ...
 
     def write(self, name: str, text: str) -> None: ...
 
@@ -239,63 +217,42 @@ class Elsewhere(RunDirectory):
 
     def cut_metrics(self, epoch: int, step: int) -> None: ...
 
-    def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None: ...
-
     def note(self, **values: Any) -> None: ...
 
-    def summary(self, status: str, error: str | None = None) -> None: ...
+    def end(self, status: str, error: BaseException | None = None) -> None: ...
 
     def forget_summary(self) -> None: ...
 
-    def typed(self, command: str) -> None: ...
+    def record_command(self, command: str) -> None: ...
+
+    def picture(self, name: str, draw: Callable[[], Image.Image], step: int) -> None: ...
 
     def attempt(self, act: Callable[[], object], what: str) -> None: ...
 
 
+class _Console(logging.Handler):
+    """Prints log lines on standard output without tearing a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(record.getMessage(), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError:  # the reader has gone, or has no room; the training and its log go on
+            log.removeHandler(self)
+
+
+class _LogFile(logging.FileHandler):
+    """Writes log lines to train.log. A full disk costs the log its lines, not the training its life."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        log.removeHandler(self)
+        log.warning("train.log could not be written, the training goes on: %s", sys.exc_info()[1])
+
+
 def _jsonable(value: Any) -> Any:
-    """JSON has no numbers that are not finite: they become null."""
+    """Return a value with every number that is not finite as null, for which JSON has no other word."""
     if isinstance(value, Mapping):
         return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-class Progress:
-    """A bar over the whole training on a terminal; nothing elsewhere, where a line per epoch is printed instead."""
-
-    FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed} gone, {remaining} to go{postfix}"
-
-    def __init__(self, total: int, done: int, hidden: bool = False) -> None:
-        hidden = hidden or not sys.stderr.isatty() or bool(os.environ.get("CI"))
-        unknown_width = not hidden and os.get_terminal_size(sys.stderr.fileno()).columns == 0
-        self._bar = tqdm(
-            desc="training",
-            total=total,
-            initial=done,
-            disable=hidden,
-            bar_format=self.FORMAT,
-            ncols=100 if unknown_width else None,
-            dynamic_ncols=not unknown_width,
-            leave=False,
-        )
-        self._hidden, self._shown = hidden, time.monotonic()
-
-    @property
-    def due(self) -> bool:
-        """Whether half a second has passed since numbers were last shown."""
-        return not self._hidden and time.monotonic() - self._shown > 0.5
-
-    def advance(self) -> None:
-        self._bar.update()
-
-    def show(self, title: str, numbers: str) -> None:
-        self._bar.set_description_str(title, refresh=False)
-        self._bar.set_postfix_str(numbers)
-        self._shown = time.monotonic()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

@@ -44,7 +44,7 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
             raise ConfigError(f"sweep={show(directory)} is the directory of a run; name another folder")
         if check is not None:
             check(of_one_run(to_plain(config)), overrides.keys(line.overrides))
-        guard = partial(errors.guard, f"vae-{command}")
+        guard = partial(errors.exit_status, f"vae-{command}")
         task = sweepers.Task(
             partial(arguments, command=command), job, guard, command, errors.without_passwords(line.text(command))
         )

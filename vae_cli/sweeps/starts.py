@@ -87,13 +87,13 @@ def watching(is_over: Callable[[], bool]) -> Iterator[None]:
 
     def look() -> None:
         if is_over():
-            signals.request(signal.SIGTERM)
+            signals.request_stop(signal.SIGTERM)
 
     try:
         with _meanwhile(look):
             yield
     finally:
-        signals.request(None)
+        signals.request_stop(None)
 
 
 @contextmanager

@@ -299,14 +299,14 @@ class Study:
         trial = optuna.trial.Trial(study, study.trials[job.more["trial"]]._trial_id)
         split, _, name = self.metrics[0].rpartition("/")
         if trial.user_attrs.get("pruned"):  # before its process was killed
-            signals.request(signal.SIGTERM, PRUNING)
+            signals.request_stop(signal.SIGTERM, PRUNING)
 
         def listen(epoch: int, of: str, values: Mapping[str, float]) -> None:
             if of == split and finite(values.get(name)) is not None:
                 trial.report(float(values[name]), epoch)
                 if epoch < epochs and trial.should_prune():
                     trial.set_user_attr("pruned", True)
-                    signals.request(signal.SIGTERM, PRUNING)
+                    signals.request_stop(signal.SIGTERM, PRUNING)
 
         with heard_by(listen):
             yield

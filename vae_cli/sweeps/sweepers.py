@@ -34,7 +34,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vae_cli.config import options, overrides, validation
-from vae_cli.errors import Busy, CheckpointError, ConfigError, UserError, describe
+from vae_cli.errors import CheckpointError, ConfigError, DirectoryInUse, UserError, describe
 from vae_cli.runs.reader import Run
 from vae_cli.sweeps import jobs, study
 from vae_cli.sweeps.jobs import Job, State
@@ -152,7 +152,7 @@ class Task:
                 if self.study is not None:
                     stack.enter_context(self.study.listening(job, plain["epochs"]))
                 return self._train(plain, directory, given, typed)
-        except Busy:
+        except DirectoryInUse:
             return 0
         except Exception as error:
             _leave_word(job.path, error)
@@ -299,7 +299,7 @@ class _Sweeper(Sweeper):
                 self._listen()  # since Ray has put its own handlers in place
             yield
         finally:
-            signals.request(None)
+            signals.request_stop(None)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -312,7 +312,7 @@ class _Sweeper(Sweeper):
         if self.signal is None:
             self.signal = number
             self.start.stop.touch()
-            signals.request(number)
+            signals.request_stop(number)
             print("the sweep stops: its jobs save themselves; Ctrl-C again ends them at once", file=sys.stderr)
 
     @property

@@ -1,12 +1,16 @@
-"""What a training says about itself."""
+"""What a training tells on the terminal, and the pictures it writes."""
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from vae_cli import __version__
 from vae_cli.build import parts
@@ -18,16 +22,19 @@ from vae_cli.evaluation import latent_codes
 from vae_cli.generation.pictures import reconstruction_grid, sample_grid, traversal_picture
 from vae_cli.reporting import charts
 from vae_cli.runs.directory import RunDirectory, log
-from vae_cli.training.state import Config, Training
+from vae_cli.training.state import Config, TrainingState
+
+RECONSTRUCTIONS = 32  # in a picture
+ENCODED = 10_000  # test images at most whose codes are drawn
 
 
-def announce(training: Training, data: Data, output: RunDirectory, dropped: list[str]) -> None:
+def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: list[str]) -> None:
     """Say what is trained on what, and where."""
-    facts, settings = data.facts, training.settings
+    facts, settings = data.facts, state.config
     counts = [f"{len(data.train):,} train"]
     counts += [f"{len(data.validation):,} validation"] if data.validation else ["no validation: the last weights count"]
     channels, height, width = facts.shape
-    parameters = sum(p.numel() for p in training.parameters)
+    parameters = sum(p.numel() for p in state.parameters)
     log.info("run         %s", output.path)
     log.info("data        %s, %d×%d×%d, %s", facts.name, channels, height, width, parts.SUPPORTS[facts.support])
     log.info("images      %s, %s test", ", ".join(counts), f"{len(data.test):,}")
@@ -37,12 +44,12 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
         "model       %s",
         ", ".join(f"{g}={_class_name(settings, g)}" for g in ("encoder", "decoder", "posterior", "prior")),
     )
-    if classes := training.model.classes:
+    if classes := state.model.classes:
         log.info("condition   q(z|x, y) and p(x|z, y), y one of %d labels", classes)
         seen = 0 if data.train.labels is None else len(data.train.labels.unique())
         if seen < classes:
             log.info("note        no training image has %d of those labels: nothing is learned of them", classes - seen)
-    kind = "probabilities" if training.model.likelihood.discrete else "a density of x on [0, 1]"
+    kind = "probabilities" if state.model.likelihood.discrete else "a density of x on [0, 1]"
     log.info("likelihood  %s (%s)", _class_name(settings, "likelihood"), kind)
     draws = settings["mc_samples"]
     shaped = ", ".join(f"{key}={show(value)}" for key, value in settings["objective"].items() if key != "_target_")
@@ -51,34 +58,34 @@ def announce(training: Training, data: Data, output: RunDirectory, dropped: list
     log.info(
         "training    %s parameters on %s, %s steps an epoch",
         f"{parameters:,}",
-        training.device,
-        len(training.batches),
+        state.device,
+        len(state.batches),
     )
-    if training.processes.count > 1:
-        log.info("processes   %s", _division(training))
+    if state.rank.world_size > 1:
+        log.info("processes   %s", _division(state))
     if dropped:
         log.info("dropped     %s: the replaced class's, not taken by the new one", ", ".join(dropped))
     log.debug("config\n%s", compose.to_yaml(settings))
 
 
-def _division(training: Training) -> str:
+def _division(state: TrainingState) -> str:
     """How a batch is divided among the processes."""
-    count, images = training.processes.count, training.batches.batch_size
-    each = f"{images // count}" if images % count == 0 else f"{images // count} to {training.batches.largest}"
+    count, images = state.rank.world_size, state.batches.batch_size
+    each = f"{images // count}" if images % count == 0 else f"{images // count} to {state.batches.largest}"
     return f"{count} × {each} images = batches of {images}"
 
 
-def about(training: Training, data: Data) -> dict[str, Any]:
+def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
     """What the summary says of a training before it has any numbers."""
     facts = data.facts
     sizes = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
-    kind = torch.cuda.get_device_name(training.device) if training.device.type == "cuda" else str(training.device)
+    kind = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else str(state.device)
     return {
         "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support} | sizes,
-        "parameters": sum(p.numel() for p in training.parameters),
+        "parameters": sum(p.numel() for p in state.parameters),
         "device": kind,
         "started": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-        **({"processes": training.processes.count} if training.processes.count > 1 else {}),
+        **({"processes": state.rank.world_size} if state.rank.world_size > 1 else {}),
         "versions": {"vae_cli": __version__, "torch": str(torch.__version__)},
     }
 
@@ -97,10 +104,10 @@ def numbers_line(values: Mapping[str, float]) -> str:
 
 
 def epoch_line(
-    training: Training, train: Mapping[str, float], held_out: Mapping[str, float] | None, is_best: bool
+    state: TrainingState, train: Mapping[str, float], held_out: Mapping[str, float] | None, is_best: bool
 ) -> str:
     """What an epoch brought, in one line."""
-    at, epochs = training.position, training.settings["epochs"]
+    at, epochs = state.position, state.config["epochs"]
     title = f"epoch {at.epoch:>{len(str(epochs))}}/{epochs}"
     elbo = f"train elbo {train['elbo']:.2f}" if "elbo" in train else "every step was skipped"
     parts = [title, elbo]
@@ -113,45 +120,72 @@ def epoch_line(
     return "  ".join(parts)
 
 
-def progress(training: Training) -> tuple[str, str]:
-    """A bar's title and numbers; asking for them waits for the device."""
-    at, means = training.position, training.totals.means()
-    speed = at.batch * training.batches.batch_size / max(at.seconds, 1e-9)
-    numbers = [f"{key} {means[key]:.1f}" for key in ("elbo", "kl") if key in means]
-    return f"epoch {at.epoch + 1}/{training.settings['epochs']}", ", ".join([*numbers, f"{speed:,.0f} images/s"])
+class ProgressBar:
+    """A bar over the whole training on a terminal. Elsewhere nothing: there a line per epoch is printed."""
+
+    FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed} gone, {remaining} to go{postfix}"
+
+    def __init__(self, state: TrainingState) -> None:
+        self.state, self._shown = state, time.monotonic()
+        self.is_hidden = not state.rank.is_main or not sys.stderr.isatty() or bool(os.environ.get("CI"))
+        has_width = self.is_hidden or os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        self._bar = tqdm(
+            desc="training",
+            total=state.config["epochs"] * len(state.batches),
+            initial=state.position.step,
+            disable=self.is_hidden,
+            bar_format=self.FORMAT,
+            ncols=None if has_width else 100,
+            dynamic_ncols=has_width,
+            leave=False,
+        )
+
+    def advance(self) -> None:
+        """Count a step. Twice a second show the epoch's numbers, which waits for the device."""
+        self._bar.update()
+        if self.is_hidden or time.monotonic() - self._shown <= 0.5:
+            return
+        at, means = self.state.position, self.state.totals.means()
+        speed = at.batch * self.state.batches.batch_size / max(at.seconds, 1e-9)
+        numbers = [f"{key} {means[key]:.1f}" for key in ("elbo", "kl") if key in means]
+        self._bar.set_description_str(f"epoch {at.epoch + 1}/{self.state.config['epochs']}", refresh=False)
+        self._bar.set_postfix_str(", ".join([*numbers, f"{speed:,.0f} images/s"]))
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
 
-SHOWN_RECONSTRUCTIONS = 32
-ENCODED = 10_000  # most test images whose codes are looked at
-HELD = 1 << 26  # numbers of their posteriors in memory at most
-
-
-def draw(training: Training, split: Split | None, output: RunDirectory, name: str | None) -> None:
-    """Samples and reconstructions: under `name` in their folders, or as the final ones without one."""
-    seed, step = training.settings["seed"], training.position.step
-    with training.evaluated() as model:
+def write_pictures(state: TrainingState, split: Split | None, output: RunDirectory, name: str | None) -> None:
+    """Write samples and reconstructions: as `name` in their folders, or without one as the final ones."""
+    seed, step = state.config["seed"], state.position.step
+    suffix = "" if name is None else f"/{name}"
+    with state.averaged_weights() as model:
         model.eval()
-        output.picture("samples" if name is None else f"samples/{name}", lambda: sample_grid(model, seed), step)
+        output.picture(f"samples{suffix}", lambda: sample_grid(model, seed), step)
         if split is not None:
-            shown = slice(0, SHOWN_RECONSTRUCTIONS)
-            x, y = pixels(split, shown, training.device), labels(split, shown, training.device)
-            file = "reconstructions" if name is None else f"reconstructions/{name}"
-            output.picture(file, lambda: reconstruction_grid(model, x, y), step)
+            index = slice(0, RECONSTRUCTIONS)
+            x, y = pixels(split, index, state.device), labels(split, index, state.device)
+            output.picture(f"reconstructions{suffix}", lambda: reconstruction_grid(model, x, y), step)
         model.train()
 
 
 @torch.no_grad()
-def draw_latents(training: Training, test: Split, output: RunDirectory) -> None:
-    """The final pictures of the latent space: where the test images lie, what each dimension tells and does; of a
-    conditional model for the label 0."""
-    model, seed, step = training.model, training.settings["seed"], training.position.step
+def write_latent_pictures(state: TrainingState, test: Split, output: RunDirectory) -> None:
+    """Write the final pictures of the latent space, of a conditional model for the label 0.
+
+    They show where the test images lie, and what each dimension tells and does.
+    """
+    model, seed, step = state.model, state.config["seed"], state.position.step
     model.eval()
-    fitting = max(1, HELD // model.posterior.features)
-    codes = latent_codes.encode(model, test.spread(min(ENCODED, fitting)), seed)
-    means, by_dimension = codes.means, latent_codes.kl_per_dim(model, codes)
-    point_labels = None if codes.labels is None else codes.labels.numpy()
+    codes = latent_codes.encode(model, test.spread(ENCODED), seed)
+    means, kl_per_dim = codes.means, latent_codes.kl_per_dim(model, codes)
+    y = None if codes.labels is None else codes.labels.numpy()
     output.picture("traversals", lambda: traversal_picture(model, means), step)
-    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), point_labels)), step)
-    if by_dimension is not None:
-        output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(by_dimension.tolist())), step)
+    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y)), step)
+    if kl_per_dim is not None:
+        output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)
     model.train()

@@ -1,73 +1,169 @@
-"""The loop."""
+"""The training loop: draw a batch, bound it, follow the gradient back, step; then report, validate and save."""
 
 from __future__ import annotations
 
 import math
 import time
 
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
+
 from vae_cli.config.validation import parse_interval
 from vae_cli.data import Split
+from vae_cli.distributed import collectives
+from vae_cli.errors import TrainingError
 from vae_cli.evaluation.bounds import evaluate
 from vae_cli.evaluation.totals import Totals
-from vae_cli.runs.directory import Progress, RunDirectory, log
-from vae_cli.training.console import draw, epoch_line, progress
-from vae_cli.training.signals import Interrupted, Interruption
-from vae_cli.training.state import Training, TrainingError
+from vae_cli.objectives import Sums
+from vae_cli.runs.directory import RunDirectory, log
+from vae_cli.training.console import ProgressBar, epoch_line, write_pictures
+from vae_cli.training.signals import Interrupted, StopSignals
+from vae_cli.training.state import TrainingState
+from vae_cli.training.step import gradient_norm, is_finite, step_if_finite
 
-DEVICE_CHECK = 100  # steps between looks at what only the device knows
+DEVICE_CHECK = 100  # steps on a GPU between looks at what only the device knows
 
 
-def fit(training: Training, validation: Split | None, output: RunDirectory, interruption: Interruption) -> None:
+def fit(state: TrainingState, validation: Split | None, output: RunDirectory, signals: StopSignals) -> None:
     """Optimize the objective from where the training stands to its last epoch.
 
     Raises:
-        Interrupted: after a signal, once the step is finished and last.pt written.
-        TrainingError: if the losses, the weights or the validation's bound are not finite.
+        Interrupted: after a signal, once the step is finished and last.pt is written.
+        TrainingError: if the losses, the weights or the validation bound are not finite.
     """
-    model, at = training.model, training.position
-    epochs, last = training.settings["epochs"], output.checkpoint("last")
-    cadence, processes = Cadence(training.settings["checkpoint_every"]), training.processes
-    training.copy_first()
-    training.save(last)
-    model.train()
-    with Progress(epochs * len(training.batches), at.step, hidden=not processes.is_first) as bar:
-        while at.epoch < epochs and not _is_stale(training):
-            began = time.monotonic() - at.seconds
-            for number, batch in training.batches.epoch(at.epoch, start=at.batch):
-                drawn = training.noise(len(batch[0]), at.epoch, number)
-                bound = training.bound(batch, drawn)
-                bound[0].backward()
-                training.descend(bound)
-
-                at.batch, at.seconds = number + 1, time.monotonic() - began
+    config = state.config
+    last, schedule = output.checkpoint("last"), SaveSchedule(config["checkpoint_every"])
+    state.broadcast_weights()
+    state.save(last)
+    state.model.train()
+    with ProgressBar(state) as bar:
+        while state.position.epoch < config["epochs"] and not should_stop_early(state):
+            at = state.position
+            started = time.monotonic() - at.seconds
+            for number, batch in state.batches.epoch(at.epoch, start=at.batch):
+                # The bound of this process's part of the batch, its gradient, and a step along it
+                noise = state.noise(len(batch[0]), at.epoch, number)
+                loss, sums = state.loss(batch, noise)
+                loss.backward()
+                step(state, loss, sums)
+                at.batch, at.seconds = number + 1, time.monotonic() - started
                 bar.advance()
-                if bar.due:
-                    bar.show(*progress(training))
-                if training.device.type == "cpu" or at.step % DEVICE_CHECK == 0:
-                    training.guard.check(at.step, last)
-                is_due = processes.is_first and cadence.time_is_up()
-                signal_number, wanted = processes.agree(interruption.signal_number or 0, int(is_due))
-                if signal_number or wanted:
-                    training.save(last)
+
+                # A checkpoint after so much time, and a last one after a signal to any process
+                if state.device.type == "cpu" or at.step % DEVICE_CHECK == 0:
+                    state.skipped.check(at.step)
+                is_due = state.rank.is_main and schedule.time_is_up()
+                signal_number, should_save = collectives.all_reduce_max(signals.received or 0, int(is_due))
+                if signal_number or should_save:
+                    state.save(last)
                 if signal_number:
                     raise Interrupted(signal_number)
-            training.guard.check(at.step, last)  # waits for the device, so that the epoch's time is whole
-            at.seconds = time.monotonic() - began
-            _end_epoch(training, validation, output, cadence)
-    (signal_number,) = processes.agree(interruption.signal_number or 0)
+            state.skipped.check(at.step)  # waits for the device, so that the epoch's time is whole
+            at.seconds = time.monotonic() - started
+            _end_epoch(state, validation, output, schedule)
+    (signal_number,) = collectives.all_reduce_max(signals.received or 0)
     if signal_number:
         raise Interrupted(signal_number)
 
 
-class Cadence:
-    """When to write a checkpoint: every so many epochs, or every so many seconds."""
+def step(state: TrainingState, loss: Tensor, sums: Sums) -> None:
+    """Step the optimizer along the loss's gradients, unless it or they are not finite, and count it all."""
+    at, max_norm = state.position, state.config["clip_grad_norm"]
+    # With several processes: the loss, the sums and the gradients of the whole batch
+    loss, sums = state.all_reduce(loss, sums)
+    # The step at the schedule's rate, along gradients of at most the largest norm
+    for group, rate in zip(state.optimizer.param_groups, state.rates):
+        group["lr"] = rate * state.schedule(at.step)
+    norm = gradient_norm([p.grad for p in state.parameters if p.grad is not None])
+    finite = is_finite(loss + norm)
+    if max_norm is not None:
+        clip_grads_with_norm_(state.parameters, max_norm, norm)
+    step_if_finite(state.optimizer, state.parameters, finite)
+    at.step += 1
+    # What is averaged, summed and counted
+    if state.ema is not None:
+        state.ema.update(at.step)
+    state.totals.add(sums, finite)
+    state.skipped.record(finite)
+
+
+def _end_epoch(state: TrainingState, validation: Split | None, output: RunDirectory, schedule: SaveSchedule) -> None:
+    """Report, draw and save; last.pt comes last, so that a resumed run finds all that belongs to the epoch."""
+    at, config = state.position, state.config
+    at.epoch, at.batch = at.epoch + 1, 0
+    is_last, is_best = at.epoch == config["epochs"], False
+    if is_last or at.epoch % config["log_every"] == 0:
+        is_best = _report(state, validation, output)
+    every = config["sample_every"]
+    if every and (at.epoch == 1 or at.epoch % every == 0):
+        write_pictures(state, validation, output, f"epoch_{at.epoch:04d}")
+    output.note(epochs=at.epoch, **best_of(state))
+    at.seconds = 0.0
+    is_due = {"best": is_best, "last": is_last or schedule.ends_with(at.epoch) or should_stop_early(state)}
+    if paths := [output.checkpoint(name) for name in ("best", "last") if is_due[name]]:
+        state.save(*paths)
+
+
+def _report(state: TrainingState, validation: Split | None, output: RunDirectory) -> bool:
+    """Write an epoch's numbers, and return whether its weights are the best so far by the validation bound."""
+    at = state.position
+    train = state.totals.means() | {
+        "lr": state.optimizer.param_groups[0]["lr"],
+        "skipped_steps": int(state.skipped.total),
+        "images_per_second": len(state.batches.split) / max(at.seconds, 1e-9),
+        "seconds": at.seconds,
+    }
+    output.metrics(at.epoch, at.step, "train", train)
+    numbers, is_best = None, False
+    if validation is not None:
+        numbers = validate(state, validation)
+        output.metrics(at.epoch, at.step, "validation", numbers)
+        is_best = state.best is None or numbers["bound"] > state.best["validation"]["bound"]
+        if is_best:
+            state.best = {"epoch": at.epoch, "step": at.step, "validation": numbers}
+    log.info(epoch_line(state, train, numbers, is_best))
+    state.totals = Totals(state.device)
+    return is_best
+
+
+def validate(state: TrainingState, split: Split) -> dict[str, float]:
+    """Return the validation split's numbers.
+
+    Raises:
+        TrainingError: if the bound is not finite.
+    """
+    state.broadcast_buffers()
+    with state.averaged_weights() as model:
+        numbers = evaluate(model, state.objective, split, state.config["seed"], state.position.step, state.rank)
+    if not math.isfinite(numbers["bound"]):
+        raise TrainingError(
+            f"the validation bound is {numbers['bound']} after epoch {state.position.epoch}: try a smaller "
+            "optimizer.lr, clip_grad_norm=100 or precision=float32; checkpoints/last.pt holds the last good weights"
+        )
+    return numbers
+
+
+def best_of(state: TrainingState) -> dict[str, object]:
+    """Return the best epoch and its validation numbers as the summary holds them."""
+    best = state.best or {"epoch": None, "validation": None}
+    return {"best_epoch": best["epoch"], "validation": best["validation"]}
+
+
+def should_stop_early(state: TrainingState) -> bool:
+    """Return whether early stopping is on and the best epoch lies its number of epochs back."""
+    patience = state.config["early_stopping"]
+    return bool(patience and state.best and state.position.epoch - state.best["epoch"] >= patience)
+
+
+class SaveSchedule:
+    """When last.pt is due: every so many epochs, or every so many seconds."""
 
     def __init__(self, interval: int | str) -> None:
         self.epochs, self.seconds = parse_interval(interval)
         self._saved = time.monotonic()
 
     def time_is_up(self) -> bool:
-        """Whether the interval has passed; if so a new one begins."""
+        """Return whether the interval has passed; if so a new one begins."""
         if self.seconds is None or time.monotonic() - self._saved < self.seconds:
             return False
         self._saved = time.monotonic()
@@ -75,78 +171,3 @@ class Cadence:
 
     def ends_with(self, epoch: int) -> bool:
         return self.epochs is not None and epoch % self.epochs == 0
-
-
-def _end_epoch(training: Training, validation: Split | None, output: RunDirectory, cadence: Cadence) -> None:
-    """Report, draw, and save last, so that whoever resumes finds all that belongs to the epoch."""
-    at, settings = training.position, training.settings
-    at.epoch, at.batch = at.epoch + 1, 0
-    is_last, is_best = at.epoch == settings["epochs"], False
-    if is_last or at.epoch % settings["log_every"] == 0:
-        is_best = _report(training, validation, output)
-    every = settings["sample_every"]
-    if every and (at.epoch == 1 or at.epoch % every == 0):
-        draw(training, validation, output, f"epoch_{at.epoch:04d}")
-    _note(training, output)
-    at.seconds = 0.0
-    due = {"best": is_best, "last": is_last or cadence.ends_with(at.epoch) or _is_stale(training)}
-    if any(due.values()):
-        training.save(*(output.checkpoint(name) for name, is_due in due.items() if is_due))
-
-
-def _report(training: Training, validation: Split | None, output: RunDirectory) -> bool:
-    """Write an epoch's numbers; whether its weights are the best so far."""
-    at = training.position
-    train = _train_numbers(training)
-    output.metrics(at.epoch, at.step, "train", train)
-    held_out = None if validation is None else _validate(training, validation, output)
-    if held_out is not None:
-        output.metrics(at.epoch, at.step, "validation", held_out)
-    is_best = _select(training, held_out)
-    log.info(epoch_line(training, train, held_out, is_best))
-    training.totals = Totals(training.device)
-    return is_best
-
-
-def _train_numbers(training: Training) -> dict[str, float]:
-    at = training.position
-    images = len(training.batches.split)
-    return training.totals.means() | {
-        "lr": training.optimizer.param_groups[0]["lr"],
-        "skipped_steps": int(training.guard.skipped),
-        "images_per_second": images / max(at.seconds, 1e-9),
-        "seconds": at.seconds,
-    }
-
-
-def _validate(training: Training, split: Split, output: RunDirectory) -> dict[str, float]:
-    training.copy_buffers()
-    with training.evaluated() as model:
-        seed, step = training.settings["seed"], training.position.step
-        numbers = evaluate(model, training.objective, split, seed, step, training.processes)
-    if not math.isfinite(numbers["bound"]):
-        raise TrainingError(
-            f"the validation's bound is {numbers['bound']} after epoch {training.position.epoch}: try a smaller "
-            "optimizer.lr, clip_grad_norm=100 or precision=float32; the last good weights are in "
-            f"{output.checkpoint('last')}"
-        )
-    return numbers
-
-
-def _select(training: Training, held_out: dict[str, float] | None) -> bool:
-    """Whether this epoch's weights are the best so far by the validation's bound; remembers them if so."""
-    if held_out is None or (training.best is not None and held_out["bound"] <= training.best["validation"]["bound"]):
-        return False
-    training.best = {"epoch": training.position.epoch, "step": training.position.step, "validation": held_out}
-    return True
-
-
-def _is_stale(training: Training) -> bool:
-    """Whether early stopping is on and the best epoch lies its number of epochs back."""
-    patience = training.settings["early_stopping"]
-    return bool(patience and training.best and training.position.epoch - training.best["epoch"] >= patience)
-
-
-def _note(training: Training, output: RunDirectory) -> None:
-    best = training.best or {"epoch": None, "validation": None}
-    output.note(epochs=training.position.epoch, best_epoch=best["epoch"], validation=best["validation"])

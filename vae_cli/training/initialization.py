@@ -1,0 +1,38 @@
+"""What a model starts from: seeded weights, an output at the mean image, pseudo-inputs at training images."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+from vae_cli.data import Split
+from vae_cli.data.batches import moments
+from vae_cli.models import VAE
+from vae_cli.runs.directory import log
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every stream that a network might draw from. The program itself draws from none of them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def start_at_mean_image(model: VAE, split: Split) -> None:
+    """Set the decoder's output bias and the likelihood's scale to what describes the mean training image."""
+    output = model.likelihood.start_at(*moments(split))
+    start_at = getattr(model.decoder, "start_at", None)
+    if callable(start_at):
+        start_at(output)
+    else:
+        name = type(getattr(model.decoder, "network", model.decoder)).__name__
+        log.info("decoder     %s has no start_at(output): its output bias stays as built", name)
+
+
+def start_at_training_images(model: VAE, split: Split) -> None:
+    """Set a prior that is made of images to training images, spread evenly over the set."""
+    if count := model.prior.starting_images:
+        index = torch.linspace(0, len(split) - 1, count, dtype=torch.float64).long()
+        model.prior.start_at(split.select(index).float() / split.scale)
