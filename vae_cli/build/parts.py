@@ -84,7 +84,8 @@ def _assemble(config: Config, facts: DataFacts, trusted: Trusted) -> VAE:
 
     # A network whose class takes `classes` sees the labels by itself; to any other they are shown as further inputs.
     def takes_labels(group: str) -> bool:
-        return not classes or "classes" in (constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ())
+        parameters = constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ()
+        return not classes or "classes" in parameters
 
     in_shape, own = (shape, classes) if takes_labels("encoder") else ((shape[0] + 1, *shape[1:]), 0)
     encoder = part("encoder", shape=in_shape, out_features=posterior.features, classes=own)

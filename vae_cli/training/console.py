@@ -26,6 +26,7 @@ from vae_cli.training.state import Config, TrainingState
 
 RECONSTRUCTIONS = 32  # in a picture
 ENCODED = 10_000  # test images at most whose codes are drawn
+HELD = 1 << 26  # numbers of their posteriors in memory at most
 
 
 def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: list[str]) -> None:
@@ -181,7 +182,8 @@ def write_latent_pictures(state: TrainingState, test: Split, output: RunDirector
     """
     model, seed, step = state.model, state.config["seed"], state.position.step
     model.eval()
-    codes = latent_codes.encode(model, test.spread(ENCODED), seed)
+    count = min(ENCODED, max(1, HELD // model.posterior.features))
+    codes = latent_codes.encode(model, test.spread(count), seed)
     means, kl_per_dim = codes.means, latent_codes.kl_per_dim(model, codes)
     y = None if codes.labels is None else codes.labels.numpy()
     output.picture("traversals", lambda: traversal_picture(model, means), step)
