@@ -11,11 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_cli import noise
 from vae_cli.build import parts
 from vae_cli.config import compose
-from vae_cli.data import DataFacts, Split
-from vae_cli.data.batches import Batches, moments, pixels
+from vae_cli.data import DataFacts
 from vae_cli.errors import CheckpointError, ConfigError, TrainingError, UserError
 from vae_cli.evaluation.bounds import evaluate
 from vae_cli.runs import checkpoint
@@ -308,52 +306,6 @@ def test_keys_a_class_does_not_take_are_refused_with_the_nearest(tmp_path):
 
 
 # The parts of a training, alone
-
-
-def split(n=10, dynamic=False):
-    values = torch.arange(n, dtype=torch.uint8).mul(20)[:, None, None, None].expand(n, 1, 2, 2).contiguous()
-    return Split(values, torch.arange(n), 255.0, dynamic)
-
-
-def test_an_epoch_visits_every_image_once_in_an_order_of_its_own():
-    batches = Batches(split(), 3, seed=0)
-    assert len(batches) == 4
-    orders = [torch.cat([y for _, (_, y) in batches.epoch(e)]).tolist() for e in (0, 1, 0)]
-    assert all(sorted(order) == list(range(10)) for order in orders)
-    assert orders[0] == orders[2] != orders[1]
-    rest = torch.cat([y for _, (_, y) in batches.epoch(0, start=2)]).tolist()
-    assert rest == orders[0][6:]
-
-
-def test_pixels_are_bytes_over_255():
-    torch.testing.assert_close(pixels(split(), torch.tensor([3]), CPU)[0, 0, 0, 0], torch.tensor(60 / 255))
-
-
-def test_dynamic_binarization_draws_anew_with_the_pixels_as_probabilities():
-    bytes_ = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(256, 1, 100, 101)
-    many = Split(bytes_, None, 255.0, dynamic=True)
-    first = pixels(many, slice(None), CPU, noise.generator(0, "a"))
-    assert first.dtype == torch.float32 and set(first.unique().tolist()) == {0.0, 1.0}
-    means, p = first.mean((1, 2, 3)), torch.arange(256) / 255
-    assert means[0] == 0 and means[255] == 1
-    deviations = (means - p)[1:-1] / (p * (1 - p) / 10_100).sqrt()[1:-1]
-    assert deviations.abs().max() < 5 and abs(deviations.mean()) < 5 / 16 and 0.8 < deviations.std() < 1.2
-    assert abs(np.corrcoef(first[128].flatten()[:-1], first[128].flatten()[1:])[0, 1]) < 0.05
-    assert not torch.equal(first, pixels(many, slice(None), CPU, noise.generator(0, "b")))
-
-
-def test_binarization_of_floats_and_odd_numbers_of_pixels():
-    floats = Split(torch.tensor([0.0, 0.3, 1.0])[:, None, None, None].expand(3, 1, 99, 101), None, 1.0, dynamic=True)
-    means = pixels(floats, slice(None), CPU, noise.generator(0, "a")).mean((1, 2, 3))
-    assert means[0] == 0 and means[2] == 1 and abs(means[1] - 0.3) < 5 * 0.46 / 100
-
-
-def test_moments_are_numpys(monkeypatch):
-    images = torch.randint(0, 256, (50, 2, 3, 3), dtype=torch.uint8)
-    monkeypatch.setattr("vae_cli.data.images.CHUNK", 7 * images[0].numel())
-    mean, std = moments(Split(images, None, 255.0))
-    np.testing.assert_allclose(mean, images.numpy().mean(0) / 255, rtol=1e-5)
-    np.testing.assert_allclose(std, images.numpy().std(0) / 255, rtol=1e-5)
 
 
 def test_an_average_of_weights_is_swapped_in_and_out():

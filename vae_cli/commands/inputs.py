@@ -45,7 +45,7 @@ def read(used: Trained, settings: Mapping[str, Any]) -> Inputs:
     images, support, names = _in_order(dataset, used.model.classes)
     if support == "unit" and used.facts.support == "levels256":
         images, support = replace(images, values=np.rint(255 * images.values).astype(np.uint8)), "levels256"
-    prepared = dataset.prepared(images, support, "input")
+    prepared = dataset.prepare(images, support, "input")
     _check_fit(tuple(prepared.shape), support if options["binarize"] == "none" else "binary", used.facts)
     _check_labels(prepared, used)
     return Inputs(prepared, names)

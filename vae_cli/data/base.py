@@ -1,24 +1,24 @@
-"""What a data set is: up to three splits of images, a support, and a way to binarize them."""
+"""Data sets: up to three splits of examples, a support, and a way to binarize them."""
 
 from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vae_cli import noise
+from vae_cli.constraints import Index
 from vae_cli.data.images import Images, Split
 from vae_cli.data.mapped import scratch
 from vae_cli.errors import ConfigError
 
 Support = Literal["binary", "levels256", "unit"]
-SUPPORTS = ("binary", "levels256", "unit")
-BINARIZE = ("none", "threshold", "static", "dynamic")
+Binarize = Literal["none", "threshold", "static", "dynamic"]
 
 # The held-out images and the binarized validation and test images are the same in every run, whatever its seed.
 FIXED_SEED = 20131220
@@ -27,7 +27,7 @@ DIGESTED = 1 << 28  # bytes of images that the digest looks at
 
 @dataclass(frozen=True)
 class Source:
-    """What a data set holds before anything is held out or binarized; `validation` and `test` may be missing.
+    """A data set before anything is held out or binarized; `validation` and `test` may be missing.
 
     `notes` are lines about it that its user should read.
     """
@@ -41,16 +41,16 @@ class Source:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a model must know of its data; also all that sampling needs once the data are gone.
+    """The facts about its data that a model needs; also all that sampling needs once the data are gone.
 
     Args:
         name: the dataset option's name.
-        shape: of an example, (C, H, W) of an image.
+        shape: of an example: (C, H, W) of an image, (D,) of a vector.
         support: `binary`, `levels256` or `unit`, after binarization.
         classes: number of classes, 0 unless every split has labels.
-        size: number of training images.
-        digest: of the training images, or of a part of them spread evenly if there are many; two sets with another
-            differ.
+        size: number of training examples.
+        digest: of the training examples, or of a part of them spread evenly if there are many. Sets with other
+            digests differ.
     """
 
     name: str
@@ -63,14 +63,14 @@ class DataFacts:
     def __post_init__(self) -> None:
         numbers = [*self.shape, self.classes + 1, self.size]
         if not self.shape or not all(isinstance(n, int) and n > 0 for n in numbers):
-            raise ValueError(f"no examples have the shape {self.shape}, {self.classes} classes and size {self.size}")
-        if self.support not in SUPPORTS:
+            raise ValueError(f"no data have the shape {self.shape}, {self.classes} classes and size {self.size}")
+        if self.support not in get_args(Support):
             raise ValueError(f"no data have the support {self.support}")
 
 
 @dataclass(frozen=True)
 class Data:
-    """Three splits (no validation where nothing selects a model), the facts about them, and what to say of them."""
+    """Three splits (no validation where nothing selects a model), the facts about them, and notes for the user."""
 
     train: Split
     validation: Split | None
@@ -80,33 +80,28 @@ class Data:
 
 
 class Dataset(ABC):
-    """A data set by name: `load` finds the images, `splits` holds some out and binarizes.
+    """A data set by name: `load` reads the examples, `splits` holds some out and binarizes.
 
     Args:
         binarize: `none`; `threshold` (at one half); `static` (every pixel drawn once, with its value as the
             probability of a one); or `dynamic` (training pixels drawn anew at every use, the others once).
         validation: images to hold out of the training set for model selection. None uses the set's own
             validation split, or a tenth of the training images; 0 trains on all and selects nothing.
-
-    Raises:
-        ConfigError: for an unknown `binarize` or an impossible `validation`.
     """
 
     name: str
     test_fraction = 0.1
 
-    def __init__(self, binarize: str = "none", validation: int | None = None) -> None:
-        if binarize not in BINARIZE:
-            raise ConfigError(f"dataset.binarize={binarize} is none of {', '.join(BINARIZE)}")
+    def __init__(self, binarize: Binarize = "none", validation: Index | None = None) -> None:
         self.binarize = binarize
         self.validation = validation
 
     @abstractmethod
     def load(self) -> Source:
-        """Find, check and read the images."""
+        """Find, check and read the examples."""
 
     def splits(self, source: Source | None = None) -> Data:
-        """The three splits of what was loaded, or is loaded now, ready to use.
+        """Return the three splits of what was loaded, or is loaded now, ready to use.
 
         Raises:
             DataError: if the images are missing or broken.
@@ -127,9 +122,9 @@ class Dataset(ABC):
             digest=_digest(train),
         )
         return Data(
-            train=self.prepared(train, source.support, "train", dynamic),
-            validation=None if validation is None else self.prepared(validation, source.support, "validation"),
-            test=self.prepared(source.test, source.support, "test"),
+            train=self.prepare(train, source.support, "train", dynamic),
+            validation=None if validation is None else self.prepare(validation, source.support, "validation"),
+            test=self.prepare(source.test, source.support, "test"),
             facts=facts,
             notes=source.notes,
         )
@@ -145,31 +140,27 @@ class Dataset(ABC):
         return replace(source, train=train, test=test)
 
     def _hold_out(self, source: Source) -> tuple[Images, Images | None]:
-        own, wanted = source.validation, self.validation
+        """Return the training images, and the validation images if there are to be any."""
+        train, own, count = source.train, source.validation, self.validation
         if own is not None:
-            return self._own_validation(source.train, own)
-        if wanted is None:
-            wanted = round(len(source.train) * 0.1)
-        if wanted >= len(source.train):
+            if count == 0:
+                return train.join(own), None
+            if count not in (None, len(own)):
+                raise ConfigError(
+                    f"dataset.validation={count}: the data have a validation split of their own with {len(own)} "
+                    "images; leave it at null, or 0 to train on those too and select nothing"
+                )
+            return train, own
+        if count is None:
+            count = round(len(train) * 0.1)
+        if count >= len(train):
             raise ConfigError(
-                f"dataset.validation={wanted} leaves nothing of {len(source.train)} training images; choose fewer"
+                f"dataset.validation={count} leaves nothing of {len(train)} training images; choose fewer"
             )
-        if wanted == 0:
-            return source.train, None
-        return _divide(source.train, wanted, "validation")
+        return (train, None) if count == 0 else _divide(train, count, "validation")
 
-    def _own_validation(self, train: Images, own: Images) -> tuple[Images, Images | None]:
-        if self.validation == 0:
-            return train.join(own), None
-        if self.validation not in (None, len(own)):
-            raise ConfigError(
-                f"dataset.validation={self.validation}: the data have a validation split of their own with "
-                f"{len(own)} images; leave it at null, or 0 to train on those too and select nothing"
-            )
-        return train, own
-
-    def prepared(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
-        """Images as a split, binarized as the set is; `name` seeds the drawing of pixels."""
+    def prepare(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
+        """Return images as a split, binarized as the set is; `name` seeds the drawing of pixels."""
         split = Split.of(images, 255.0 if support == "levels256" else 1.0)
         if self.binarize == "none" or support == "binary":
             return split
@@ -189,8 +180,10 @@ class Dataset(ABC):
 
 
 def _classes(labels: list[np.ndarray | None]) -> int:
-    known = [values for values in labels if values is not None]
-    return 1 + int(max(values.max() for values in known)) if len(known) == len(labels) else 0
+    """Return the number of classes, 0 unless every split has labels."""
+    if any(values is None for values in labels):
+        return 0
+    return 1 + int(max(values.max() for values in labels if values is not None))
 
 
 def _digest(images: Images) -> str:
@@ -202,7 +195,7 @@ def _digest(images: Images) -> str:
 
 
 def _divide(images: Images, count: int, purpose: str) -> tuple[Images, Images]:
-    """All but `count` images, and `count` images drawn without regard to their order; each part keeps the order."""
+    """Return all but `count` images, and `count` images at random places; each part keeps the order."""
     generator = noise.generator(FIXED_SEED, "hold out", purpose)
     order = torch.randperm(len(images), generator=generator).numpy()
     return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))

@@ -1,4 +1,4 @@
-"""From a split to batches: index selections on the device that holds it, or read ahead from the disk."""
+"""Batches of a split: selected on the device that holds it, or read ahead from the disk."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from vae_cli import noise
 from vae_cli.data.images import CHUNK, Split
 
 Batch = tuple[Tensor, Tensor | None]
+Stored = tuple[Tensor, Tensor]  # places of images in their split, and the images in their own type
 
 AHEAD = 4  # batches read before they are asked for
-SEEN = 256 * CHUNK  # bytes of a split that `moments` looks at
+SAMPLED = 256 * CHUNK  # bytes of a split that `moments` reads
 
 
 def pixels(
     split: Split, index: Tensor | slice, device: torch.device, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Images as float32 (B, C, H, W) in [0, 1] on a device; drawn binary with its `generator` where the split is
-    dynamic."""
+    """Return images as float32 (B, *shape) in [0, 1] on a device.
+
+    A dynamic split is binarized with `generator`.
+    """
     return _pixels(split.select(index), split, device, generator)
 
 
@@ -44,25 +47,25 @@ def _pixels(
 
 
 def labels(split: Split, index: Tensor | slice, device: torch.device) -> Tensor | None:
-    """Labels (B,) on a device, or None without any."""
+    """Return labels (B,) on a device, or None without any."""
     if split.labels is None:
         return None
-    found = split.labels[index] if isinstance(index, slice) else split.labels.index_select(0, index)
-    return found.to(device, non_blocking=True)
+    selected = split.labels[index] if isinstance(index, slice) else split.labels.index_select(0, index)
+    return selected.to(device, non_blocking=True)
 
 
 class Batches:
     """The batches of every epoch; each epoch visits each image once, in an order of its own.
 
-    Of several processes each gets its part of every batch, in the order of the batch; one whose part is empty gets the
-    batch's first image, so that it has something to take part with, and a `weight` of 0.
+    Each rank gets its part of every batch, in the order of the batch. A rank whose part is empty gets the batch's first
+    image, so that it can take part in collectives, with a `weight` of 0.
 
     Args:
         split: the training images. Where they lie in a file, or not on the batches' device, the next few batches
             are read in the background.
-        batch_size: B, of all processes together; the last batch of an epoch may be smaller.
+        batch_size: B, of all ranks together; the last batch of an epoch may be smaller.
         seed: order and dynamic binarization are functions of (seed, epoch, batch).
-        device: where the batches are wanted, if not where the split lies.
+        device: of the batches; None is the split's.
         rank: of this process.
         world_size: how many processes every batch is divided among.
     """
@@ -81,41 +84,41 @@ class Batches:
         self.batch_size = min(batch_size, len(split))
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return -(-len(self.split) // self.batch_size)
 
     @property
     def largest(self) -> int:
-        """Images in a process's part of a batch, at most."""
+        """The most images that any rank gets of a batch."""
         return -(-self.batch_size // self.world_size)
 
     @property
     def whole(self) -> int:
-        """Images in this process's part of a whole batch."""
+        """The images that this rank gets of a full batch."""
         part = self.part(0)
         return part.stop - part.start
 
     def size(self, number: int) -> int:
-        """Images in batch `number`, of all processes together."""
+        """Return the number of images in batch `number`, of all ranks together."""
         return min(self.batch_size, len(self.split) - number * self.batch_size)
 
     def part(self, number: int) -> slice:
-        """The places in batch `number` of what this process gets of it."""
+        """Return the places in batch `number` of this rank's images."""
         part = self._part(number)
         return part if part.stop > part.start else slice(0, 1)
 
     def weight(self, number: int) -> float:
-        """How much of batch `number` this process's part is."""
+        """Return the fraction of batch `number` that is this rank's."""
         part = self._part(number)
         return (part.stop - part.start) / self.size(number)
 
     def _part(self, number: int) -> slice:
-        """This rank's share, in order of rank and as even as can be, perhaps empty."""
+        """Return this rank's share, in order of rank and as even as can be, perhaps empty."""
         size = self.size(number)
         return slice(size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch]]:
-        """The batches of one epoch from number `start` on, or this process's part of them, each with its number."""
+        """Yield this rank's part of the batches of one epoch from number `start` on, each with its number."""
         order = torch.randperm(len(self.split), generator=noise.generator(self.seed, "order", epoch))
         batches = order.to(self.split.images.device).split(self.batch_size)[start:]
         parts = [batch[self.part(number)] for number, batch in enumerate(batches, start)]
@@ -127,20 +130,20 @@ class Batches:
             x = _pixels(values, self.split, self.device, generator, first, self.size(number))
             yield number, (x, labels(self.split, index, self.device))
 
-    def _selected(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        lies_elsewhere = self.split.images.device.type == "cpu" != self.device.type
-        if self.split.mapped or lies_elsewhere:
-            return _ahead(self._read, parts)
+    def _selected(self, parts: Iterable[Tensor]) -> Iterator[Stored]:
+        is_copied = self.split.images.device.type == "cpu" != self.device.type
+        if self.split.mapped or is_copied:
+            return _read_ahead(self._read, parts)
         return ((index, self.split.select(index)) for index in parts)
 
-    def _read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, index: Tensor) -> Stored:
         values = self.split.select(index)
         return index, values.pin_memory() if self.device.type == "cuda" else values
 
 
-def _ahead(read: Callable[[Tensor], tuple[Tensor, Tensor]], parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """`read` of every part in order, done in the background by threads that keep a few parts ahead."""
-    waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
+def _read_ahead(read: Callable[[Tensor], Stored], parts: Iterable[Tensor]) -> Iterator[Stored]:
+    """Yield `read` of every part in order, from threads that stay a few parts ahead."""
+    waiting: deque[Future[Stored]] = deque()
     pool = ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1), thread_name_prefix="batches")
     try:
         for part in parts:
@@ -154,12 +157,15 @@ def _ahead(read: Callable[[Tensor], tuple[Tensor, Tensor]], parts: Iterable[Tens
 
 
 def moments(split: Split) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the images at each value, both (C, H, W) float32; a dynamic split's are those
-    of its probabilities. Of more than a gigabyte they are estimated from as much, spread evenly."""
+    """Return mean and standard deviation of the images at each value, both of an image's shape and float32.
+
+    A dynamic split's are those of its probabilities. Of more than a gigabyte they are estimated from as much, spread
+    evenly.
+    """
     total = torch.zeros(split.shape, dtype=torch.float64)
     squares = torch.zeros_like(total)
     count = 0
-    for images in split.chunks(every=1 + len(split) * split.image_bytes // SEEN):
+    for images in split.chunks(every=1 + len(split) * split.image_bytes // SAMPLED):
         values = images.cpu().float()
         total += values.sum(0)
         squares += values.square().sum(0)

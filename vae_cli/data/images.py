@@ -1,4 +1,7 @@
-"""Images with labels: as numpy arrays when a set is loaded, as tensors when it is used."""
+"""Examples with labels: as numpy arrays when a set is loaded, as tensors when it is used.
+
+They are called images, and may have any shape.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ from torch import Tensor
 
 from vae_cli.data.mapped import as_tensor, is_mapped
 
-CHUNK = 1 << 22  # bytes of images that are looked at together
+CHUNK = 1 << 22  # bytes of images that are read together
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images as they lie in memory, or in a file mapped into it.
+    """Images in memory, or in a file mapped into it.
 
     Args:
-        values: (M, C, H, W), uint8 or float. Values are 0 or 1 for support `binary`, bytes for `levels256`,
+        values: (M, *shape), uint8 or float. Values are 0 or 1 for support `binary`, bytes for `levels256`,
             numbers in [0, 1] for `unit`.
         labels: (N,) int64, or None.
         rows: (N,) int64, which of the values these images are, in order; None for all of them.
@@ -33,13 +36,13 @@ class Images:
         return len(self.values if self.rows is None else self.rows)
 
     def take(self, index: np.ndarray) -> Images:
-        """Some of the images; of a mapped file only their numbers, none of their pixels."""
+        """Return some of the images; of a mapped file only their numbers, none of their pixels."""
         labels = None if self.labels is None else self.labels[index]
         rows = index if self.rows is None else self.rows[index]
         return Images(self.values, labels, rows) if is_mapped(self.values) else Images(self.values[rows], labels)
 
     def join(self, other: Images) -> Images:
-        """These images, then the others."""
+        """Return these images, then the others."""
         labels = None
         if self.labels is not None and other.labels is not None:
             labels = np.concatenate([self.labels, other.labels])
@@ -50,12 +53,12 @@ class Images:
 
 @dataclass(frozen=True)
 class Split:
-    """One split as the training and the evaluation see it.
+    """One split as training and evaluation use it.
 
     Args:
-        images: (M, C, H, W), uint8 or float.
+        images: (M, *shape), uint8 or float.
         labels: (N,) int64, or None.
-        scale: what an image's values are divided by to lie in [0, 1].
+        scale: the divisor that brings the values into [0, 1].
         dynamic: every use draws binary pixels anew, with the values as probabilities.
         rows: (N,) int64, which of the images are this split's; None for all of them.
         mapped: the images lie in a file.
@@ -70,7 +73,7 @@ class Split:
 
     @staticmethod
     def of(images: Images, scale: float, dynamic: bool = False) -> Split:
-        """The split of a set's images, without a copy unless torch needs one."""
+        """Return the split of a set's images, without a copy unless torch needs one."""
         mapped = is_mapped(images.values)
         values = images.values if mapped else np.ascontiguousarray(images.values)
         labels = None if images.labels is None else torch.from_numpy(np.ascontiguousarray(images.labels))
@@ -82,7 +85,7 @@ class Split:
 
     @property
     def shape(self) -> torch.Size:
-        """(C, H, W)."""
+        """The shape of an image, such as (C, H, W)."""
         return self.images.shape[1:]
 
     @property
@@ -91,7 +94,7 @@ class Split:
         return self.shape.numel() * self.images.element_size()
 
     def select(self, index: Tensor | slice) -> Tensor:
-        """The images (B, C, H, W) at an index, as they are stored and where they lie."""
+        """Return the images (B, *shape) at an index, in their own type and on their own device."""
         if self.rows is not None:
             index = self.rows[index]
         if isinstance(index, slice):
@@ -103,7 +106,7 @@ class Split:
         return self.images.index_select(0, index)
 
     def spread(self, most: int) -> Split:
-        """So many of the images at most, spread evenly over the set."""
+        """Return at most so many of the images, spread evenly over the set."""
         if len(self) <= most:
             return self
         chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long()
@@ -112,13 +115,13 @@ class Split:
         return replace(self, labels=labels, rows=chosen if self.rows is None else self.rows[chosen])
 
     def chunks(self, every: int = 1) -> Iterator[Tensor]:
-        """All images in order, some megabytes at a time; or one such chunk out of every few."""
+        """Yield all images in order, some megabytes at a time; or one such chunk out of every few."""
         size = max(1, CHUNK // self.image_bytes)
         for start in range(0, len(self), size * every):
             yield self.select(slice(start, start + size))
 
     def to(self, device: torch.device) -> Split:
-        """The split in a device's memory; what is mapped is the CPU's as it is."""
+        """Return the split in a device's memory; a mapped one stays as it is on the CPU."""
         labels = None if self.labels is None else self.labels.to(device)
         if not self.mapped:
             return replace(self, images=self.images.to(device), labels=labels)

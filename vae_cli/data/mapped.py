@@ -1,4 +1,4 @@
-"""Arrays that stay on the disk: mapped read-only, and made chunk by chunk."""
+"""Arrays that stay on the disk: mapped read-only, and written chunk by chunk."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from vae_cli.system.cache import cache_dir
 
 
 def is_mapped(values: np.ndarray) -> bool:
-    """Whether an array lies in a file and not in memory."""
+    """Return whether an array lies in a file and not in memory."""
     return isinstance(values, np.memmap)
 
 
 def as_tensor(values: np.ndarray) -> Tensor:
-    """The array's own memory as a tensor, which nobody writes to, whether it could be written or not."""
+    """Return a tensor over the array's own memory, for reading only."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(values)
 
 
 def scratch(chunks: Iterable[np.ndarray], dtype: np.dtype | type, shape: tuple[int, ...]) -> np.ndarray:
-    """An array put together on the disk, in the user's cache, in a file that is gone when the process is.
+    """Write an array to a temporary file in the user's cache and map it; the file goes when the process ends.
 
     Args:
         chunks: its rows in order, some at a time.
@@ -47,11 +47,11 @@ def scratch(chunks: Iterable[np.ndarray], dtype: np.dtype | type, shape: tuple[i
             file.flush()
             return np.memmap(file, dtype, "r", shape=shape)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise cannot_write(folder, error) from error
 
 
-def unwritable(folder: Path, error: OSError) -> DataError:
-    """The sentence about a cache directory that cannot be written."""
+def cannot_write(folder: Path, error: OSError) -> DataError:
+    """Return the error about a cache directory that cannot be written."""
     return DataError(
         f"{folder} cannot be written ({describe(error)}); make room, or name another cache with dataset.cache= where "
         "the data set has it, else with XDG_CACHE_HOME="

@@ -29,7 +29,8 @@ def atomic_write(output: Path, durable: bool = False) -> Iterator[Path]:
         if durable and os.name == "posix":
             _flush_directory(output.parent)
     except OSError as error:
-        if error.filename is None or str(temporary) in (error.filename, error.filename2):
+        is_of_system = error.errno is not None  # and not of a library, whose own message it would replace
+        if is_of_system and (error.filename is None or str(temporary) in (error.filename, error.filename2)):
             error.filename, error.filename2 = str(output), None
         raise
     finally:

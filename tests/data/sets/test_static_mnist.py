@@ -1,35 +1,25 @@
-"""Static MNIST: its numpy file, its text files, and how they are downloaded."""
+"""Static MNIST: its numpy file, its text files, and their download."""
 
-import contextlib
 import errno
 import hashlib
 import os
-import socket
 import struct
-import threading
 import time
 import tracemalloc
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.files import contents, error_of
 from vae_cli.data import StaticMNIST
-from vae_cli.data.download import mirrors
 from vae_cli.data.sets import static_mnist
-from vae_cli.errors import ConfigError, DataError
+from vae_cli.errors import ConfigError
 
 COUNTS = {"train": 12, "valid": 4, "test": 3}
 NAMES = [f"binarized_mnist_{split}.amat" for split in COUNTS]
 TRAIN = NAMES[0]
-# Of the files on their authors' page, as TensorFlow Datasets records them.
-PUBLISHED_SHA256 = {
-    "train": "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
-    "valid": "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
-    "test": "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
-}
 
 
 def sha256(content):
@@ -54,7 +44,10 @@ def arrays(monkeypatch):
 
 
 def trust(monkeypatch, arrays):
-    parts = {split: static_mnist.Part(len(values), sha256(values.tobytes())) for split, values in arrays.items()}
+    parts = {
+        split: static_mnist.Part(len(values), sha256(values.tobytes()), sha256(text(values)))
+        for split, values in arrays.items()
+    }
     monkeypatch.setattr(static_mnist, "PARTS", parts)
 
 
@@ -76,23 +69,10 @@ def put_texts(data, files):
     return folder
 
 
-def there(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def broken(load, error=DataError):
-    """The message of the error that `load` raises: one line."""
-    with pytest.raises(error) as caught:
-        load()
-    message = str(caught.value)
-    assert "\n" not in message and "\r" not in message
-    return message
-
-
 def refused(data, path):
-    """What is said about a file that is not what it should be: its name, what is wrong, and the mend."""
-    message = broken(StaticMNIST(str(data)).load)
-    start, end = f"{path} does not hold the published images (", "); delete it to have them fetched again"
+    """What is said about a file that is not what it should be: its name, what is wrong, and the fix."""
+    message = error_of(StaticMNIST(str(data)).load)
+    start, end = f"{path} does not hold the published images (", "); delete it to have it downloaded again"
     assert message.startswith(start) and message.endswith(end)
     return message.removeprefix(start).removesuffix(end)
 
@@ -107,7 +87,6 @@ def assert_is(source, arrays):
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Nothing answers unless a test has a site."""
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(static_mnist, "PUBLISHED", "http://127.0.0.1:1/away")
 
 
@@ -116,9 +95,9 @@ def no_network(monkeypatch):
 
 def test_the_numpy_file_is_read(tmp_path, arrays):
     put_arrays(tmp_path, **arrays)
-    before = there(tmp_path)
+    before = contents(tmp_path)
     assert_is(StaticMNIST(str(tmp_path)).load(), arrays)
-    assert there(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_an_array_in_fortran_order_is_the_same_array(tmp_path, arrays):
@@ -177,7 +156,7 @@ def test_holding_nothing_out_trains_on_the_validation_split_too(tmp_path, arrays
 
 def test_another_validation_split_is_a_mistake_in_the_settings(tmp_path, arrays):
     put_arrays(tmp_path, **arrays)
-    assert "dataset.validation=5" in broken(StaticMNIST(str(tmp_path), validation=5).splits, ConfigError)
+    assert "dataset.validation=5" in error_of(StaticMNIST(str(tmp_path), validation=5).splits, ConfigError)
     assert len(StaticMNIST(str(tmp_path), validation=COUNTS["valid"]).splits().validation) == COUNTS["valid"]
 
 
@@ -195,7 +174,7 @@ def other(values):
 def test_arrays_of_other_pixels_are_refused(tmp_path, arrays, split):
     path = put_arrays(tmp_path, **arrays | {split: other(arrays[split])})
     why = refused(tmp_path, path)
-    assert why.startswith(f"the {split} pixels have SHA-256 ") and why.endswith(static_mnist.PARTS[split].sha256)
+    assert why.startswith(f"the {split} pixels have SHA-256 ") and why.endswith(static_mnist.PARTS[split].pixels)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +244,7 @@ def test_a_directory_in_the_numpy_files_place_is_refused(tmp_path, arrays):
 def test_lines_of_other_pixels_are_refused(tmp_path, arrays, split):
     folder = put_texts(tmp_path, texts(arrays | {split: other(arrays[split])}))
     why = refused(tmp_path, folder / f"binarized_mnist_{split}.amat")
-    assert why.startswith(f"the {split} pixels have SHA-256 ") and why.endswith(static_mnist.PARTS[split].sha256)
+    assert why.startswith(f"the {split} pixels have SHA-256 ") and why.endswith(static_mnist.PARTS[split].pixels)
 
 
 def swapped(content):
@@ -351,55 +330,19 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch, arrays, nam
 
     monkeypatch.setattr(Path, "open", denied)
     monkeypatch.setattr(zipfile, "ZipFile", denied)
-    message = broken(StaticMNIST(str(tmp_path)).load)
+    message = error_of(StaticMNIST(str(tmp_path)).load)
     assert message == f"{tmp_path / name} cannot be read (Permission denied); set data_dir= to another directory"
 
 
 # Downloads
 
 
-class Site(ThreadingHTTPServer):
-    """Serves `files`, or `page` in place of all, or the first half of each; remembers what it was asked for."""
-
-    def __init__(self, files):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files = files
-        self.page = None
-        self.cut = False
-        self.asked = []
-
-    @property
-    def host(self):
-        return f"127.0.0.1:{self.server_port}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self):
-        name = self.path.removeprefix("/there/")
-        self.server.asked.append(name)
-        content = self.server.page or self.server.files.get(name)
-        if content is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):  # whoever asks may have had enough
-            self.wfile.write(content[: len(content) // 2] if self.server.cut else content)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
-def site(monkeypatch, arrays):
-    """A server that is taken for the authors'."""
-    served = Site(texts(arrays))
-    threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr(static_mnist, "PUBLISHED", f"http://{served.host}/there")
-    yield served
-    served.shutdown()
-    served.server_close()
+def published(server, arrays, monkeypatch):
+    """The server passes for the authors'."""
+    server.files = {f"there/{name}": content for name, content in texts(arrays).items()}
+    monkeypatch.setattr(static_mnist, "PUBLISHED", server.address("there"))
+    return server
 
 
 def test_the_address_is_the_authors_page(monkeypatch):
@@ -407,119 +350,28 @@ def test_the_address_is_the_authors_page(monkeypatch):
     assert static_mnist.PUBLISHED == "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
 
 
-def test_it_is_downloaded_once(tmp_path, site, arrays, capsys):
-    data = tmp_path / "data"
-    assert_is(StaticMNIST(str(data)).load(), arrays)
-    said = f"static_mnist: downloading to {data / 'BinarizedMNIST'} from {site.host}\n"
-    assert capsys.readouterr() == ("", said)
-    assert there(data) == {f"BinarizedMNIST/{name}": content for name, content in site.files.items()}
-    assert_is(StaticMNIST(str(data)).load(), arrays)
-    assert site.asked == NAMES and capsys.readouterr() == ("", "")
+def test_it_is_downloaded_once(tmp_path, published, arrays):
+    for _ in range(2):
+        assert_is(StaticMNIST(str(tmp_path / "data")).load(), arrays)
+    assert contents(tmp_path / "data") == {f"BinarizedMNIST/{name}": text for name, text in texts(arrays).items()}
+    assert published.requested == [f"there/{name}" for name in NAMES]
 
 
-def test_only_what_is_missing_is_downloaded(tmp_path, site, arrays):
-    put_texts(tmp_path, {TRAIN: site.files[TRAIN]})
-    assert_is(StaticMNIST(str(tmp_path)).load(), arrays)
-    assert site.asked == NAMES[1:]
-
-
-def test_a_broken_file_is_not_replaced_unasked(tmp_path, site):
-    folder = put_texts(tmp_path, site.files | {TRAIN: b"my notes"})
+def test_only_what_is_missing_is_downloaded_and_a_broken_file_is_not_replaced_unasked(tmp_path, published, arrays):
+    folder = put_texts(tmp_path, {TRAIN: b"my notes"})
     assert refused(tmp_path, folder / TRAIN).startswith("line 1 ")
-    assert (folder / TRAIN).read_bytes() == b"my notes" and site.asked == []
-
-
-def test_deleting_a_broken_file_has_it_fetched_again(tmp_path, site, arrays):
-    folder = put_texts(tmp_path, site.files | {TRAIN: b"my notes"})
+    assert (folder / TRAIN).read_bytes() == b"my notes"
+    assert published.requested == [f"there/{name}" for name in NAMES[1:]]
     (folder / TRAIN).unlink()
     assert_is(StaticMNIST(str(tmp_path)).load(), arrays)
 
 
-def failed(data, host):
-    """What is said of a download that failed: where from, why, and what to do by hand."""
-    message = broken(StaticMNIST(str(data)).load)
-    folder = data / "BinarizedMNIST"
-    start = f"static_mnist is not in {folder}, and downloading it failed from {host} ("
-    assert message.startswith(start)
-    assert f"into {folder} by hand, or binarized_mnist.npz into {data}, " in message and "data_dir=" in message
-    assert there(data) == {}
-    why, mend, named = message.removeprefix(start).partition("); put ")
-    assert mend and named.startswith(", ".join(NAMES))
-    return why
-
-
-@pytest.mark.parametrize(
-    ("damage", "complaint"),
-    [
-        ("cut short", f"{TRAIN}: it has 6 lines, not 12"),
-        ("an HTML page", f"{TRAIN}: line 1 {LINES}"),
-        ("not found", f"{TRAIN}: HTTP Error 404: Not Found"),
-        ("endless", f"{TRAIN}: it has "),
-        ("other pixels", f"{TRAIN}: the train pixels have SHA-256 "),
-    ],
-)
-def test_a_bad_download_is_refused_in_one_line_and_leaves_nothing(tmp_path, site, arrays, damage, complaint):
-    site.cut = damage == "cut short"
-    if damage == "not found":
-        site.files.clear()
-    if damage == "other pixels":
-        site.files[TRAIN] = text(other(arrays["train"]))
-    site.page = {"an HTML page": b"<html>log in</html>", "endless": b"0 " * (1 << 24)}.get(damage)
-    assert failed(tmp_path / "data", site.host).startswith(complaint)
-    assert site.asked == [TRAIN]
-
-
-def test_no_more_is_downloaded_than_the_files_can_have(tmp_path, site):
-    site.page = b"0 " * (1 << 20)
-    most = COUNTS["train"] * 1570
-    assert f"it has {most + 1} bytes, and they have {most} at most" in failed(tmp_path / "data", site.host)
-
-
-def test_a_bad_last_download_leaves_nothing_of_the_others(tmp_path, site):
-    del site.files[NAMES[-1]]
-    assert failed(tmp_path / "data", site.host) == f"{NAMES[-1]}: HTTP Error 404: Not Found"
-
-
-def test_a_server_that_refuses_the_connection_is_named(tmp_path, arrays):
-    assert failed(tmp_path / "data", "127.0.0.1:1") == f"{TRAIN}: Connection refused"
-
-
-def test_a_server_that_never_answers_times_out(tmp_path, monkeypatch, arrays):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        host = f"127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setattr(static_mnist, "PUBLISHED", f"http://{host}")
-        monkeypatch.setattr(mirrors, "TIMEOUT", 0.1)
-        start = time.monotonic()
-        assert failed(tmp_path / "data", host) == f"{TRAIN}: timed out"
-    assert time.monotonic() - start < 5
-
-
-def test_a_full_disk_is_not_blamed_on_the_server(tmp_path, monkeypatch, site):
-    def full(address, path, most):
-        path.write_bytes(b"some")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(static_mnist, "_save", full)
-    message = broken(StaticMNIST(str(tmp_path / "data")).load)
-    assert f"data_dir={tmp_path / 'data'} cannot be written (No space left on device)" in message
-    assert there(tmp_path / "data") == {}
-
-
-def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch, site):
-    def interrupted(address, path, most):
-        path.write_bytes(b"some")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(static_mnist, "_save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        StaticMNIST(str(tmp_path / "data")).load()
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_a_data_dir_that_is_a_file_is_named(tmp_path, site):
-    (tmp_path / "data").touch()
-    assert f"data_dir={tmp_path / 'data'} cannot be written" in broken(StaticMNIST(str(tmp_path / "data")).load)
-    assert site.asked == []
+def test_a_download_of_other_pixels_is_refused_with_what_to_do_by_hand(tmp_path, published, arrays):
+    published.files[f"there/{TRAIN}"] = text(other(arrays["train"]))
+    message = error_of(StaticMNIST(str(tmp_path)).load)
+    assert message.startswith(f"static_mnist needs {tmp_path / 'BinarizedMNIST' / TRAIN}, and downloading it failed")
+    assert "not the checksum sha256:" in message and f"or put binarized_mnist.npz into {tmp_path}" in message
+    assert contents(tmp_path) == {}
 
 
 # The real one
@@ -536,7 +388,8 @@ def real():
 def test_the_real_one_is_what_its_authors_have_published(real):
     splits = dict(zip(COUNTS, (real.train, real.validation, real.test)))
     assert [len(images) for images in splits.values()] == [50000, 10000, 10000]
-    assert {split: sha256(text(images.values)) for split, images in splits.items()} == PUBLISHED_SHA256
+    published = {split: part.text for split, part in static_mnist.PARTS.items()}
+    assert {split: sha256(text(images.values)) for split, images in splits.items()} == published
 
 
 def test_the_real_text_files_are_read_in_seconds(tmp_path, real):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import zipfile
 from functools import partial
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
-from vae_cli.data.base import Source
+from vae_cli.constraints import Index, Range
+from vae_cli.data.base import Binarize, Source
+from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
-from vae_cli.data.sets.archived import Archived
-from vae_cli.data.sources.decoded import Pictures, decoded, fingerprint
+from vae_cli.data.sets.downloaded import DELETE, DownloadedDataset
+from vae_cli.data.sources.decoded import Pictures, decode, fingerprint
 from vae_cli.data.sources.pictures import square
 from vae_cli.system.cache import cache_dir
 
@@ -21,11 +23,11 @@ CROP = 148  # of 178x218 pixels: the face without most of what is behind it
 SPLITS = ("train", "validation", "test")
 
 
-class CelebA(Archived):
+class CelebA(DownloadedDataset):
     """202,599 aligned faces in color, in the split that comes with them: 162,770, 19,867 and 19,962.
 
     Read out of `data_dir/celeba/img_align_celeba.zip`, cropped to the middle 148x148 pixels, resized, and kept
-    decoded. Torchvision downloads it from Google Drive with the package gdown.
+    decoded. It comes from Google Drive, by the package gdown.
 
     Args:
         data_dir: where the files are, or go; None is the user's cache directory.
@@ -39,32 +41,31 @@ class CelebA(Archived):
     """
 
     name = "celeba"
-    original = "CelebA"
-    folder = "celeba"
-    sums = {PARTITION: "d32c9cbf5e040fd4025c592c306e6668", ARCHIVE: "00d2c5bc6d35e252742224ab0c1e8fcb"}
+    subfolder = "celeba"
+    files = (
+        RemoteFile(PARTITION, "md5:d32c9cbf5e040fd4025c592c306e6668", ("gdrive:0B7EVK8r0v71pY0NSMzRuSXJEVkk",)),
+        RemoteFile(ARCHIVE, "md5:00d2c5bc6d35e252742224ab0c1e8fcb", ("gdrive:0B7EVK8r0v71pZjFTYXZWM3FlRnM",)),
+    )
 
     def __init__(
         self,
         data_dir: str | None = None,
-        image_size: int = 64,
-        binarize: str = "none",
-        validation: int | None = None,
+        image_size: Annotated[int, Range(1, 4096)] = 64,
+        binarize: Binarize = "none",
+        validation: Index | None = None,
     ) -> None:
         super().__init__(data_dir, binarize, validation)
         self.image_size = image_size
 
-    def address(self, original: Any, file: str) -> str:
-        return next(f"gdrive:{identity}" for identity, _, name in original.file_list if name == file)
-
     def load(self) -> Source:
-        """Images (3, image_size, image_size) of bytes, without labels.
+        """Read images (3, image_size, image_size) of bytes, without labels.
 
         Raises:
             DataError: if a file is broken, or cannot be had.
         """
         self.require()
         try:
-            lines = self.path(PARTITION).read_text(encoding="utf-8").split()
+            lines = (self.folder / PARTITION).read_text(encoding="utf-8").split()
             names, numbers = lines[::2], np.array(lines[1::2], np.int64)
         except (OSError, ValueError) as error:
             raise self.broken(PARTITION, error) from error
@@ -75,16 +76,16 @@ class CelebA(Archived):
 
     def _decoded(self, names: list[str]) -> np.ndarray:
         try:
-            with zipfile.ZipFile(self.path(ARCHIVE)) as archive:
+            with zipfile.ZipFile(self.folder / ARCHIVE) as archive:
 
                 def open_(name: str) -> io.BufferedIOBase:
                     return io.BytesIO(archive.read(f"img_align_celeba/{name}"))
 
                 shape = (3, self.image_size, self.image_size)
                 prepare = partial(square, size=self.image_size, channels=3, crop=CROP)
-                state = fingerprint(self.sums[ARCHIVE], CROP, *shape)
+                state = fingerprint(self.digest(ARCHIVE), CROP, *shape)
                 place = cache_dir() / "decoded" / f"{self.name}-{self.image_size}"
                 pictures = Pictures(names, open_, prepare, shape, state)
-                return decoded(pictures, place, str(self.path(ARCHIVE)), "delete it to have it fetched again").values
+                return decode(pictures, place, str(self.folder / ARCHIVE), DELETE).values
         except (OSError, zipfile.BadZipFile) as error:
             raise self.broken(ARCHIVE, error) from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tarfile
-from typing import Any
 
 import numpy as np
 
-from vae_cli.data.base import Source
+from vae_cli.constraints import Index
+from vae_cli.data.base import Binarize, Source
+from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
-from vae_cli.data.sets.archived import Archived
+from vae_cli.data.sets.downloaded import DownloadedDataset
 from vae_cli.data.sets.unpickle import ArrayUnpickler
 
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -17,7 +18,7 @@ TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = ("test_batch",)
 
 
-class CIFAR10(Archived):
+class CIFAR10(DownloadedDataset):
     """60,000 color photographs of 32x32 pixels in 10 classes: 50,000 for training, 10,000 for the test.
 
     Read out of `data_dir/cifar-10-python.tar.gz`; the pickles in it are opened by an unpickler that knows arrays
@@ -33,17 +34,17 @@ class CIFAR10(Archived):
     """
 
     name = "cifar10"
-    original = "CIFAR10"
-    sums = {ARCHIVE: "c58f30108f718f92721af3b95e74349a"}
+    files = (
+        RemoteFile(ARCHIVE, "md5:c58f30108f718f92721af3b95e74349a", (f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",)),
+    )
 
-    def __init__(self, data_dir: str | None = None, binarize: str = "none", validation: int | None = 5000) -> None:
+    def __init__(
+        self, data_dir: str | None = None, binarize: Binarize = "none", validation: Index | None = 5000
+    ) -> None:
         super().__init__(data_dir, binarize, validation)
 
-    def address(self, original: Any, file: str) -> str:
-        return original.url
-
     def load(self) -> Source:
-        """Images (3, 32, 32) of bytes with labels 0 … 9.
+        """Read images (3, 32, 32) of bytes with labels 0 … 9.
 
         Raises:
             DataError: if the archive is broken, or cannot be had.
@@ -51,18 +52,19 @@ class CIFAR10(Archived):
         self.require()
         batches = {}
         try:
-            with tarfile.open(self.path(ARCHIVE)) as archive:
+            with tarfile.open(self.folder / ARCHIVE) as archive:
                 for member in archive:
                     name = member.name.rpartition("/")[2]
                     file = archive.extractfile(member) if name in TRAIN + TEST else None
                     if file is not None:
                         content = ArrayUnpickler(file, encoding="latin1").load()
                         batches[name] = content["data"].reshape(-1, 3, 32, 32), content["labels"]
-            train, test = (self._images([batches[name] for name in names]) for names in (TRAIN, TEST))
+            train, test = (_join([batches[name] for name in names]) for names in (TRAIN, TEST))
         except Exception as error:  # a tar file, a gzip stream and a pickle break in many ways
             raise self.broken(ARCHIVE, error) from error
         return Source(train, validation=None, test=test, support="levels256")
 
-    def _images(self, batches: list[tuple[np.ndarray, list[int]]]) -> Images:
-        values, labels = zip(*batches)
-        return Images(np.concatenate(values), np.concatenate(labels).astype(np.int64))
+
+def _join(batches: list[tuple[np.ndarray, list[int]]]) -> Images:
+    values, labels = zip(*batches)
+    return Images(np.concatenate(values), np.concatenate(labels).astype(np.int64))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vae_cli.data.base import Dataset, Source
+from vae_cli.constraints import Index
+from vae_cli.data.base import Binarize, Dataset, Source
 from vae_cli.data.images import Images
 
 LEVELS = 16  # the brightest of the set's 17 gray levels
@@ -23,11 +24,11 @@ class Digits(Dataset):
 
     name = "digits"
 
-    def __init__(self, binarize: str = "none", validation: int | None = 200) -> None:
+    def __init__(self, binarize: Binarize = "none", validation: Index | None = 200) -> None:
         super().__init__(binarize, validation)
 
     def load(self) -> Source:
-        """1,797 images (1, 8, 8) with labels 0 … 9."""
+        """Read 1,797 images (1, 8, 8) with labels 0 … 9."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import zipfile
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from vae_cli.data.base import Source
+from vae_cli.constraints import Index
+from vae_cli.data.base import Binarize, Source
+from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
 from vae_cli.data.sets import idx
-from vae_cli.data.sets.archived import Archived
-from vae_cli.errors import ConfigError, DataError, describe
+from vae_cli.data.sets.downloaded import DELETE, DownloadedDataset, exists
+from vae_cli.errors import DataError
 
 ARCHIVE = "gzip.zip"
-SUBSETS = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
+Subset = Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"]
 
 
-class EMNIST(Archived):
+class EMNIST(DownloadedDataset):
     """Handwritten letters and digits of 28x28 bytes with labels, turned upright.
 
     Read from the unpacked files in `data_dir/EMNIST/raw/`, where torchvision puts them, else out of the archive.
@@ -34,27 +36,27 @@ class EMNIST(Archived):
     """
 
     name = "emnist"
-    original = "EMNIST"
-    folder = "EMNIST/raw"
-    sums = {ARCHIVE: "58c8d27c78d21e728a6bc7b3cc06412e"}
+    subfolder = "EMNIST/raw"
+    files = (
+        RemoteFile(
+            ARCHIVE,
+            "md5:58c8d27c78d21e728a6bc7b3cc06412e",
+            ("https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",),
+        ),
+    )
 
     def __init__(
         self,
         data_dir: str | None = None,
-        subset: str = "balanced",
-        binarize: str = "none",
-        validation: int | None = 5000,
+        subset: Subset = "balanced",
+        binarize: Binarize = "none",
+        validation: Index | None = 5000,
     ) -> None:
         super().__init__(data_dir, binarize, validation)
-        if subset not in SUBSETS:
-            raise ConfigError(f"dataset.subset={subset} is none of {', '.join(SUBSETS)}")
         self.subset = subset
 
-    def address(self, original: Any, file: str) -> str:
-        return original.url
-
     def load(self) -> Source:
-        """Images (1, 28, 28) of bytes with labels from 0.
+        """Read images (1, 28, 28) of bytes with labels from 0.
 
         Raises:
             DataError: if the files are broken, or cannot be had.
@@ -71,32 +73,27 @@ class EMNIST(Archived):
         return f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"
 
     def _unpacked(self, part: str) -> tuple[np.ndarray, np.ndarray] | None:
-        images, labels = map(self.path, self._names(part))
-        mend = "delete it to have it fetched again"
-        try:
-            if not (images.exists() and labels.exists()):
-                return None
-        except OSError as error:
-            raise DataError(f"{images} cannot be read ({describe(error)}); set data_dir= to another") from error
-        return idx.read(images, 3, mend), idx.read(labels, 1, mend)
+        images, labels = (self.folder / name for name in self._names(part))
+        if not (exists(images) and exists(labels)):
+            return None
+        return idx.read(images, 3, DELETE), idx.read(labels, 1, DELETE)
 
     def _packed(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        found = []
+        path, (images, labels) = self.folder / ARCHIVE, self._names(part)
         try:
-            with zipfile.ZipFile(self.path(ARCHIVE)) as archive:
-                for name, ndim in zip(self._names(part), (3, 1)):
-                    content = archive.read(f"gzip/{name}.gz")
-                    found.append(idx.decode(content, f"{self.path(ARCHIVE)}: {name}", ndim, "delete the archive"))
+            with zipfile.ZipFile(path) as archive:
+                packed = {name: archive.read(f"gzip/{name}.gz") for name in (images, labels)}
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise self.broken(ARCHIVE, error) from error
-        return found[0], found[1]
+        values = idx.decode(packed[images], f"{path}: {images}", 3, "delete the archive")
+        return values, idx.decode(packed[labels], f"{path}: {labels}", 1, "delete the archive")
 
     def _images(self, values: np.ndarray, labels: np.ndarray) -> Images:
         first = 1 if self.subset == "letters" else 0
         if values.shape[1:] != (28, 28) or len(values) != len(labels) or not len(values) or labels.min() < first:
             size = "x".join(map(str, values.shape))
             raise DataError(
-                f"{self.path('.')}: the files of emnist-{self.subset} hold {size} values and {len(labels)} labels from "
+                f"{self.folder}: the files of emnist-{self.subset} hold {size} values and {len(labels)} labels from "
                 f"{labels.min(initial=255)}, not images of 28x28 each with a label from {first}; delete them"
             )
         return Images(np.ascontiguousarray(values.transpose(0, 2, 1))[:, None], labels.astype(np.int64) - first)

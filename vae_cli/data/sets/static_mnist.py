@@ -1,30 +1,26 @@
-"""Static MNIST, binarized once and for all: in one numpy file or three text files, found or fetched."""
+"""Static MNIST, binarized once and for all: in one numpy file or three text files, found or downloaded."""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import numpy as np
 from jaxtyping import UInt8
 
-from vae_cli.data.base import Dataset, Source
-from vae_cli.data.download import mirrors
-from vae_cli.data.download.fetch import FetchError, Route, fetch
-from vae_cli.data.images import CHUNK, Images
+from vae_cli.constraints import Index
+from vae_cli.data.base import Binarize, Source
+from vae_cli.data.download import RemoteFile, download
+from vae_cli.data.images import Images
+from vae_cli.data.sets.downloaded import DELETE, DownloadedDataset, exists
 from vae_cli.errors import DataError, describe
-from vae_cli.system.cache import cache_dir
 
 PUBLISHED = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
 ARRAYS = "binarized_mnist.npz"
-FOLDER = "BinarizedMNIST"
 SHAPE = (1, 28, 28)
 PIXELS = 784
 HEADER = 4096  # bytes, more than numpy and zip put before or after an array
@@ -32,25 +28,39 @@ HEADER = 4096  # bytes, more than numpy and zip put before or after an array
 
 @dataclass(frozen=True)
 class Part:
-    """What a split is known by.
+    """The published images of a split.
 
     Args:
-        count: its images.
-        sha256: of their pixels, one byte each, row by row.
+        count: of images.
+        pixels: SHA-256 of the pixels, one byte each, row by row.
+        text: SHA-256 of the published text file.
     """
 
     count: int
-    sha256: str
+    pixels: str
+    text: str
 
 
 PARTS = {
-    "train": Part(50_000, "43490d4d6ac9002727af4426d8748609fdb7e4094fa65ad8d681ea60082a7a5a"),
-    "valid": Part(10_000, "069b4f0beb389b776478c3e872b4df71c95ac4be64d7cbe6d32e24ebac8e6d5e"),
-    "test": Part(10_000, "ca0294c3b8d984c7a1dc891015a8eea6f37bae59a34e35ea0fc8c47110a8dd86"),
+    "train": Part(
+        50_000,
+        "43490d4d6ac9002727af4426d8748609fdb7e4094fa65ad8d681ea60082a7a5a",
+        "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+    ),
+    "valid": Part(
+        10_000,
+        "069b4f0beb389b776478c3e872b4df71c95ac4be64d7cbe6d32e24ebac8e6d5e",
+        "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+    ),
+    "test": Part(
+        10_000,
+        "ca0294c3b8d984c7a1dc891015a8eea6f37bae59a34e35ea0fc8c47110a8dd86",
+        "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+    ),
 }
 
 
-class StaticMNIST(Dataset):
+class StaticMNIST(DownloadedDataset):
     """70,000 handwritten digits of 28x28 zeros and ones without labels: 50,000 for training, 10,000 for validation,
     10,000 for the test.
 
@@ -59,7 +69,7 @@ class StaticMNIST(Dataset):
 
     Read from arrays `train`, `valid` and `test` in `data_dir/binarized_mnist.npz`, else from
     `data_dir/BinarizedMNIST/binarized_mnist_train.amat`, `…_valid.amat` and `…_test.amat`; those that are missing
-    come from where they were published. Pixels are held against their checksums.
+    come from where they were published. The pixels must have their checksums.
 
     Args:
         data_dir: where the files are, or go; None is the user's cache directory.
@@ -72,116 +82,73 @@ class StaticMNIST(Dataset):
     """
 
     name = "static_mnist"
+    subfolder = "BinarizedMNIST"
 
-    def __init__(self, data_dir: str | None = None, binarize: str = "none", validation: int | None = None) -> None:
-        super().__init__(binarize, validation)
-        self.data_dir = Path(data_dir).expanduser() if data_dir else cache_dir()
-
-    @property
-    def folder(self) -> Path:
-        """The directory of the three text files."""
-        return self.data_dir / FOLDER
+    def __init__(
+        self, data_dir: str | None = None, binarize: Binarize = "none", validation: Index | None = None
+    ) -> None:
+        super().__init__(data_dir, binarize, validation)
 
     def load(self) -> Source:
-        """Images (1, 28, 28) of zeros and ones, uint8, downloaded if they have to be.
+        """Read images (1, 28, 28) of zeros and ones, uint8, downloaded if they have to be.
 
         Raises:
             DataError: if a file is broken or holds other pixels, `data_dir` cannot be read or written, or the files
                 cannot be had; then it says what was tried and where to put them by hand.
         """
-        if _exists(self.data_dir / ARRAYS):
-            found = self._from_arrays()
+        arrays = self.data_dir / ARRAYS
+        if exists(arrays):
+            with _naming_the_file(arrays):
+                _check_size(arrays, sum(part.count for part in PARTS.values()) * PIXELS + len(PARTS) * HEADER)
+                with zipfile.ZipFile(arrays) as archive:
+                    values = [_read_array(archive, split) for split in PARTS]
         else:
-            self._fetch([split for split in PARTS if not _exists(self.folder / _file(split))])
-            found = {split: self._from_text(split) for split in PARTS}
-        train, validation, test = (Images(values) for values in found.values())
+            self.require()
+            values = [self._read_text(split) for split in PARTS]
+        train, validation, test = map(Images, values)
         return Source(train, validation, test, support="binary")
 
-    def _from_arrays(self) -> dict[str, np.ndarray]:
-        with _refused(path := self.data_dir / ARRAYS):
-            _check_size(path, sum(part.count for part in PARTS.values()) * PIXELS + len(PARTS) * HEADER)
-            with zipfile.ZipFile(path) as archive:
-                return {split: _array(archive, split) for split in PARTS}
+    def require(self) -> None:
+        # A file that is there is not replaced, whatever is in it.
+        remote = {_file(split): f"sha256:{part.text}" for split, part in PARTS.items()}
+        missing = [
+            RemoteFile(file, checksum, (f"{PUBLISHED}/{file}",))
+            for file, checksum in remote.items()
+            if not exists(self.folder / file)
+        ]
+        download(self.name, self.folder, missing, f", or put {ARRAYS} into {self.data_dir}")
 
-    def _from_text(self, split: str) -> np.ndarray:
-        with _refused(path := self.folder / _file(split)):
-            return _text(path, split)
-
-    def _fetch(self, splits: Sequence[str]) -> None:
-        if not splits:
-            return
-        missing = [_file(split) for split in splits]
-        mend = (
-            f"put {', '.join(missing)} into {self.folder} by hand, or {ARRAYS} into {self.data_dir}, "
-            "or name a directory that has one or the other with data_dir="
-        )
-        fetch(self.name, self.data_dir, FOLDER, missing, [published(splits)], mend)
-
-
-def published(splits: Sequence[str]) -> Route:
-    """The route to the text files of some splits where they were published, each held against its pixels' checksum."""
-    return Route(urlsplit(PUBLISHED).netloc, lambda staging: {_file(split): _got(split, staging) for split in splits})
-
-
-def _got(split: str, staging: Path) -> Path:
-    path = staging / _file(split)
-    try:
-        _save(f"{PUBLISHED}/{path.name}", path, _most(split) + 1)
-        _text(path, split)
-    except (HTTPException, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in mirrors.LOCAL_ERRORS:
-            raise
-        why = mirrors.URL_ERROR.sub(r"\1", describe(error))
-        raise FetchError(f"{path.name}: {why}") from error
-    return path
-
-
-def _save(address: str, path: Path, most: int) -> None:
-    """No more than so many bytes of what is at an address."""
-    with urlopen(address, timeout=mirrors.TIMEOUT) as answer, path.open("wb") as file:
-        while chunk := answer.read(min(CHUNK, most - file.tell())):
-            file.write(chunk)
+    def _read_text(self, split: str) -> np.ndarray:
+        path = self.folder / _file(split)
+        with _naming_the_file(path):
+            return _read_lines(path, split)
 
 
 def _file(split: str) -> str:
     return f"binarized_mnist_{split}.amat"
 
 
-def _most(split: str) -> int:
-    """Bytes of a text file whose lines end in a space, or as Windows ends them."""
-    return PARTS[split].count * (2 * PIXELS + 2)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({describe(error)}); set data_dir= to another directory") from error
-
-
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    """Name the file and the mend, whatever is wrong with it."""
+def _naming_the_file(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with a file into an error that names it and the fix."""
     try:
         yield
     except OSError as error:
         raise DataError(f"{path} cannot be read ({describe(error)}); set data_dir= to another directory") from error
     except Exception as error:  # zipfile and numpy raise many kinds for a broken file
-        raise DataError(
-            f"{path} does not hold the published images ({describe(error)}); delete it to have them fetched again"
-        ) from error
+        raise DataError(f"{path} does not hold the published images ({describe(error)}); {DELETE}") from error
 
 
 def _check_size(path: Path, most: int) -> None:
-    """Refuse what is no file, or too large for one, before anything is read."""
+    """Raise ValueError for a path that is no file, or for a file that is too large, before anything is read."""
     if not path.is_file():
         raise ValueError("it is not a file")
     if (size := path.stat().st_size) > most:
         raise ValueError(f"it has {size} bytes, and they have {most} at most")
 
 
-def _array(archive: zipfile.ZipFile, split: str) -> UInt8[np.ndarray, "N 1 28 28"]:
-    """A split in an open .npz file; zipfile unpacks no more than it says that there is."""
+def _read_array(archive: zipfile.ZipFile, split: str) -> UInt8[np.ndarray, "N 1 28 28"]:
+    """Read a split out of an open .npz file; zipfile unpacks no more than the archive says that there is."""
     count, name = PARTS[split].count, f"{split}.npy"
     if name not in archive.namelist():
         raise ValueError(f"it has no array {split}")
@@ -191,32 +158,32 @@ def _array(archive: zipfile.ZipFile, split: str) -> UInt8[np.ndarray, "N 1 28 28
         values = np.lib.format.read_array(file, allow_pickle=False)
     if values.dtype != np.uint8 or values.shape != (count, *SHAPE):
         raise ValueError(f"its array {split} is {values.dtype} {values.shape}, not uint8 {(count, *SHAPE)}")
-    return _known(np.ascontiguousarray(values), split)
+    return _check_pixels(np.ascontiguousarray(values), split)
 
 
-def _text(path: Path, split: str) -> UInt8[np.ndarray, "N 1 28 28"]:
-    """A split in a file of a line an image.
+def _read_lines(path: Path, split: str) -> UInt8[np.ndarray, "N 1 28 28"]:
+    """Read a split from a file with one line for each image.
 
     Raises:
         OSError: if the file cannot be read.
         ValueError: if it holds anything else.
     """
-    _check_size(path, _most(split))
-    count, found = PARTS[split].count, 0
+    count, number = PARTS[split].count, 0
+    _check_size(path, count * (2 * PIXELS + 2))  # with lines that end in a space, or as Windows ends them
     values = np.empty((count, PIXELS), np.uint8)
     with path.open("rb") as file:
-        for found, line in enumerate(file, 1):
-            if found > count:
+        for number, line in enumerate(file, 1):
+            if number > count:
                 raise ValueError(f"it has more than {count} lines")
-            values[found - 1] = np.frombuffer(_digits(line, found), np.uint8)
-    if found < count:
-        raise ValueError(f"it has {found} lines, not {count}")
+            values[number - 1] = np.frombuffer(_digits(line, number), np.uint8)
+    if number < count:
+        raise ValueError(f"it has {number} lines, not {count}")
     values -= ord("0")
-    return _known(values.reshape(count, *SHAPE), split)
+    return _check_pixels(values.reshape(count, *SHAPE), split)
 
 
 def _digits(line: bytes, number: int) -> bytes:
-    """A line without its spaces, if it has 784 zeros and ones."""
+    """Return a line without its spaces, if it has 784 zeros and ones."""
     text = line.rstrip()
     digits, between = text[::2], text[1::2]
     if len(digits) != PIXELS or digits.translate(None, b"01") or between.translate(None, b" "):
@@ -224,9 +191,9 @@ def _digits(line: bytes, number: int) -> bytes:
     return digits
 
 
-def _known(values: UInt8[np.ndarray, "N 1 28 28"], split: str) -> UInt8[np.ndarray, "N 1 28 28"]:
-    """The pixels, if they are the published ones."""
-    digest, known = hashlib.sha256(values.data).hexdigest(), PARTS[split].sha256
-    if digest != known:
-        raise ValueError(f"the {split} pixels have SHA-256 {digest}, not {known}")
+def _check_pixels(values: UInt8[np.ndarray, "N 1 28 28"], split: str) -> UInt8[np.ndarray, "N 1 28 28"]:
+    """Return the pixels, if they are the published ones."""
+    digest, published = hashlib.sha256(values.data).hexdigest(), PARTS[split].pixels
+    if digest != published:
+        raise ValueError(f"the {split} pixels have SHA-256 {digest}, not {published}")
     return values

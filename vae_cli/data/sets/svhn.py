@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from vae_cli.data.base import Source
+from vae_cli.constraints import Index
+from vae_cli.data.base import Binarize, Source
+from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
-from vae_cli.data.sets.archived import Archived
+from vae_cli.data.sets.downloaded import DownloadedDataset
+
+MIRROR = "http://ufldl.stanford.edu/housenumbers"
+SUMS = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
 
 
-class SVHN(Archived):
+class SVHN(DownloadedDataset):
     """99,289 photographs of digits of 32x32 color pixels: 73,257 for training, 26,032 for the test.
 
     Read from `data_dir/train_32x32.mat` and `test_32x32.mat`.
@@ -26,33 +32,28 @@ class SVHN(Archived):
     """
 
     name = "svhn"
-    original = "SVHN"
-    sums = {
-        "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-        "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-    }
+    files = tuple(RemoteFile(file, f"md5:{md5}", (f"{MIRROR}/{file}",)) for file, md5 in SUMS.items())
 
-    def __init__(self, data_dir: str | None = None, binarize: str = "none", validation: int | None = 5000) -> None:
+    def __init__(
+        self, data_dir: str | None = None, binarize: Binarize = "none", validation: Index | None = 5000
+    ) -> None:
         super().__init__(data_dir, binarize, validation)
 
-    def address(self, original: Any, file: str) -> str:
-        return original.split_list[file.partition("_")[0]][0]
-
     def load(self) -> Source:
-        """Images (3, 32, 32) of bytes with labels 0 … 9.
+        """Read images (3, 32, 32) of bytes with labels 0 … 9.
 
         Raises:
             DataError: if a file is broken, or cannot be had.
         """
         self.require()
-        train, test = map(self._images, self.sums)
+        train, test = map(self._images, SUMS)
         return Source(train, validation=None, test=test, support="levels256")
 
     def _images(self, file: str) -> Images:
         from scipy.io import loadmat
 
         try:
-            content = loadmat(self.path(file), variable_names=("X", "y"))
+            content = loadmat(self.folder / file, variable_names=("X", "y"))
             values = np.ascontiguousarray(content["X"].astype(np.uint8, copy=False).transpose(3, 2, 0, 1))
             return Images(values, content["y"].ravel().astype(np.int64) % 10)  # the file calls a zero 10
         except Exception as error:  # scipy raises many kinds for a broken file

@@ -1,4 +1,4 @@
-"""A user's own images in one numpy file."""
+"""The user's own images in one numpy file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_cli.data.base import Dataset, Source, Support
+from vae_cli.constraints import Index
+from vae_cli.data.base import Binarize, Dataset, Source, Support
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.sources import numpy_file
-from vae_cli.data.sources.numpy_file import Named
+from vae_cli.data.sources.numpy_file import NamedArray
 from vae_cli.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
@@ -39,23 +40,23 @@ class Arrays(Dataset):
 
     name = "arrays"
 
-    def __init__(self, path: str | None = None, binarize: str = "none", validation: int | None = None) -> None:
+    def __init__(self, path: str | None = None, binarize: Binarize = "none", validation: Index | None = None) -> None:
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name an .npz or .npy file of images")
         self.path = Path(str(path)).expanduser()
 
     def load(self) -> Source:
-        """The splits in the file, as (N, C, H, W).
+        """Read the splits in the file, as (N, C, H, W).
 
         Raises:
             DataError: if the file is missing or broken, or an array in it is no set of images or labels.
         """
-        found = numpy_file.read(self.path)
-        images = {split: _channels_first(found[split]) for split in SPLITS if split in found}
+        arrays = numpy_file.read(self.path)
+        images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
         support = _support(list(images.values()))
         splits = {
-            split: Images(_stored(array.values, support), _labels(found.get(f"{split}_labels"), array))
+            split: Images(_stored(array.values, support), _labels(arrays.get(f"{split}_labels"), array))
             for split, array in images.items()
         }
         return Source(splits["train"], splits.get("validation"), splits.get("test"), support)
@@ -70,8 +71,8 @@ class Extent:
     binary: bool
 
 
-def _channels_first(array: Named) -> Named:
-    """The array as (N, C, H, W), without a copy."""
+def _channels_first(array: NamedArray) -> NamedArray:
+    """Return the array as (N, C, H, W), without a copy."""
     values, name, shape = array.values, array.name, _shape(array.values.shape)
     if values.dtype.kind not in "buif":
         raise DataError(f"{name} has dtype {values.dtype}; save bytes (uint8) or floats in [0, 1]")
@@ -80,16 +81,20 @@ def _channels_first(array: Named) -> Named:
     if values.size == 0:
         raise DataError(f"{name} is empty ({shape}); save it with images in it")
     if values.ndim == 3:
-        return Named(name, values[:, None])
+        return NamedArray(name, values[:, None])
     if values.shape[1] in CHANNELS:
         return array
     if values.shape[3] in CHANNELS:
-        return Named(name, values.transpose(0, 3, 1, 2))
+        return NamedArray(name, values.transpose(0, 3, 1, 2))
     raise DataError(f"{name} is {shape}; images need one or three channels, (N, C, H, W) or (N, H, W, C)")
 
 
-def _support(arrays: list[Named]) -> Support:
-    """The support of all splits together, after a check that they go together."""
+def _support(arrays: list[NamedArray]) -> Support:
+    """Return the support of all splits together.
+
+    Raises:
+        DataError: if their shapes or types differ, or their values fit no support.
+    """
     train = arrays[0]
     for array in arrays:
         one, other = _shape(array.values.shape[1:]), _shape(train.values.shape[1:])
@@ -102,8 +107,8 @@ def _support(arrays: list[Named]) -> Support:
         _check_values(array, extent)
     kinds = {array.values.dtype.kind for array in arrays}
     if len(kinds) > 1:
-        found = ", ".join(f"{array.name} is {array.values.dtype}" for array in arrays)
-        raise DataError(f"{found}; save every split as uint8, or every split as floats in [0, 1]")
+        types = ", ".join(f"{array.name} is {array.values.dtype}" for array in arrays)
+        raise DataError(f"{types}; save every split as uint8, or every split as floats in [0, 1]")
     return "unit" if kinds == {"f"} else "levels256"
 
 
@@ -112,23 +117,23 @@ def _extent(values: np.ndarray) -> Extent:
         values = values.view(np.uint8)  # a file may hold other bytes under that name
     low, high, binary = np.inf, -np.inf, True
     for chunk in _chunks(values):
-        # Unlike min() and max(), these two keep a NaN once they have met it.
+        # Unlike min() and max(), these two keep a NaN.
         low, high = np.minimum(low, chunk.min()), np.maximum(high, chunk.max())
         binary = binary and bool(((chunk == 0) | (chunk == 1)).all())
         if values.dtype == np.uint8 and not binary:
-            return Extent(0, 255, binary)  # bytes they are, whatever follows
+            return Extent(0, 255, binary)  # the rest of the bytes changes nothing
     return Extent(float(low), float(high), binary)
 
 
 def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows some megabytes at a time, so that a mapped file never lies in memory as a whole."""
+    """Yield the rows some megabytes at a time, so that a mapped file is never in memory as a whole."""
     rows = max(1, CHUNK // max(1, values[0].nbytes))
     for start in range(0, len(values), rows):
         yield values[start : start + rows]
 
 
-def _check_values(array: Named, extent: Extent) -> None:
-    """Refuse an array of a set that is not binary unless it holds bytes or floats in [0, 1]."""
+def _check_values(array: NamedArray, extent: Extent) -> None:
+    """Raise DataError unless an array that is not binary holds bytes or floats in [0, 1]."""
     name, low, high, dtype = array.name, extent.low, extent.high, array.values.dtype
     if dtype == np.uint8:
         return
@@ -136,10 +141,10 @@ def _check_values(array: Named, extent: Extent) -> None:
         raise DataError(f'{name} says bool and holds bytes up to {high:g}; save it .astype("uint8")')
     if dtype.kind != "f":
         bytes_ = low >= 0 and high <= 255
-        mend = 'save it .astype("uint8")' if bytes_ else 'rescale it to 0 … 255 and save it .astype("uint8")'
-        raise DataError(f"{name} is {dtype} with values from {low:g} to {high:g}; {mend}")
+        fix = 'save it .astype("uint8")' if bytes_ else 'rescale it to 0 … 255 and save it .astype("uint8")'
+        raise DataError(f"{name} is {dtype} with values from {low:g} to {high:g}; {fix}")
     if not np.isfinite([low, high]).all():
-        raise DataError(f"{name} holds NaN or infinite values; mend or remove those images")
+        raise DataError(f"{name} holds NaN or infinite values; correct or remove those images")
     if low < 0 or high > 1:
         raise DataError(f"{name} has floats from {low:.9g} to {high:.9g}, not in [0, 1]; {_rescale(low, high)}")
 
@@ -153,7 +158,10 @@ def _rescale(low: float, high: float) -> str:
 
 
 def _stored(values: np.ndarray, support: Support) -> np.ndarray:
-    """As uint8 or, for `unit`, float32; a copy only where the type changes, of a mapped file on the disk."""
+    """Return the values as uint8 or, for `unit`, float32.
+
+    They are copied only where the type changes, those of a mapped file to the disk.
+    """
     dtype = np.dtype(np.float32 if support == "unit" else np.uint8)
     if values.dtype == np.bool_:
         return values.view(np.uint8)  # of which `_extent` saw that they are 0 and 1
@@ -164,8 +172,8 @@ def _stored(values: np.ndarray, support: Support) -> np.ndarray:
     return values.astype(dtype)
 
 
-def _labels(labels: Named | None, images: Named) -> np.ndarray | None:
-    """Labels (N,) as int64."""
+def _labels(labels: NamedArray | None, images: NamedArray) -> np.ndarray | None:
+    """Return the labels (N,) as int64."""
     if labels is None:
         return None
     values, name, count = labels.values, labels.name, len(images.values)

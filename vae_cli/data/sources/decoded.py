@@ -1,4 +1,4 @@
-"""Decoded pictures on the disk: made once, in parallel, and mapped by every later run."""
+"""A cache of decoded images: made once, in parallel, and mapped by every later run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,28 +17,30 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from vae_cli.data.download.lock import alone
-from vae_cli.data.mapped import unwritable
-from vae_cli.data.sources.pictures import quiet
+from vae_cli.data.mapped import cannot_write
+from vae_cli.data.sources.pictures import ignore_warnings
 from vae_cli.errors import DataError, describe, printable
+from vae_cli.system.atomic import atomic_write
+from vae_cli.system.locks import file_lock
+from vae_cli.system.threads import cores
 
-VERSION = 1  # of what `pictures` makes of a file; a cache made by another is made anew
+VERSION = 1  # of the way that `pictures` prepares a file; another version's cache is made anew
 TASK = 8  # pictures that a thread takes at a time
-QUEUED = 1 << 28  # bytes of decoded pictures that wait for their turn
+QUEUED = 1 << 28  # bytes of decoded pictures that wait to be written
 
 Shape = tuple[int, int, int]
-FROM_SYSTEM = "system: "  # what may be otherwise at the next start, without a change of the file
-Outcome = np.ndarray | str  # a picture's bytes, or why there are none
+FROM_SYSTEM = "system: "  # begins a reason that may be gone at the next start, without a change of the file
+Outcome = np.ndarray | str  # a picture's bytes, or the reason why there are none
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Picture files, wherever they lie.
+    """Picture files to decode.
 
     Args:
-        names: what each is called in messages, in the order they are kept.
-        open: the file of a name.
-        prepare: its bytes, of `shape`; raises whatever it likes for one that cannot be read.
+        names: of the pictures, for messages, in the order of the cache.
+        open: opens the file of a name.
+        prepare: turns a file into bytes of `shape`; may raise any exception for one that cannot be read.
         shape: (C, H, W).
         fingerprint: changes whenever a file or the way it is prepared does.
     """
@@ -53,7 +54,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Decoded pictures: `values` (N, C, H, W), mapped; which of the names they are; the others, and why not."""
+    """Decoded pictures: their mapped `values` (N, C, H, W), the places of their names, and the others with reasons."""
 
     values: np.ndarray
     kept: np.ndarray
@@ -61,52 +62,53 @@ class Decoded:
 
     @property
     def may_change(self) -> bool:
-        """Whether a file was skipped that the system would not open then, and may open now."""
-        return any(why.startswith(FROM_SYSTEM) for _, why in self.skipped)
+        """Whether a file was skipped that the system refused to open then, and may open now."""
+        return any(reason.startswith(FROM_SYSTEM) for _, reason in self.skipped)
 
 
 def fingerprint(*parts: object) -> str:
-    """A short name for a state of affairs."""
+    """Return a short digest of anything that can be written as text."""
     text = "\0".join(map(str, (VERSION, *parts)))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
-def decoded(pictures: Pictures, place: Path, title: str, mend: str, skip: bool = False) -> Decoded:
-    """The pictures out of `place`, where they are put first unless they are there as they are now.
+def decode(pictures: Pictures, folder: Path, title: str, fix: str, skip: bool = False) -> Decoded:
+    """Map the decoded pictures in a cache, which is made first unless it is there and up to date.
 
     Args:
         pictures: what to decode.
-        place: a directory for these pictures and what they once were.
-        title: what is decoded, as printed.
-        mend: what to do about a picture that cannot be read; ends the error message.
+        folder: of the cache of these pictures, whatever their fingerprint.
+        title: of the pictures, as printed.
+        fix: what to do about a picture that cannot be read; ends the error message.
         skip: leave out what cannot be read.
 
     Raises:
-        DataError: if a picture cannot be read and is not to be skipped, none can, or `place` cannot be written.
+        DataError: if a picture cannot be read and is not to be skipped, none can, or `folder` cannot be written.
     """
-    found = _mapped(pictures, place)
-    if found is None or found.may_change:
+    cached = _map(pictures, folder)
+    if cached is None or cached.may_change:
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            with alone(place / ".lock", title):
-                found = _mapped(pictures, place)  # by another run, while this one waited
-                if found is None or found.may_change:
-                    _make(pictures, place, title, mend, skip)
-                    found = _mapped(pictures, place)
+            folder.mkdir(parents=True, exist_ok=True)
+            with file_lock(folder / ".lock", wait=True, title=title):
+                cached = _map(pictures, folder)  # made by another run, while this one waited
+                if cached is None or cached.may_change:
+                    _make(pictures, folder, title, fix, skip)
+                    cached = _map(pictures, folder)
         except OSError as error:
-            raise unwritable(place, error) from error
-        assert found is not None, "what was made is there"
-    if found.skipped and not skip:
-        raise _unreadable(title, mend, *found.skipped[0])
-    return found
+            raise cannot_write(folder, error) from error
+        assert cached is not None, "the cache was just made"
+    if cached.skipped and not skip:
+        raise _unreadable(title, fix, *cached.skipped[0])
+    return cached
 
 
-def _unreadable(title: str, mend: str, name: str, why: str) -> DataError:
-    return DataError(f"{title}: {printable(name)} cannot be read as an image ({why}); {mend}")
+def _unreadable(title: str, fix: str, name: str, reason: str) -> DataError:
+    return DataError(f"{title}: {printable(name)} cannot be read as an image ({reason}); {fix}")
 
 
-def _mapped(pictures: Pictures, place: Path) -> Decoded | None:
-    values, index = _files(place, pictures.fingerprint)
+def _map(pictures: Pictures, folder: Path) -> Decoded | None:
+    """Return the cached pictures; None where they are missing, or not whole."""
+    values, index = _files(folder, pictures.fingerprint)
     try:
         described = json.loads(index.read_text(encoding="utf-8"))
         kept = np.ones(len(pictures.names), bool)
@@ -117,22 +119,22 @@ def _mapped(pictures: Pictures, place: Path) -> Decoded | None:
         mapped = np.memmap(values, np.uint8, "r", shape=shape)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    skipped = [(pictures.names[number], why) for number, why in described["skipped"]]
+    skipped = [(pictures.names[number], reason) for number, reason in described["skipped"]]
     return Decoded(mapped, np.flatnonzero(kept), skipped)
 
 
-def _files(place: Path, name: str) -> tuple[Path, Path]:
-    return place / f"{name}.bytes", place / f"{name}.json"
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.bytes", folder / f"{name}.json"
 
 
-def _make(pictures: Pictures, place: Path, title: str, mend: str, skip: bool) -> None:
-    """Decode into a file beside the others; the index, written last, makes it count; older states go."""
-    values, index = _files(place, pictures.fingerprint)
-    temporary = place / f".{os.getpid()}.tmp"
-    count, skipped = len(pictures.names), []
-    print(f"{title}: decoding {count:,} images into {place}, once", file=sys.stderr, flush=True)
-    try:
-        with temporary.open("wb") as file, quiet():
+def _make(pictures: Pictures, folder: Path, title: str, fix: str, skip: bool) -> None:
+    """Decode into a file; the index, written last, makes it count. Files of other fingerprints are removed."""
+    values, index = _files(folder, pictures.fingerprint)
+    count = len(pictures.names)
+    skipped: list[tuple[int, str]] = []
+    print(f"{title}: decoding {count:,} images into {folder}, once", file=sys.stderr, flush=True)
+    with atomic_write(values, durable=True) as temporary:
+        with temporary.open("wb") as file, ignore_warnings():
             outcomes = tqdm(_outcomes(pictures), total=count, desc="decoding", unit=" images", disable=None)
             for number, outcome in enumerate(outcomes):
                 if not isinstance(outcome, str):
@@ -140,36 +142,24 @@ def _make(pictures: Pictures, place: Path, title: str, mend: str, skip: bool) ->
                 elif skip:
                     skipped.append((number, outcome))
                 else:
-                    raise _unreadable(title, mend, pictures.names[number], outcome)
-            if len(skipped) == count:
-                raise DataError(f"{title}: none of its {count:,} images can be read{_first(skipped)}")
-            file.flush()
-            os.fsync(file.fileno())
-        _remove_others(place, temporary)
-        temporary.replace(values)
+                    raise _unreadable(title, fix, pictures.names[number], outcome)
+        if len(skipped) == count:
+            reason = f" ({skipped[0][1]})" if skipped else ""
+            raise DataError(f"{title}: none of its {count:,} images can be read{reason}")
+        for path in folder.iterdir():
+            if path != temporary and path.suffix in (".bytes", ".json", ".tmp"):
+                path.unlink(missing_ok=True)
+    with atomic_write(index) as temporary:
         temporary.write_text(json.dumps({"skipped": skipped}), encoding="utf-8")
-        temporary.replace(index)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _first(skipped: Sequence[tuple[int, str]]) -> str:
-    return f" ({skipped[0][1]})" if skipped else ""
-
-
-def _remove_others(place: Path, kept: Path) -> None:
-    for path in place.iterdir():
-        if path != kept and path.suffix in (".bytes", ".json", ".tmp"):
-            path.unlink(missing_ok=True)
 
 
 def _outcomes(pictures: Pictures) -> Iterator[Outcome]:
-    """Every picture's bytes, or why there are none, in order; threads work on the next few."""
+    """Yield every picture's bytes, or the reason why there are none, in order; threads work on the next few."""
 
     def work(names: Sequence[str]) -> list[Outcome]:
         return [_outcome(pictures, name) for name in names]
 
-    workers = _cores()
+    workers = cores()
     ahead = min(4 * workers, QUEUED // (TASK * math.prod(pictures.shape)))
     waiting: deque[Future[list[Outcome]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decoding")
@@ -195,8 +185,3 @@ def _outcome(pictures: Pictures, name: str) -> Outcome:
         return f"{FROM_SYSTEM}{describe(error)}" if from_system else describe(error)
     assert values.shape == pictures.shape and values.dtype == np.uint8
     return values
-
-
-def _cores() -> int:
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count() or 1

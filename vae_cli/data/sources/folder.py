@@ -1,4 +1,4 @@
-"""A user's own images: any directory tree of them."""
+"""The user's own images: any directory tree of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from vae_cli.data.base import Dataset, Source
+from vae_cli.constraints import Index, Range
+from vae_cli.data.base import Binarize, Dataset, Source
 from vae_cli.data.images import Images
-from vae_cli.data.sources.decoded import Decoded, Pictures, decoded, fingerprint
+from vae_cli.data.sources.decoded import Decoded, Pictures, decode, fingerprint
 from vae_cli.data.sources.pictures import SUFFIXES, square
 from vae_cli.errors import ConfigError, DataError, describe, printable
 from vae_cli.system.cache import cache_dir
@@ -31,7 +33,8 @@ SPLITS = {
 }
 NOT_PICTURES = {"__MACOSX", "@eaDir"}  # folders that systems and storage boxes leave behind
 SHOWN = 5
-MEND = "mend or remove it, or leave out all such files with dataset.on_error=skip"
+FIX = "repair or remove it, or leave out all such files with dataset.on_error=skip"
+WANTED = "the tool looks for png, jpg, webp, bmp and gif files, at any depth"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Folder(Dataset):
         cache: where decoded images are kept; None is the user's cache directory.
 
     Raises:
-        ConfigError: if there is no `path`, or a setting is out of range.
+        ConfigError: if there is no `path`.
     """
 
     name = "folder"
@@ -82,25 +85,23 @@ class Folder(Dataset):
     def __init__(
         self,
         path: str | None = None,
-        image_size: int = 64,
-        channels: int = 3,
-        on_error: str = "error",
-        binarize: str = "none",
-        validation: int | None = None,
+        image_size: Annotated[int, Range(1, 4096)] = 64,
+        channels: Literal[1, 3] = 3,
+        on_error: Literal["error", "skip"] = "error",
+        binarize: Binarize = "none",
+        validation: Index | None = None,
         cache: str | None = None,
     ) -> None:
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name a directory of images")
-        if channels not in (1, 3) or on_error not in ("error", "skip"):
-            raise ConfigError(f"channels={channels} on_error={on_error}: channels is 1 or 3, on_error error or skip")
         self.path = Path(str(path)).expanduser()
         self.shape = (channels, image_size, image_size)
         self.skip = on_error == "skip"
         self.cache = Path(cache).expanduser() if cache else cache_dir() / "decoded"
 
     def load(self) -> Source:
-        """The images as bytes (C, image_size, image_size), with labels if there are class folders.
+        """Read the images as bytes (C, image_size, image_size), with labels if there are class folders.
 
         Raises:
             DataError: if there is no such directory or no image in it, an image cannot be read and is not to be
@@ -111,53 +112,59 @@ class Folder(Dataset):
         entries = _entries(list(tree.files), roles)
         for folder, split in roles.items():
             if not any(entry.split == split for entry in entries):
-                raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder; {_wanted()}")
-        found = self._decoded(tree, entries)
+                raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder; {WANTED}")
+        decoded = self._decode(tree, entries)
         classes = _classes(entries)
-        notes = [*_left_out(tree, found, entries), *_about(classes, entries)]
-        parts = _parts(found, entries, classes)
+        notes = [*_notes_on_files(tree, decoded, entries), *_notes_on_classes(classes, entries)]
+        parts = _parts(decoded, entries, classes)
         for folder, split in roles.items():
             if split not in parts:
                 raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder can be read")
         return Source(parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes))
 
     def in_order(self) -> tuple[Images, list[str], list[str]]:
-        """Every image as bytes, whatever folder it lies in, its path below the directory, and the names of the classes
-        that the labels number.
+        """Return every image as bytes, whatever folder it lies in, its path below the directory, and the names of the
+        classes that the labels number.
 
         Raises:
             DataError: as `load`.
         """
         tree = self._tree()
         entries = _entries(list(tree.files), {})
-        found = self._decoded(tree, entries)
-        if not len(found.kept):
+        decoded = self._decode(tree, entries)
+        if not len(decoded.kept):
             raise DataError(f"{printable(self.path)}: none of its images can be read")
         classes = _classes(entries)
-        return _parts(found, entries, classes)["train"], [entries[number].path for number in found.kept], classes
+        return _parts(decoded, entries, classes)["train"], [entries[number].path for number in decoded.kept], classes
 
     def _tree(self) -> Tree:
-        tree = _tree(self.path)
+        tree = _list(self.path)
         if not tree.files:
-            raise DataError(f"dataset.path={printable(self.path)} has no images ({_found(tree)})")
+            content = f"it holds {_kinds(tree)}" if tree.others else "it is empty"
+            raise DataError(f"dataset.path={printable(self.path)} has no images ({WANTED}; {content})")
         return tree
 
-    def _decoded(self, tree: Tree, entries: Sequence[Entry]) -> Decoded:
+    def _decode(self, tree: Tree, entries: Sequence[Entry]) -> Decoded:
         names = [entry.path for entry in entries]
         listing = [f"{name}/{tree.files[name]}" for name in names]
         channels, size, _ = self.shape
         prepare = partial(square, size=size, channels=channels)
         state = fingerprint(*self.shape, *listing)
         pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
-        place = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
-        return decoded(pictures, place, f"dataset.path={printable(self.path)}", MEND, self.skip)
+        folder = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
+        return decode(pictures, folder, f"dataset.path={printable(self.path)}", FIX, self.skip)
 
 
-def _tree(root: Path) -> Tree:
+def _list(root: Path) -> Tree:
+    """List a directory and all below it.
+
+    Raises:
+        DataError: if it is no directory, or cannot be read.
+    """
     try:
         if not root.is_dir():
-            what = "is a file" if root.exists() else "does not exist"
-            raise DataError(f"dataset.path={printable(root)} {what}; name a directory of images")
+            problem = "is a file" if root.exists() else "does not exist"
+            raise DataError(f"dataset.path={printable(root)} {problem}; name a directory of images")
         os.scandir(root).close()
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
@@ -165,8 +172,8 @@ def _tree(root: Path) -> Tree:
         raise DataError(f"dataset.path={printable(root)} cannot be read ({describe(error)})") from error
     files: dict[str, tuple[int, ...]] = {}
     folders, others = set[str](), Counter[str]()
-    found = tqdm(_walk(root), desc="looking for images", unit=" files", delay=2, leave=False, mininterval=1)
-    for path, status in found:
+    walk = tqdm(_walk(root), desc="looking for images", unit=" files", delay=2, leave=False, mininterval=1)
+    for path, status in walk:
         if status is not None and stat.S_ISDIR(status.st_mode):
             folders.add(path)
         elif status is None or Path(path).suffix.lower() in SUFFIXES:
@@ -177,8 +184,11 @@ def _tree(root: Path) -> Tree:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Every file that is not hidden, by its path below the root, and every directory directly below it; what cannot be
-    looked at comes without a status. A directory is entered through one link at most, however many lead to it."""
+    """Yield every file that is not hidden, by its path below the root, and every directory directly below it.
+
+    What cannot be looked at comes without a status. A directory is entered through one link at most, however many lead
+    to it.
+    """
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     linked: set[tuple[int, int]] = set()
     while waiting:
@@ -219,7 +229,7 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def _entries(paths: Sequence[str], roles: dict[str, str]) -> list[Entry]:
-    """The images that belong to a split, each with its split and its class."""
+    """Return the images that belong to a split, each with its split and its class."""
     if not roles:
         return [Entry(path, "train", _top(path)) for path in paths]
     inside = [(path, *path.split("/", 1)) for path in paths if "/" in path]
@@ -232,54 +242,55 @@ def _top(path: str) -> str | None:
 
 
 def _roles(tree: Tree) -> dict[str, str]:
-    """The split that each split folder is, if there are any.
+    """Return the split of each split folder, if there are any.
 
-    `train` is one beside `val` or `test`, or as the only folder with images; among other folders it is a class.
+    `train` is a split beside `val` or `test`, or as the only folder with images; among other folders it is a class.
     """
     roles = {folder: SPLITS[folder.lower()] for folder in sorted(tree.folders) if folder.lower() in SPLITS}
-    found = list(roles.values())
-    for role in found:
-        if found.count(role) > 1:
-            twice = [folder for folder in roles if roles[folder] == role]
-            raise DataError(f"dataset.path has the folders {' and '.join(twice)}, which mean the same; keep one")
-    holding = {_top(path) for path in tree.files} - {None}
-    return roles if "train" in found and (len(found) > 1 or holding <= roles.keys()) else {}
+    splits = list(roles.values())
+    for split in splits:
+        if splits.count(split) > 1:
+            same = [folder for folder in roles if roles[folder] == split]
+            raise DataError(f"dataset.path has the folders {' and '.join(same)}, which mean the same; keep one")
+    with_images = {_top(path) for path in tree.files} - {None}
+    return roles if "train" in splits and (len(splits) > 1 or with_images <= roles.keys()) else {}
 
 
 def _classes(entries: Sequence[Entry]) -> list[str]:
-    """The names of the classes in order; none unless every image lies in a class folder."""
+    """Return the names of the classes in order; none unless every image lies in a class folder."""
     names = {entry.folder for entry in entries}
     return [] if None in names else sorted((name for name in names if name), key=os.fsencode)
 
 
-def _parts(found: Decoded, entries: Sequence[Entry], classes: Sequence[str]) -> dict[str, Images]:
-    """The images of each split that has any."""
+def _parts(decoded: Decoded, entries: Sequence[Entry], classes: Sequence[str]) -> dict[str, Images]:
+    """Return the images of each split that has any."""
     numbers = {name: number for number, name in enumerate(classes)}
-    kept = [entries[number] for number in found.kept]
+    kept = [entries[number] for number in decoded.kept]
     parts = {}
     for split in {entry.split for entry in kept}:
         rows = np.array([row for row, entry in enumerate(kept) if entry.split == split], np.int64)
         labels = np.array([numbers[kept[row].folder or ""] for row in rows], np.int64) if classes else None
-        parts[split] = Images(found.values, labels, rows)
+        parts[split] = Images(decoded.values, labels, rows)
     return parts
 
 
-def _left_out(tree: Tree, found: Decoded, entries: Sequence[Entry]) -> list[str]:
+def _notes_on_files(tree: Tree, decoded: Decoded, entries: Sequence[Entry]) -> list[str]:
+    """Return a line for each kind of file that was left out."""
     notes = []
-    if found.skipped:
-        shown = [f"{printable(name)} ({why})" for name, why in found.skipped[:SHOWN]]
-        more = len(found.skipped) - len(shown)
-        total = len(found.skipped) + len(found.kept)
+    if decoded.skipped:
+        shown = [f"{printable(name)} ({reason})" for name, reason in decoded.skipped[:SHOWN]]
+        more = len(decoded.skipped) - len(shown)
+        total = len(decoded.skipped) + len(decoded.kept)
         named = ", ".join(shown) + (f" and {more:,} more" if more else "")
-        notes.append(f"skipped {len(found.skipped):,} of {total:,} images that cannot be read: {named}")
-    if beside := len(tree.files) - len(entries):
-        notes.append(f"left out {beside:,} image(s) outside of the train, val and test folders")
+        notes.append(f"skipped {len(decoded.skipped):,} of {total:,} images that cannot be read: {named}")
+    if outside := len(tree.files) - len(entries):
+        notes.append(f"left out {outside:,} image(s) outside of the train, val and test folders")
     if tree.others:
         notes.append(f"left out {tree.others.total():,} file(s) that are no images: {_kinds(tree)}")
     return notes
 
 
-def _about(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+def _notes_on_classes(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
     if classes:
         named = ", ".join(map(printable, classes[:SHOWN])) + (", …" if len(classes) > SHOWN else "")
         return [f"{len(classes):,} class(es) by folder: {named}"]
@@ -287,14 +298,6 @@ def _about(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
     if outside < len(entries):
         return [f"no labels: {outside:,} image(s) lie in no class folder"]
     return []
-
-
-def _found(tree: Tree) -> str:
-    return f"{_wanted()}; it holds {_kinds(tree)}" if tree.others else f"{_wanted()}; it is empty"
-
-
-def _wanted() -> str:
-    return "png, jpg, webp, bmp and gif files are looked for, at any depth"
 
 
 def _kinds(tree: Tree) -> str:

@@ -1,4 +1,4 @@
-"""The arrays in an `.npz` or `.npy` file, found by their names; no pickle is ever opened."""
+"""Arrays in an `.npz` or `.npy` file, by the roles that their names say; no pickle is ever opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.lib.npyio import NpzFile
 from vae_cli.errors import DataError, describe
 from vae_cli.system import memory
 
-# Every role that an array can play, and the names by which it is known in an .npz file.
+# Every role of an array, and the names that it may have in an .npz file.
 ROLES = {
     "train": ("train", "images"),
     "validation": ("valid", "validation", "val"),
@@ -26,22 +26,22 @@ SAVE = "save one with numpy.savez(path, train=images)"
 
 
 @dataclass(frozen=True)
-class Named:
-    """An array, and what error messages call it."""
+class NamedArray:
+    """An array, and its name in error messages."""
 
     name: str
     values: np.ndarray
 
 
-def read(path: Path) -> dict[str, Named]:
-    """The arrays of a file by role; a lone array, whatever its name, is `train`. An `.npy` file is mapped.
+def read(path: Path) -> dict[str, NamedArray]:
+    """Read the arrays of a file by role; a lone array, whatever its name, is `train`. An `.npy` file is mapped.
 
     Raises:
         DataError: if the file is missing, broken or of another kind, or has no training set.
     """
     magic = _magic(path)
     if magic.startswith(NPY_MAGIC):
-        return {"train": Named(f"{path}: the array", _load_npy(path))}
+        return {"train": NamedArray(f"{path}: the array", _load_npy(path))}
     if magic.startswith(NPZ_MAGIC):
         return _load_npz(path)
     raise DataError(f"{path} is neither an .npz nor an .npy file; {SAVE}")
@@ -66,7 +66,7 @@ def _load_npy(path: Path) -> np.ndarray:
         raise _unreadable(str(path), error) from error
 
 
-def _load_npz(path: Path) -> dict[str, Named]:
+def _load_npz(path: Path) -> dict[str, NamedArray]:
     try:
         archive = np.load(path, allow_pickle=False)
     except Exception as error:  # as above, and zipfile's kinds
@@ -78,7 +78,10 @@ def _load_npz(path: Path) -> dict[str, Named]:
 
 
 def _check_size(path: Path, archive: NpzFile) -> None:
-    """Believe what the archive says of its size before anything is unpacked; zipfile unpacks no more than that."""
+    """Raise DataError if the arrays do not fit into memory, before any is unpacked.
+
+    zipfile unpacks no more than the size that the archive states.
+    """
     assert archive.zip is not None
     size, free = sum(member.file_size for member in archive.zip.infolist()), memory.available()
     if size > free:
@@ -88,34 +91,36 @@ def _check_size(path: Path, archive: NpzFile) -> None:
         )
 
 
-def _member(described: str, archive: NpzFile, name: str) -> Named:
+def _member(described: str, archive: NpzFile, name: str) -> NamedArray:
     try:
         values = archive[name]
     except Exception as error:  # as above
         raise _unreadable(described, error) from error
     if not isinstance(values, np.ndarray):
         raise DataError(f"{described} is not in numpy's format; {SAVE}")
-    return Named(described, values)
+    return NamedArray(described, values)
 
 
-def _unreadable(what: str, error: Exception) -> DataError:
+def _unreadable(name: str, error: Exception) -> DataError:
     if "object" in str(error).lower():
-        return DataError(f'{what} holds Python objects, which are not opened; save it .astype("uint8") or as floats')
+        return DataError(f'{name} holds Python objects, which are not opened; save it .astype("uint8") or as floats')
     if isinstance(error, MemoryError):
-        return DataError(f"{what} does not fit into memory ({describe(error)}); save it as .npy, which is mapped")
-    return DataError(f"{what} is broken or cut short ({describe(error)}); copy or save it again")
+        return DataError(f"{name} does not fit into memory ({describe(error)}); save it as .npy, which is mapped")
+    return DataError(f"{name} is broken or cut short ({describe(error)}); copy or save it again")
 
 
 def _roles(path: Path, names: list[str]) -> dict[str, str]:
-    """The name of the array in each role that has one."""
-    known_names = {name for known in ROLES.values() for name in known}
-    if len(names) == 1 and names[0] not in known_names - set(ROLES["train"]):
+    """Return the name of the array in each role that has one."""
+    other_roles = {name for role, synonyms in ROLES.items() if role != "train" for name in synonyms}
+    if len(names) == 1 and names[0] not in other_roles:
         return {"train": names[0]}
-    found = {role: [name for name in names if name in known] for role, known in ROLES.items()}
-    for twice in found.values():
-        if len(twice) > 1:
-            raise DataError(f"{path} has both {' and '.join(twice)}, which mean the same; keep one")
-    roles = {role: known[0] for role, known in found.items() if known}
+    roles = {}
+    for role, synonyms in ROLES.items():
+        present = [name for name in names if name in synonyms]
+        if len(present) > 1:
+            raise DataError(f"{path} has both {' and '.join(present)}, which mean the same; keep one")
+        if present:
+            roles[role] = present[0]
     for role in ("train", *roles):
         if (split := role.removesuffix("_labels")) not in roles:
             listed = ", ".join(names) or "no arrays at all"

@@ -1,4 +1,4 @@
-"""From an image file of any kind to a square of bytes."""
+"""Image files of any kind, made into squares of bytes."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ UPRIGHT = {
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without what PIL warns of: files are either read or not."""
+def ignore_warnings() -> Iterator[None]:
+    """Ignore the warnings of PIL: a file is either read or not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def square(file: BufferedIOBase, size: int, channels: int, crop: int | None = None) -> UInt8[np.ndarray, "c size size"]:
-    """The middle of a picture as bytes (channels, size, size).
+    """Return the middle of a picture as bytes (channels, size, size).
 
     The first frame, upright by its EXIF, over white where it is transparent, 16-bit gray brought to 8 bits; its
     largest centered square, or one of `crop` pixels, resampled bicubically with antialiasing.
 
     Raises:
         ValueError: if it has more than `MOST_PIXELS`; nothing has been decoded then.
-        Exception: whatever PIL raises for a broken file.
+        Exception: of any kind, from PIL, for a broken file.
     """
     try:
         image: Image.Image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
@@ -67,8 +67,8 @@ def square(file: BufferedIOBase, size: int, channels: int, crop: int | None = No
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
-def _too_large(what: str = "") -> ValueError:
-    return ValueError(f"{what}more than {MOST_PIXELS:,} pixels are not opened: shrink it")
+def _too_large(size: str = "") -> ValueError:
+    return ValueError(f"{size}more than {MOST_PIXELS:,} pixels are not opened: shrink it")
 
 
 def _orientation(image: Image.Image) -> int:

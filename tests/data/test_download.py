@@ -1,0 +1,177 @@
+"""Downloads, whatever the data set."""
+
+import errno
+import socket
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pooch
+import pytest
+
+from tests.support.files import contents, error_of, md5, write
+from vae_cli.data import download as module
+from vae_cli.data.download import RemoteFile, download
+from vae_cli.errors import DataError
+
+CONTENT = bytes(range(256)) * 2000
+NOWHERE = "http://127.0.0.1:1/a"
+
+
+def remote(*mirrors, name="a", content=CONTENT):
+    return RemoteFile(name, md5(content), mirrors)
+
+
+@pytest.fixture
+def whole(server):
+    server.files |= {"a": CONTENT, "b": b"b"}
+    return remote(server.address("a"))
+
+
+def fetch(folder, *files):
+    download("letters", folder, files, "; or draw them")
+
+
+def test_a_missing_file_is_downloaded_once_with_a_progress_bar_on_stderr(tmp_path, server, whole, capsys):
+    fetch(tmp_path / "data", whole)
+    out, err = capsys.readouterr()
+    assert out == "" and f"letters: downloading a from {server.host} to {tmp_path / 'data'}" in err and "100%" in err
+    fetch(tmp_path / "data", whole)
+    assert contents(tmp_path / "data") == {"a": CONTENT} and server.requested == ["a"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_only_what_is_missing_or_broken_is_downloaded(tmp_path, server, whole, capsys):
+    write(tmp_path, {"a": CONTENT[:-1]})
+    fetch(tmp_path, whole, remote(server.address("b"), name="b", content=b"b"))
+    assert server.requested == ["a", "b"] and contents(tmp_path) == {"a": CONTENT, "b": b"b"}
+    assert f"letters: {tmp_path / 'a'} is broken or incomplete" in capsys.readouterr().err
+    (tmp_path / "a").unlink()
+    fetch(tmp_path, whole, remote(server.address("b"), name="b", content=b"b"))
+    assert server.requested == ["a", "b", "a"]
+
+
+def test_the_mirrors_are_tried_in_order(tmp_path, server, whole):
+    fetch(tmp_path, remote(NOWHERE, server.address("missing"), *whole.mirrors))
+    assert contents(tmp_path) == {"a": CONTENT} and server.requested == ["missing", "a"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [("cut", "IncompleteRead"), ("page", "has not the checksum md5:"), ("missing", "HTTP status 404, Not Found")],
+)
+def test_a_bad_download_is_refused_in_one_line_that_says_what_to_do_and_leaves_nothing(
+    tmp_path, server, whole, damage, reason
+):
+    server.cut = damage == "cut"
+    server.page = b"<html>log in</html>" if damage == "page" else None
+    if damage == "missing":
+        server.files.clear()
+    message = error_of(lambda: fetch(tmp_path, remote(NOWHERE, *whole.mirrors)))
+    start = f"letters needs {tmp_path / 'a'}, and downloading it failed from 127.0.0.1:1 (Connection refused) and from "
+    assert message.startswith(f"{start}{server.host} (") and reason in message
+    assert f"put a ({whole.checksum}) into {tmp_path} by hand" in message and "data_dir=" in message
+    assert message.endswith("; or draw them") and contents(tmp_path) == {}
+
+
+def test_a_broken_file_stays_where_no_mirror_works(tmp_path):
+    write(tmp_path, {"a": b"half"})
+    error_of(lambda: fetch(tmp_path, remote(NOWHERE)))
+    assert contents(tmp_path) == {"a": b"half"}
+
+
+def test_a_server_that_never_answers_times_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/a"
+        assert "(no answer within 0.1 seconds)" in error_of(lambda: fetch(tmp_path, remote(address)))
+    assert time.monotonic() - start < 5
+
+
+def failing(monkeypatch, error):
+    """A download that writes some bytes, then fails."""
+
+    def get(self, address, path, _):
+        write(tmp := module.Path(path).parent, {module.Path(path).name: b"some"})
+        assert tmp.is_dir()
+        raise error
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", get)
+
+
+def test_a_full_disk_is_not_blamed_on_the_server(tmp_path, monkeypatch):
+    failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
+    message = error_of(lambda: fetch(tmp_path, remote(NOWHERE)))
+    assert message.startswith(f"{tmp_path / 'a'} cannot be written (No space left on device)")
+    assert "data_dir=" in message and contents(tmp_path) == {}
+
+
+def test_an_interrupted_download_leaves_nothing(tmp_path, monkeypatch):
+    failing(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path, remote(NOWHERE))
+    assert contents(tmp_path) == {}
+
+
+def test_what_a_killed_download_left_is_cleared_away_by_the_next(tmp_path, whole):
+    write(tmp_path, {".a.123.tmp": b"half", ".b.123.tmp": b"another file's"})
+    fetch(tmp_path, whole)
+    assert set(contents(tmp_path)) == {"a", ".b.123.tmp"}
+
+
+@pytest.mark.parametrize("in_the_way", ["data", "data/deep"])
+def test_a_directory_that_cannot_be_written_is_named(tmp_path, server, whole, in_the_way):
+    write((tmp_path / in_the_way).parent, {(tmp_path / in_the_way).name: b""})
+    message = error_of(lambda: fetch(tmp_path / "data" / "deep", whole))
+    assert str(tmp_path / in_the_way) in message and "data_dir=" in message and server.requested == []
+
+
+def test_a_directory_in_a_files_place_is_an_error(tmp_path, whole):
+    (tmp_path / "a").mkdir()
+    assert f"{tmp_path / 'a'} cannot be read (Is a directory)" in error_of(lambda: fetch(tmp_path, whole))
+
+
+def test_one_process_downloads_while_the_others_wait(tmp_path, monkeypatch, capsys):
+    """Threads stand for processes: the lock is the opened file's."""
+    began, calls = threading.Event(), []
+
+    def get(self, address, path, _):
+        calls.append(address)
+        began.set()
+        time.sleep(0.5)
+        module.Path(path).write_bytes(CONTENT)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", get)
+    first = threading.Thread(target=fetch, args=(tmp_path, remote(NOWHERE)))
+    first.start()
+    assert began.wait(10)
+    fetch(tmp_path, remote(NOWHERE))
+    first.join()
+    assert calls == [NOWHERE] and contents(tmp_path) == {"a": CONTENT}
+    assert capsys.readouterr().err.count("letters: waiting for another process") == 1
+
+
+def test_google_drive_is_asked_by_gdown_and_without_it_that_is_said(tmp_path, monkeypatch):
+    drive = remote("gdrive:identity")
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    message = error_of(lambda: fetch(tmp_path, drive))
+    assert "from Google Drive (it needs gdown: pip install gdown)" in message
+
+    def get(id, output, quiet):
+        assert id == "identity" and not quiet
+        module.Path(output).write_bytes(CONTENT)
+
+    monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=get))
+    fetch(tmp_path, drive)
+    assert contents(tmp_path) == {"a": CONTENT}
+
+
+def test_another_checksum_than_md5_will_do(tmp_path, server, whole):
+    import hashlib
+
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    fetch(tmp_path, RemoteFile("a", f"sha256:{digest}", whole.mirrors))
+    with pytest.raises(DataError, match="checksum sha256:0"):
+        fetch(tmp_path, RemoteFile("b", f"sha256:{'0' * 64}", (server.address("b"),)))

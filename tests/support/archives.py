@@ -1,0 +1,211 @@
+"""Archives like those of the published data sets, but small, and taken for them."""
+
+import gzip
+import io
+import struct
+import tarfile
+import zipfile
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from tests.support.files import md5, write
+from vae_cli.data import CIFAR10, EMNIST, SVHN, CelebA, Omniglot
+from vae_cli.data.download import RemoteFile
+from vae_cli.data.sets import idx
+
+SETS = (EMNIST, CIFAR10, SVHN, Omniglot, CelebA)
+DECODED = (Omniglot, CelebA)
+SHAPE = {EMNIST: (1, 28, 28), CIFAR10: (3, 32, 32), SVHN: (3, 32, 32), Omniglot: (1, 28, 28), CelebA: (3, 64, 64)}
+COUNT = {EMNIST: (62, 27), CIFAR10: (20, 4), SVHN: (20, 10), Omniglot: (6, 4), CelebA: (5, 2)}
+CLASSES = {EMNIST: 47, CIFAR10: 10, SVHN: 10, Omniglot: 5, CelebA: 0}
+SUBSETS = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
+PARTITION = (0, 2, 0, 1, 0, 1, 2, 0, 1, 0)  # of CelebA
+MATS = ("train_32x32.mat", "test_32x32.mat")
+BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+CHARACTERS = {
+    "images_background": ("Greek/character01", "Greek/character02", "Latin/character01"),
+    "images_evaluation": ("Atlantean/character01", "Oriya/character01"),
+}
+
+
+def trust(monkeypatch, dataset, files, server=None):
+    """Let files pass for the published ones, on a server or nowhere."""
+    address = server.address if server else "http://127.0.0.1:1/{}".format
+    remote = tuple(RemoteFile(name, md5(content), (address(name),)) for name, content in files.items())
+    monkeypatch.setattr(dataset, "files", remote)
+
+
+def put(dataset, data_dir, files=None):
+    """Write archives to their place; return its directory."""
+    return write(data_dir / dataset.subfolder, files or made()[dataset])
+
+
+def stored(images):
+    """The images' own values."""
+    return images.values if images.rows is None else images.values[images.rows]
+
+
+def noise(*shape):
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def zipped(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(members, links=None):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
+    return buffer.getvalue()
+
+
+def picture(values, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def emnist_classes(subset):
+    return {"byclass": 62, "letters": 26, "digits": 10, "mnist": 10}.get(subset, 47)
+
+
+def emnist_part(subset, part):
+    """Upright images, and labels as the files have them."""
+    count = COUNT[EMNIST][part == "test"]
+    labels = np.arange(count) % emnist_classes(subset) + (subset == "letters")
+    return noise(count, 28, 28), labels.astype(np.uint8)
+
+
+@cache
+def emnist_files():
+    """The unpacked files, by name."""
+    files = {}
+    for subset in SUBSETS:
+        for part in ("train", "test"):
+            images, labels = emnist_part(subset, part)
+            stem = f"emnist-{subset}-{part}"
+            files[f"{stem}-images-idx3-ubyte"] = idx.encode(np.ascontiguousarray(images.transpose(0, 2, 1)))
+            files[f"{stem}-labels-idx1-ubyte"] = idx.encode(labels)
+    return files
+
+
+def emnist_members():
+    return {f"gzip/{name}.gz": gzip.compress(content, 1) for name, content in emnist_files().items()}
+
+
+def _python2(value):
+    """The protocol 2 pickle that Python 2 made of a string, a small number, a list, a dictionary or an array."""
+    if isinstance(value, str):
+        return b"U" + bytes([len(value)]) + value.encode()
+    if isinstance(value, int):
+        return b"K" + bytes([value])
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_python2, value)) + b"e"
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_python2(key) + _python2(item) for key, item in value.items()) + b"u"
+    if isinstance(value, bytes):
+        return value
+    raw, code = value.tobytes(), value.dtype.str[1:].encode()
+    shape = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in value.shape) + b"t"
+    dtype = b"cnumpy\ndtype\nU\x02" + code + b"K\x00K\x01\x87R(K\x03U\x01|NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
+    made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    return made + b"(K\x01" + shape + dtype + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
+
+
+def python2_pickle(value):
+    return b"\x80\x02" + _python2(value) + b"."
+
+
+def cifar_batch(number):
+    """One of six batches, the last for the test."""
+    return np.roll(noise(4, 3072), number), [(4 * number + k) % 10 for k in range(4)]
+
+
+def cifar_members():
+    members = {"cifar-10-batches-py/batches.meta": python2_pickle({"label_names": ["airplane", "truck"]})}
+    for number, name in enumerate(BATCHES):
+        data, labels = cifar_batch(number)
+        content = {"batch_label": name, "labels": labels, "data": data, "filenames": ["a.png"] * 4}
+        members[f"cifar-10-batches-py/{name}"] = python2_pickle(content)
+    return members
+
+
+def svhn_part(file):
+    """Images (32, 32, 3, N) and labels from 1 to 10, as in the files."""
+    count = COUNT[SVHN][file.startswith("test")]
+    return noise(32, 32, 3, count), (np.arange(count, dtype=np.uint8) % 10 + 1)[:, None]
+
+
+def _svhn_file(file):
+    from scipy.io import savemat
+
+    buffer = io.BytesIO()
+    images, labels = svhn_part(file)
+    savemat(buffer, {"X": images, "y": labels}, do_compression=True)
+    return buffer.getvalue()
+
+
+def drawing(number):
+    """A character, black on white: True where it is white."""
+    values = np.ones((105, 105), bool)
+    values[20 + number : 60, 30:35] = False
+    values[60:64, 30 : 80 - number] = False
+    return values
+
+
+def omniglot_members(part):
+    members = {f"{part}/": b"", f"__MACOSX/{part}/Greek/character01/._0001_01.png": b"no picture"}
+    for number, character in enumerate(CHARACTERS[part]):
+        for drawer in (1, 2):
+            name = f"{part}/{character}/{number + 1:04}_{drawer:02}.png"
+            members[name] = picture(drawing(2 * number + drawer), "PNG")
+    return members
+
+
+def face(number):
+    """A face in the middle 148x148 pixels of 178x218 red ones."""
+    values = np.zeros((218, 178, 3), np.uint8)
+    values[..., 0] = 255
+    values[35:183, 15:163] = np.linspace(20, 220, 148)[:, None, None]
+    values[35:183, 15:163, 2] = 10 + 20 * number
+    return picture(values, "JPEG", quality=100, subsampling=0)
+
+
+def celeba_members():
+    return {f"img_align_celeba/{number + 1:06}.jpg": face(number) for number in range(len(PARTITION))}
+
+
+# Of the sets whose archives have members: the archive, the members, and how they are packed.
+MEMBERS = {
+    EMNIST: ("gzip.zip", emnist_members, zipped),
+    CIFAR10: ("cifar-10-python.tar.gz", cifar_members, tarred),
+    Omniglot: ("images_background.zip", lambda: omniglot_members("images_background"), zipped),
+    CelebA: ("img_align_celeba.zip", celeba_members, zipped),
+}
+
+
+@cache
+def made():
+    """Every set's archives, by name."""
+    partition = "".join(f"{number + 1:06}.jpg {part}\n" for number, part in enumerate(PARTITION))
+    return {
+        EMNIST: {"gzip.zip": zipped(emnist_members())},
+        CIFAR10: {"cifar-10-python.tar.gz": tarred(cifar_members())},
+        SVHN: {file: _svhn_file(file) for file in MATS},
+        Omniglot: {f"{part}.zip": zipped(omniglot_members(part)) for part in CHARACTERS},
+        CelebA: {"img_align_celeba.zip": zipped(celeba_members()), "list_eval_partition.txt": partition.encode()},
+    }
