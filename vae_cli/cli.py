@@ -84,10 +84,10 @@ def _run_command(name: str, argv: Sequence[str] | None) -> NoReturn:
 # Training
 
 
-def _train_job(config: dict[str, Any], directory: Path, overridden: frozenset[str], command: str) -> int:
+def _train_job(config: dict[str, Any], directory: Path, overridden: frozenset[str], command: str, **more: Any) -> int:
     from vae_cli.training.run import run
 
-    return run(config, directory, overridden, command)
+    return run(config, directory, overridden, command, **more)
 
 
 def _check_parts(config: dict[str, Any], overridden: frozenset[str]) -> None:

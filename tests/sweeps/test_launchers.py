@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import services
-from vae_cli.sweeps import jobs
-from vae_cli.sweeps.jobs import State
+from vae_cli.sweeps.job import read_jobs
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +79,7 @@ def test_a_signal_saves_the_jobs_on_all_nodes_of_a_ray_cluster(ray, number, code
         begun("s", 2)
         process.send_signal(number)
         assert process.wait(60) == code
-    assert [State(job.path).status for job in jobs.of_sweep(Path("s"))] == ["interrupted", "interrupted", "pending"]
+    assert [job.status for job in read_jobs(Path("s"))] == ["interrupted", "interrupted", "pending"]
 
 
 @pytest.fixture

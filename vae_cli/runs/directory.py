@@ -16,12 +16,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from vae_cli.errors import DirectoryInUse, one_line
-from vae_cli.runs import listeners
 from vae_cli.runs.reader import LOCK
 from vae_cli.system.atomic import atomic_write
 from vae_cli.system.locks import file_lock
 
 log = logging.getLogger("vae_cli")
+
+OnMetrics = Callable[[int, str, Mapping[str, float]], None]  # epoch, split, values
 
 
 class Logger(Protocol):
@@ -54,6 +55,7 @@ class RunDirectory:
     def __init__(self, path: Path, resumed_at: int | None = None) -> None:
         self.path = path.absolute()
         self._resumed_at = resumed_at
+        self.on_metrics: OnMetrics | None = None  # called with every line of metrics
         self._logger: Logger | None = None
         self._status = "failed"
         self._summary: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
@@ -125,7 +127,8 @@ class RunDirectory:
             raise
         if self._logger is not None:
             self._logger.metrics(split, values, step, epoch)
-        listeners.tell(epoch, split, values)
+        if self.on_metrics is not None:
+            self.on_metrics(epoch, split, values)
 
     def cut_metrics(self, epoch: int, step: int) -> None:
         """Drop from metrics.jsonl what a resumed training will write again, and any line cut short."""

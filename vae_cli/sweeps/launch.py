@@ -1,5 +1,6 @@
 """From a command line with `-m` through Hydra's sweepers and launchers to the jobs."""
 
+import os
 import shlex
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from vae_cli.config.validation import show
 from vae_cli.errors import ConfigError
 from vae_cli.runs.reader import LEFT
 from vae_cli.sweeps import sweepers
+from vae_cli.sweeps.task import Task
 
 
 def launch(line: CommandLine, job: Job, check: Check | None = None, command: str = "train") -> int:
@@ -44,10 +46,8 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
             raise ConfigError(f"sweep={show(directory)} is the directory of a run; name another folder")
         if check is not None:
             check(of_one_run(to_plain(config)), overrides.keys(line.overrides))
-        guard = partial(errors.exit_status, f"vae-{command}")
-        task = sweepers.Task(
-            partial(arguments, command=command), job, guard, command, errors.without_passwords(line.text(command))
-        )
+        command_line = errors.without_passwords(line.text(command))
+        task = Task(partial(arguments, command=command), job, command_line, os.getpid())
         sweepers.register()
         texts = [*overrides.follow_swept_groups(overrides.parse(line.overrides)), "hydra.mode=MULTIRUN"]
         with opened.explained(texts, (HydraException, OmegaConfBaseException)):
@@ -59,7 +59,7 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
 
 
 def arguments(config: DictConfig, command: str) -> tuple[Config, Path, frozenset[str], str]:
-    """Return what a job is called with: its checked plain config, directory, overridden keys and command."""
+    """Return a training's arguments: its checked plain config, directory, overridden keys and command."""
     hydra, plain = HydraConfig.get(), to_plain(config)
     check_config(plain, command)
     texts: list[Any] = list(hydra.overrides.task)

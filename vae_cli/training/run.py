@@ -32,7 +32,7 @@ from vae_cli.evaluation.bounds import evaluate
 from vae_cli.loggers import Loggers, TensorBoardLogger
 from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint
-from vae_cli.runs.directory import NullRunDirectory, RunDirectory, log
+from vae_cli.runs.directory import NullRunDirectory, OnMetrics, RunDirectory, log
 from vae_cli.system import threads
 from vae_cli.training.console import announce, numbers_line, summary_facts, write_latent_pictures, write_pictures
 from vae_cli.training.loop import best_of, fit
@@ -46,6 +46,7 @@ def run(
     overridden: frozenset[str] = frozenset(),
     command: str = "",
     rank: Rank | None = None,
+    on_metrics: OnMetrics | None = None,
 ) -> int:
     """Train, or go on with the training in `directory` if the config says `resume`; then score the test split once.
 
@@ -55,6 +56,7 @@ def run(
         overridden: the dotted keys that the command line sets.
         command: the command line, kept in command.txt.
         rank: of this process among those that train together. Rank 0's arguments count for all.
+        on_metrics: called with the epoch, split and values of every line of metrics.
 
     Returns:
         The exit status: 0, or 128 + the signal's number after a signal.
@@ -81,6 +83,7 @@ def run(
             print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
             return 0
         output, resumed = RunDirectory(directory, contents["progress"]["step"]), (str(path), contents, changes)
+    output.on_metrics = on_metrics
     wants_report = (config if resumed is None else resumed[1]["config"]).get("report", True)
     try:
         with output, _recorded(output, wants_report):
