@@ -1,4 +1,4 @@
-"""A trained model out of a checkpoint, and the data that go with it."""
+"""A trained model from a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ Config = dict[str, Any]
 
 
 class Trained(NamedTuple):
-    """A model ready to be used, the facts about its data, the plain config that it was trained with, and after how many
-    steps."""
+    """A model ready to be used, with the facts about its data, the config it was trained with, and its steps."""
 
     model: VAE
     facts: DataFacts
@@ -27,7 +26,7 @@ class Trained(NamedTuple):
 
 
 def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
-    """The model of a checkpoint.
+    """Build the model of a checkpoint.
 
     Args:
         path: the file.
@@ -52,11 +51,11 @@ def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
     return Trained(model.to(device).eval(), facts, contents["config"], contents["progress"]["step"])
 
 
-def places(stored: Config, data_dir: str | None) -> Config:
-    """A stored config whose folders are those of this machine, where the stored ones are not there."""
+def with_local_folders(stored: Config, data_dir: str | None) -> Config:
+    """Return a stored config with this machine's folders where its own do not exist here."""
     settings = dict(stored)
     if stored["data_dir"] is None or not Path(stored["data_dir"]).expanduser().is_dir():
         settings["data_dir"] = data_dir
     if not Path(stored["dataset"].get("cache") or ".").is_dir():
-        settings["dataset"] = stored["dataset"] | {"cache": None}  # another machine's, or a stranger's wish
+        settings["dataset"] = stored["dataset"] | {"cache": None}  # of another machine
     return settings

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vae_cli.build import parts, registry
-from vae_cli.build.trained import Trained, places
+from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.data import Data, DataFacts, Dataset, Folder, Images, Split
 from vae_cli.data.base import Support
 from vae_cli.errors import ConfigError, DataError
@@ -87,7 +87,7 @@ def load_data(used: Trained, settings: Mapping[str, Any]) -> Data:
         DataError: if they are missing, or of another shape or support than the model's.
     """
     allow = settings["allow"]
-    stored = places(used.settings, settings["data_dir"])
+    stored = with_local_folders(used.settings, settings["data_dir"])
     path = settings.get("dataset", {}).get("path")
     if path is not None:
         stored = stored | {"dataset": _elsewhere(stored["dataset"], used.facts, path)}

@@ -1,4 +1,4 @@
-"""Checkpoints: one file of plain data, written so that it is whole or not there at all."""
+"""Checkpoints: one file of plain data, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ import torch
 from torch import Tensor
 
 from vae_cli.errors import CheckpointError
-from vae_cli.runs.inspection import KEYS, VERSION, Unfit, check_archive, check_contents
+from vae_cli.runs.inspection import KEYS, VERSION, InvalidFile, check_archive, check_contents
 from vae_cli.system.atomic import atomic_write
 
 __all__ = ["VERSION", "copy", "find", "load", "random_state", "restore_random_state", "save", "weights"]
 
 
 def save(path: Path, contents: dict[str, Any]) -> None:
-    """Write a checkpoint beside `path`, flush it to the disk and rename it.
-
-    Whoever is killed meanwhile leaves the old file or the new one.
+    """Write a checkpoint. A process that is killed meanwhile leaves the old file or the new one.
 
     Raises:
         OSError: if it cannot be written; the old file is as it was.
     """
     assert set(contents) == set(KEYS), "a checkpoint has exactly the documented keys"
     with atomic_write(path, durable=True) as temporary, temporary.open("wb") as file:
-        _write(contents, file)
+        sink = _Sink(file)
+        try:
+            torch.save(contents, sink)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise (sink.error or error) from None
+
+
+class _Sink(io.RawIOBase):
+    """A file that keeps the system's error, which torch.save hides behind one of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.error = file, None
+
+    error: OSError | None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def copy(source: Path, path: Path) -> None:
-    """Write what `save` has written once more, in half the time; as `save` otherwise."""
+    """Write a saved checkpoint to another path, in half the time of saving it again."""
     with atomic_write(path, durable=True) as temporary:
         shutil.copyfile(source, temporary)
 
 
-def _write(contents: dict[str, Any], file: BinaryIO) -> None:
-    """As torch.save, which hides what the system said behind an error of its own."""
-    told: list[OSError] = []
-
-    class Sink(io.RawIOBase):
-        def writable(self) -> bool:
-            return True
-
-        def write(self, data: Any) -> int:
-            try:
-                return file.write(data)
-            except OSError as error:
-                told.append(error)
-                raise
-
-    try:
-        torch.save(contents, Sink())  # type: ignore[arg-type]
-    except RuntimeError as error:
-        raise (told[0] if told else error) from None
-
-
 def find(path: str | Path) -> Path:
-    """The checkpoint that `checkpoint=` means: a file, or a run directory's best.pt, or its last.pt.
+    """Return the file that `checkpoint=` means: a file itself, or a run directory's best.pt, or its last.pt.
 
     Raises:
         CheckpointError: if there is none.
     """
-    given = Path(path).expanduser()
-    if not given.is_dir():
-        if given.exists():
-            return given
+    place = Path(path).expanduser()
+    if not place.is_dir():
+        if place.exists():
+            return place
         raise CheckpointError(f"checkpoint={path}: there is no such file or directory")
-    for folder in (given / "checkpoints", given):
+    for folder in (place / "checkpoints", place):
         for name in ("best.pt", "last.pt"):
             if (folder / name).is_file():
                 return folder / name
@@ -79,7 +79,7 @@ def find(path: str | Path) -> Path:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; nothing in the file can run code, or take more memory than the file.
+    """Read a checkpoint onto the CPU. Nothing in the file can run code, or take more memory than the file.
 
     Raises:
         CheckpointError: if it cannot be read, is not one of ours, is damaged, holds weights that are not finite, or
@@ -88,7 +88,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         check_archive(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Unfit as error:
+    except InvalidFile as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
         # An archive whose parts do not lie where it says makes zipfile seek to nowhere: an invalid argument.
@@ -97,20 +97,20 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of vae-train") from error
     try:
         check_contents(contents, path.stat().st_size)
-    except Unfit as error:
+    except InvalidFile as error:
         raise CheckpointError(f"{path}: {error}") from error
     return contents
 
 
 def weights(contents: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights to use a model with: the averaged ones where the training kept an average."""
+    """Return the weights to use a model with: the averaged ones where the training kept an average."""
     return contents["model"] | (contents["ema"] or {})
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Every random stream that a training on `device` can draw from, as plain data.
+    """Return the state of every random stream that a training on `device` can draw from, as plain data.
 
-    The program itself draws from none of them: they are there for networks that do, such as one with dropout.
+    The program itself draws from none of them. They are there for networks that do, such as one with dropout.
     """
     name, keys, position, has_gauss, cached = np.random.get_state()
     state = {
@@ -124,7 +124,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put the streams back to where `random_state` found them; on another kind of device its own starts anew."""
+    """Set the streams to a saved state. On another kind of device its own stream starts anew."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -1,4 +1,4 @@
-"""What a checkpoint file must be before anything in it is believed, or takes more memory than the file."""
+"""Checks of a checkpoint file before anything in it is used, or takes more memory than the file."""
 
 from __future__ import annotations
 
@@ -22,107 +22,114 @@ _PLAIN = re.compile(
 )
 
 
-class Unfit(Exception):
-    """What is wrong with a file, without its name."""
+class InvalidFile(Exception):
+    """A file that is no checkpoint of vae-train; the message says why, without the file's name."""
 
 
 def check_archive(path: Path) -> None:
-    """Look at the file before torch does: its records are stored as they are and have their checksums, which torch
-    does not compare, and its pickle asks for tensors and nothing else."""
+    """Check the file before torch opens it.
+
+    Its records must be stored as they are and have their checksums, which torch does not compare, and its pickle must
+    ask for tensors and nothing else.
+    """
     size = path.stat().st_size
     if size == 0:
-        raise Unfit("empty, not a checkpoint of vae-train")
+        raise InvalidFile("empty, not a checkpoint of vae-train")
     with path.open("rb") as file:  # torch goes by how a file starts, zipfile by how it ends
         start = file.read(4)
     if start != b"PK\x03\x04" or not zipfile.is_zipfile(path):
-        raise Unfit("damaged or cut short, or not a checkpoint of vae-train")
+        raise InvalidFile("damaged or cut short, or not a checkpoint of vae-train")
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
         if not stored or sum(record.file_size for record in records) > size:
-            raise Unfit("not a checkpoint of vae-train: its records are compressed")
+            raise InvalidFile("not a checkpoint of vae-train: its records are compressed")
         names = {record.filename.lower() for record in records}  # torch does not tell A from a
         pickles = [record.filename for record in records if record.filename.lower().endswith("data.pkl")]
         if len(pickles) != 1 or len(names) != len(records):
-            raise Unfit("a zip archive, but not a checkpoint of vae-train")
+            raise InvalidFile("a zip archive, but not a checkpoint of vae-train")
         damaged = archive.testzip()
         if damaged is not None:
-            raise Unfit(f"damaged: {damaged} does not have its checksum")
+            raise InvalidFile(f"damaged: {damaged} does not have its checksum")
         _check_pickle(archive.read(pickles[0]))
 
 
 def _check_pickle(data: bytes) -> None:
     for code, argument, _ in pickletools.genops(data):
         if code.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
-            raise Unfit("not a checkpoint of vae-train: it holds objects that are no plain data; none was made")
+            raise InvalidFile("not a checkpoint of vae-train: it holds objects that are no plain data; none was made")
         if code.name == "GLOBAL" and not _PLAIN.fullmatch(str(argument)):
             asked = str(argument).replace(" ", ".")
-            raise Unfit(f"not a checkpoint of vae-train: it asks for {asked}, which is no plain data; nothing was run")
+            raise InvalidFile(
+                f"not a checkpoint of vae-train: it asks for {asked}, which is no plain data; nothing was run"
+            )
 
 
 def check_contents(contents: Any, size: int) -> None:
-    """Look at what torch made of the file, of so many bytes.
+    """Check what torch read from the file, of `size` bytes.
 
     Raises:
-        Unfit: if it is not what vae-train writes.
+        InvalidFile: if it is not what vae-train writes.
     """
     try:
         _check_contents(contents, size)
-    except Unfit:
+    except InvalidFile:
         raise
     except Exception as error:  # plain data can be wrong in more ways than anybody lists
-        raise Unfit("damaged: its parts are not what vae-train writes") from error
+        raise InvalidFile("damaged: its parts are not what vae-train writes") from error
 
 
 def _check_contents(contents: Any, size: int) -> None:
     if not _is_bounded(contents):
-        raise Unfit("damaged: it holds more values than a checkpoint has")
+        raise InvalidFile("damaged: it holds more values than a checkpoint has")
     if not isinstance(contents, dict) or not set(KEYS) <= contents.keys():
         missing = [key for key in KEYS if not isinstance(contents, dict) or key not in contents]
-        raise Unfit(f"not a checkpoint of vae-train: {', '.join(missing)} missing")
+        raise InvalidFile(f"not a checkpoint of vae-train: {', '.join(missing)} missing")
     version = contents["version"]
     if type(version) is not int or version != VERSION:
         newer = isinstance(version, int) and version > VERSION
         mend = "; update vae_cli" if newer else ""
         shown = str(version)[:40] if isinstance(version, (int, str, type(None))) else type(version).__name__
-        raise Unfit(f"of format {shown}, and this vae_cli reads format {VERSION}{mend}")
+        raise InvalidFile(f"of format {shown}, and this vae_cli reads format {VERSION}{mend}")
     for key, is_right in _FORM.items():
         try:
             right = is_right(contents[key])
         except Exception:  # of whatever kind, from looking for what is not there
             right = False
         if not right:
-            raise Unfit(f"damaged: its {key} is not what vae-train writes")
+            raise InvalidFile(f"damaged: its {key} is not what vae-train writes")
     for tensor in _tensors(contents):
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
         if not plain or not tensor.nbytes <= tensor.untyped_storage().nbytes() <= size:
-            raise Unfit("damaged: a tensor in it is larger than the file")
+            raise InvalidFile("damaged: a tensor in it is larger than the file")
     for name, average in (contents["ema"] or {}).items():
         if name not in contents["model"] or average.shape != contents["model"][name].shape:
-            raise Unfit(f"damaged: its average {name[:80]} is of shape {tuple(average.shape)}, unlike its weights")
+            raise InvalidFile(
+                f"damaged: its average {name[:80]} is of shape {tuple(average.shape)}, unlike its weights"
+            )
     for part in ("model", "ema"):
         for name, tensor in (contents[part] or {}).items():
             if not bool(tensor.isfinite().all()):
-                raise Unfit(f"its weights {name[:80]} are not finite; use another checkpoint")
+                raise InvalidFile(f"its weights {name[:80]} are not finite; use another checkpoint")
 
 
 def _tensors(contents: dict[str, Any]) -> list[Tensor]:
-    """Every tensor in a checkpoint's parts, each container looked into once."""
-    found: list[Tensor] = []
+    """Return every tensor in a checkpoint, looking into each container once."""
+    tensors: list[Tensor] = []
     seen: set[int] = set()
     waiting: list[Any] = [contents]
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
             seen.add(id(value))
             waiting.extend(value.values() if isinstance(value, dict) else value)
-    return found
+    return tensors
 
 
 def _is_bounded(contents: Any) -> bool:
-    """Whether so many values at most are met on every path, those that are met again counted again."""
+    """Return whether there are not too many values, those that are met again counted again."""
     left, waiting = MOST_VALUES, [contents]
     while waiting and left:
         left -= 1
@@ -175,7 +182,7 @@ def _is_optimizer(value: Any) -> bool:
 
 
 def _is_random(value: Any) -> bool:
-    """Whether numpy and torch, which do not look, can be given a state."""
+    """Return whether numpy and torch, which do not check, can be given a state."""
     name, keys, position, _, _ = value["numpy"]
     twister = name == "MT19937" and keys.shape == (624,) and _is_count(position) and position <= 624
     return twister and isinstance(value["python"], tuple) and isinstance(value["torch"], Tensor)
@@ -190,7 +197,7 @@ def _is_data(value: Any) -> bool:
 
 
 def _is_tree(value: Any) -> bool:
-    """Whether a value is a dict of plain values, a config's size; the same list a thousand times over is not."""
+    """Return whether a value is a dict of plain values of a config's size; a list repeated a thousand times is not."""
     left, waiting = MOST_SETTINGS, [value]
     while waiting and left:
         left -= 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from vae_cli.build import parts, registry
 from vae_cli.build.device import choose_device
-from vae_cli.build.trained import places
+from vae_cli.build.trained import with_local_folders
 from vae_cli.config import compose
 from vae_cli.config.validation import MAY_CHANGE, check_values
 from vae_cli.data import Data, DataFacts
@@ -135,7 +135,7 @@ def restore(
         check_values(stored)
         trusted = () if config["allow"] is None else (config["allow"],)
         device = choose_device(changes.get("device", stored["device"]), rank)
-        here = places(stored, config["data_dir"])
+        here = with_local_folders(stored, config["data_dir"])
         data = load_data(here, trusted, rank)
         if asdict(data.facts) != contents["data"]:
             difference = _difference(contents["data"], asdict(data.facts), "then", "now")

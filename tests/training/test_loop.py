@@ -1,0 +1,106 @@
+"""The loop: how a run diverges, stops early, saves and chooses its best weights."""
+
+import json
+import math
+import time
+
+import pytest
+
+from tests.support.training import elbo_on_test, lines, settings, trained
+from vae_cli.errors import TrainingError
+from vae_cli.runs import checkpoint
+from vae_cli.training import loop
+from vae_cli.training.run import run as train
+
+
+def test_the_test_elbo_is_that_of_the_best_weights_and_not_of_the_last(tmp_path, monkeypatch):
+    """The validation of epoch 2 of 4 is made to look best."""
+    honest, calls = loop.evaluate, []
+
+    def flattering(*arguments, **more):
+        numbers = honest(*arguments, **more)
+        calls.append(1)
+        return numbers | {"bound": numbers["bound"] + 1e6 * (len(calls) == 2)}
+
+    monkeypatch.setattr(loop, "evaluate", flattering)
+    summary = trained(tmp_path, "epochs=4")
+    assert summary["best_epoch"] == 2 and summary["epochs"] == 4
+    best, last = (checkpoint.load(tmp_path / "checkpoints" / f"{name}.pt") for name in ("best", "last"))
+    assert summary["test"]["elbo"] == elbo_on_test(best, best["model"]) != elbo_on_test(last, last["model"])
+    assert (lines(tmp_path, "test")[0]["epoch"], lines(tmp_path, "test")[0]["step"]) == (2, 24)
+
+
+def diverging(directory, *overrides):
+    with pytest.raises(TrainingError) as caught:
+        train(settings(*overrides), directory)
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary["status"] == "failed" and summary["error"] == str(caught.value)
+    assert "\n" not in str(caught.value)
+    kept = checkpoint.load(directory / "checkpoints" / "last.pt")
+    assert all(v.isfinite().all() for v in kept["model"].values())
+    return str(caught.value)
+
+
+def test_a_diverging_run_fails_and_keeps_the_last_good_weights(tmp_path):
+    assert "optimizer.lr" in diverging(tmp_path, "optimizer=sgd", "optimizer.lr=1e30", "epochs=9")
+
+
+def test_weights_that_overflow_are_never_saved(tmp_path):
+    message = diverging(
+        tmp_path, "optimizer=sgd", "optimizer.lr=1e38", "epochs=1", "batch_size=1417", "dataset.validation=0"
+    )
+    assert "weight is no longer finite" in message or "not finite" in message
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(monkeypatch, tmp_path):
+    """Every fifth loss is made infinite: those steps are counted, and the weights stay finite and learn."""
+    from vae_cli.objectives import ELBO
+
+    plain, calls = ELBO.__call__, [0]
+
+    def sometimes_infinite(self, model, batch, noise, step):
+        bound = plain(self, model, batch, noise, step)
+        calls[0] += model.training
+        if model.training and calls[0] % 5 == 0:
+            return type(bound)(bound.loss * math.inf, bound.bound, bound.elbo, bound.terms)
+        return bound
+
+    monkeypatch.setattr(ELBO, "__call__", sometimes_infinite)
+    trained(tmp_path)
+    train_lines = lines(tmp_path, "train")
+    assert train_lines[-1]["skipped_steps"] == 4  # of 24 steps
+    assert math.isfinite(train_lines[-1]["elbo"]) and train_lines[1]["elbo"] > train_lines[0]["elbo"]
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
+    summary = trained(tmp_path, "early_stopping=2", "optimizer.lr=0", "epochs=30")
+    assert summary["best_epoch"] == 1 and summary["epochs"] == 3
+
+
+def test_checkpoints_are_due_by_epochs_or_by_time():
+    by_epochs, by_time = loop.SaveSchedule(2), loop.SaveSchedule("0.05 s")
+    assert [by_epochs.ends_with(epoch) for epoch in (1, 2, 3, 4)] == [False, True, False, True]
+    assert not by_epochs.time_is_up() and not by_time.ends_with(1) and not by_time.time_is_up()
+    time.sleep(0.06)
+    assert by_time.time_is_up() and not by_time.time_is_up()
+
+
+def test_a_time_based_checkpoint_is_written_in_mid_epoch(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(loop.SaveSchedule, "time_is_up", lambda self: True)
+    honest = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda path, c: saved.append(c["progress"]["batch"]) or honest(path, c))
+    trained(tmp_path, "epochs=1", "checkpoint_every=10min")
+    assert set(range(1, 13)) <= set(saved)
+
+
+def test_a_validation_that_is_not_finite_fails_the_run(tmp_path, monkeypatch):
+    honest, calls = loop.evaluate, []
+
+    def breaking(*arguments, **more):
+        calls.append(1)
+        return honest(*arguments, **more) | ({"bound": math.nan} if len(calls) == 2 else {})
+
+    monkeypatch.setattr(loop, "evaluate", breaking)
+    assert "the validation bound is nan after epoch 2" in diverging(tmp_path, "epochs=5")
+    assert checkpoint.load(tmp_path / "checkpoints" / "last.pt")["progress"]["epoch"] == 1

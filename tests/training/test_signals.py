@@ -1,0 +1,39 @@
+"""A signal ends a training after the step."""
+
+import json
+
+from tests.support.training import settings
+from vae_cli.runs import checkpoint
+from vae_cli.training import loop
+from vae_cli.training.run import run as train
+from vae_cli.training.signals import StopSignals
+
+
+def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(tmp_path, monkeypatch):
+    import os
+    import signal
+
+    at = loop.step
+
+    def interrupting(state, *arguments):
+        at(state, *arguments)
+        if state.position.step == 15:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop, "step", interrupting)
+    assert train(settings("epochs=5"), tmp_path) == 143
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "interrupted" and summary["epochs"] == summary["best_epoch"] == 1
+    assert summary["validation"]["elbo"] < 0 and summary["test"] is None and summary["error"] is None
+    progress = checkpoint.load(tmp_path / "checkpoints" / "last.pt")["progress"]
+    assert (progress["epoch"], progress["batch"], progress["step"]) == (1, 3, 15)
+
+
+def test_signal_handlers_are_put_back():
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.received == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
