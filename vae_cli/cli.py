@@ -102,6 +102,7 @@ def _train_with_others(rank: Rank, words: Sequence[str]) -> int:
 
     torchrun ends the others when one fails.
     """
+    from vae_cli.config import overrides
     from vae_cli.config.command_line import read_command_line
     from vae_cli.config.compose import compose
     from vae_cli.config.launch import launch
@@ -114,7 +115,7 @@ def _train_with_others(rank: Rank, words: Sequence[str]) -> int:
     if line.has_question:
         return 0
     config = compose("train", words)  # a mistake ends every process here, before any waits for another
-    _check_parts(config, frozenset())
+    _check_parts(config, overrides.keys(line.overrides))
 
     from vae_cli.distributed import collectives
     from vae_cli.training.run import run
@@ -143,8 +144,8 @@ def _command(name: str, argv: Sequence[str] | None) -> Iterator[Sequence[str]]:
     try:
         if "--version" in words:
             print(f"vae_cli {__version__}")
-        elif "--help" in words or "-h" in words:
-            print(help.help_text(name))
+        elif any(word in ("--help", "-h") or word.startswith("--help=") for word in words):
+            print(help.help_text(name, words))
         else:
             yield words
         status = 0

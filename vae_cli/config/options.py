@@ -55,6 +55,17 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
+def general_options(group: str) -> list[str]:
+    """Return the options of a group without those whose first line says "for experiment=": they serve presets."""
+    return [name for name in options(group) if not first_comment(f"{group}/{name}").startswith("for experiment=")]
+
+
+def first_comment(file: str) -> str:
+    """Return the comment at the top of `conf/<file>.yaml`, a preset's below its package."""
+    lines = [line for line in _text(file).splitlines() if not line.startswith("# @package")]
+    return lines[0].removeprefix("# ") if lines[0].startswith("# ") else ""
+
+
 def needed(command: str) -> list[str]:
     """The top-level keys and groups that the config of one run of a command always has."""
     own = [key.name for key in keys(command) if key.name not in sweep_keys()]
@@ -83,7 +94,7 @@ def option(group: str, name: str) -> dict[str, Any]:
         ConfigError: if there is none of that name.
     """
     if name not in options(group):
-        raise ConfigError(f"{group}={name}: {group} is one of {', '.join(options(group))}")
+        raise ConfigError(f"{group}={name}: {group} is one of {', '.join(general_options(group))}")
     from omegaconf import OmegaConf
 
     loaded = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))

@@ -101,13 +101,13 @@ def check_choice(override: Override, loader: ConfigLoader, command: str) -> None
         return
     if group in choices and (override.package or override.type != OverrideType.CHANGE):
         raise ConfigError(f"{override.input_line}: {group} is there already; choose with {group}=OPTION")
-    known = loader.get_group_options(group, ObjectType.CONFIG)
-    if not known:
+    names = loader.get_group_options(group, ObjectType.CONFIG)
+    if not names:
         raise ConfigError(unknown(group, [f"hydra/{g}" for g in loader.list_groups("hydra")]))
     values = _values(override, loader)
-    wrong = [name for name in values if not isinstance(name, str) or name not in known]
+    wrong = [name for name in values if not isinstance(name, str) or name not in names]
     if len(wrong) == len(values):  # of a sweep, a job with a wrong choice fails alone
-        raise ConfigError(no_option(group, wrong[0], known))
+        raise ConfigError(no_option(group, wrong[0], names))
     _check_installed(group, values[0])
 
 
@@ -119,11 +119,14 @@ def _check_installed(group: str, name: Any) -> None:
         raise ConfigError(f"{group}={name} needs {' and '.join(missing)}: pip install 'vae-cli[{extra}]'")
 
 
-def no_option(group: str, name: Any, known: list[str]) -> str:
-    """The sentence about an option that a group does not have."""
-    near = get_close_matches(str(name), known, n=1)
+def no_option(group: str, name: Any, names: list[str]) -> str:
+    """Return the sentence about an option that a group does not have."""
+    near = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"{group}={show(name)}: {hint}{group} is one of {', '.join(known)}"
+    of_presets = {*options.options(group)} - {*options.general_options(group)}
+    return (
+        f"{group}={show(name)}: {hint}{group} is one of {', '.join(each for each in names if each not in of_presets)}"
+    )
 
 
 def _values(override: Override, loader: ConfigLoader) -> list[Any]:
@@ -245,7 +248,7 @@ def _key_of_another_option(key: str, base: DictConfig) -> str | None:
     """Return the sentence about a key that other options of its group have than the chosen one."""
     path, _, name = key.rpartition(".")
     group = path.replace(".", "/")
-    names = options.options(group) if group else []
+    names = options.general_options(group) if group else []
     having = [option for option in names if name in [each.name for each in options.keys(f"{group}/{option}")]]
     if not having:
         return None

@@ -199,9 +199,15 @@ def check_keys(config: Mapping[str, Any], command: str) -> None:
     for key in options.needed(command):
         if key not in config:
             raise ConfigError(f"{key} is missing: vae-{command} needs it, leave it in")
-    for group in groups:
+    for group, default in groups.items():
+        if default == "null" and isinstance(config.get(group), dict):
+            key = next(iter(config[group]), "…")
+            raise ConfigError(
+                f"{group}.{key}: the option file of {group}= leaves its keys under {group}; "
+                "begin it with the line # @package _global_"
+            )
         if group in config and not isinstance(config[group], dict):
-            names = ", ".join(options.options(group))
+            names = ", ".join(options.general_options(group))
             raise ConfigError(f"{group}={show(config[group])}: {group} accepts one of {names}")
 
 
@@ -237,7 +243,7 @@ def unknown(key: str, known_keys: Iterable[str]) -> str:
         return "sweep=DIR is where a sweep goes: add -m and comma-separated values, such as latent_dim=2,8"
     is_special = key.rpartition(".")[2].startswith("_")
     near = nearest(key, [each for each in known_keys if is_special or not each.endswith("_target_")])
-    return f"unknown key {key}: " + (f"did you mean {' or '.join(near)}?" if near else "--help lists the keys")
+    return f"unknown key {key}: " + (f"did you mean {' or '.join(near)}?" if near else "--help keys lists them")
 
 
 def nearest(name: str, known_keys: list[str]) -> list[str]:

@@ -1,0 +1,110 @@
+"""Configs composed from command lines, presets and folders of one's own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from tests.support.refusals import refusal
+from vae_cli.config import compose
+
+
+def composed(*argv):
+    return compose.compose("train", argv)
+
+
+def test_the_defaults_are_right():
+    plain = composed()
+    assert plain["encoder"]["hidden"] == [400]
+    assert plain["optimizer"]["lr"] == 1e-3
+    assert "hydra" not in plain
+    assert "experiment" not in plain
+
+
+def test_a_preset_wins_over_defaults_and_the_line_over_the_preset():
+    preset = composed("experiment=mnist_conv")
+    assert (preset["epochs"], preset["encoder"]["channels"]) == (20, [32, 64])
+    mine = composed("epochs=3", "experiment=mnist_conv", "encoder=mlp")
+    assert (mine["epochs"], mine["encoder"]["hidden"], mine["decoder"]["channels"]) == (3, [400], [64, 32])
+
+
+def test_numbers_are_numbers():
+    plain = composed("optimizer.lr=1e-3", "optimizer.eps=1", "latent_dim=1_000", "objective.beta=.5")
+    values = (
+        plain["optimizer"]["lr"],
+        plain["optimizer"]["eps"],
+        plain["latent_dim"],
+        plain["objective"]["beta"],
+    )
+    assert values == (1e-3, 1, 1000, 0.5)
+
+
+def test_a_users_own_class_and_keys_pass_inside_a_group():
+    plain = composed("encoder._target_=my.Encoder", "+encoder.width=3", "encoder.hidden=auto")
+    assert plain["encoder"] == {
+        "_target_": "my.Encoder",
+        "hidden": "auto",
+        "activation": "relu",
+        "width": 3,
+    }
+
+
+def test_data_dir_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("VAE_DATA_DIR", "/some where")
+    assert composed()["data_dir"] == "/some where"
+    assert composed("data_dir=other")["data_dir"] == "other"
+
+
+def test_other_settings_pass():
+    composed("hydra.verbose=true", "+hydra.job.env_set.A=b", "~optimizer.betas", "optimizer.lr=1")
+
+
+def test_small_commands_take_hydras_settings_without_effect(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ["hydra.run.dir=x", "hydra.verbose=true", "hydra/launcher=basic", "hydra.sweeper.max_batch_size=3"]
+    plain = compose.compose("sample", ["checkpoint=a b", *settings])
+    assert plain["checkpoint"] == "a b"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_comes_back_as_it_was():
+    plain = {"a": "${x", "b": ["\\${y}", "z"], "c": {"d": None, "e": 1e-8, "f": True}, "g": "1e-3"}
+    assert compose.to_plain(OmegaConf.create(compose.to_yaml(plain))) == plain
+
+
+def test_a_folder_of_ones_own_adds_options(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nlatent_dim: 5\n")
+    folder = str(tmp_path)
+    assert composed("experiment=mine", "--config-dir", folder)["latent_dim"] == 5
+    assert composed("--config-dir", folder, "experiment=mine", "latent_dim=6")["latent_dim"] == 6
+    assert "did you mean mine?" in refusal("experiment=mime", "--config-dir", folder)
+
+
+def test_a_primary_file_of_ones_own_builds_on_the_packages(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\nlatent_dim: 5\n")
+    folder = str(tmp_path)
+    assert composed("--config-dir", folder, "--config-name", "mine")["latent_dim"] == 5
+    assert composed("--config-path", folder, "--config-name", "mine.yaml")["latent_dim"] == 5
+
+
+def test_a_wrong_preset_is_answered_in_one_line(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/odd.yaml").write_text("# @package _global_\nlatent_dm: 5\n")
+    (tmp_path / "experiment/broken.yaml").write_text("a: [1\nb: 2\n")
+    folder = ["--config-dir", str(tmp_path)]
+    assert "did you mean latent_dim?" in refusal(*folder, "experiment=odd")
+    assert "\n" not in refusal(*folder, "experiment=broken")
+
+
+def test_torch_is_not_imported_to_compose():
+    code = "import sys; from vae_cli.config.compose import compose; compose('train'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_preset_that_leaves_its_keys_under_its_own_group_is_an_error_with_the_fix(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("latent_dim: 5\n")
+    message = refusal("--config-dir", str(tmp_path), "experiment=mine")
+    assert message.startswith("experiment.latent_dim: ") and message.endswith("# @package _global_")

@@ -1,0 +1,47 @@
+"""What is read from the files of conf/ without Hydra."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from vae_cli.config import compose, options
+from vae_cli.errors import ConfigError
+
+
+def test_the_schema_read_from_text_is_what_yaml_says():
+    for command in ("train", "sample"):
+        loaded = OmegaConf.load(options.conf_dir() / f"{command}.yaml")
+        included = [d for d in loaded.get("defaults", []) if isinstance(d, str) and d != "_self_"]
+        files = [loaded, *(OmegaConf.load(options.conf_dir() / f"{name}.yaml") for name in included)]
+        wanted = [k for file in files for k in file if k not in ("defaults", "hydra")]
+        assert [k.name for k in options.keys(command)] == wanted
+    named = {str(k): v for d in OmegaConf.load(options.conf_dir() / "train.yaml").defaults if not isinstance(d, str)
+             for k, v in d.items() if not str(k).startswith("override")}  # fmt: skip
+    assert options.groups("train") == {k.removeprefix("optional "): v or "null" for k, v in named.items()}
+
+
+def test_an_option_file_is_plain_data():
+    assert options.option("likelihood", "normal") == {
+        "_target_": "vae_cli.distributions.NormalLikelihood",
+        "scale": "learned",
+    }
+    assert "bernoulli" in options.options("likelihood")
+    with pytest.raises(ConfigError, match="is one of .*normal"):
+        options.option("likelihood", "norml")
+
+
+def test_every_option_of_the_package_passes_its_own_rules():
+    choices = {group: options.options(group) for group in options.groups("train")}
+    for place in range(max(map(len, choices.values()))):
+        compose.compose("train", [f"{group}={names[place % len(names)]}" for group, names in choices.items()])
+
+
+def test_every_option_says_in_its_first_line_what_it_is_but_for_optimizers_named_after_their_class():
+    for group in options.groups("train"):
+        for name in options.options(group):
+            assert options.first_comment(f"{group}/{name}") or group in ("optimizer", "scheduler")
+
+
+def test_option_files_are_short():
+    for path in options.conf_dir().rglob("*.yaml"):
+        limit = 40 if path.parent == options.conf_dir() else 12 if path.parent.name != "experiment" else 30
+        assert len(path.read_text().splitlines()) <= limit, path
