@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from vae_cli.constraints import Name
 from vae_cli.errors import ConfigError, describe
 from vae_cli.runs.reader import TEST_METRICS, flat
 
@@ -172,7 +173,12 @@ class WandbLogger(Logger):
             WANDB_MODE says, else online.
     """
 
-    def __init__(self, project: str = "vae_cli", entity: str | None = None, mode: str | None = None) -> None:
+    def __init__(
+        self,
+        project: Name = "vae_cli",
+        entity: Name | None = None,
+        mode: Literal["online", "offline", "disabled"] | None = None,
+    ) -> None:
         self.project, self.entity, self.mode = project, entity, mode
 
     def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
@@ -213,7 +219,7 @@ class MLflowLogger(Logger):
     PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # its own: four minutes
     STATUS = {"completed": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
-    def __init__(self, experiment_name: str = "vae_cli") -> None:
+    def __init__(self, experiment_name: Name = "vae_cli") -> None:
         self.experiment_name = experiment_name
 
     def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:

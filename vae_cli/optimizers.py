@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_cli.constraints import BelowOne, Betas, NonNegative
 from vae_cli.errors import ConfigError
 
 
@@ -37,11 +38,11 @@ class Muon(torch.optim.Optimizer):
         self,
         params: Iterable[Tensor],
         matrices: Iterable[Tensor] | None = None,
-        lr: float = 1e-2,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        lr: NonNegative = 1e-2,
+        momentum: BelowOne = 0.95,
+        weight_decay: NonNegative = 0.0,
+        betas: Betas = (0.9, 0.999),
+        eps: NonNegative = 1e-8,
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise ConfigError(f"optimizer=muon needs torch 2.9 or newer, this is {torch.__version__}")
@@ -54,7 +55,7 @@ class Muon(torch.optim.Optimizer):
             self._parts.append(own)
         if others:
             fused = others[0].device.type in ("cpu", "cuda")
-            self._parts.append(torch.optim.Adam(others, lr=lr, betas=betas, eps=eps, fused=fused))
+            self._parts.append(torch.optim.Adam(others, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
 

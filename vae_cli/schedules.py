@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 from torch import Tensor
 
+from vae_cli.constraints import Described, Fraction, NonNegative, Range
+
+Milestones = Annotated[
+    Sequence[Annotated[float, Range(0, 1, open_low=True, open_high=True)]],
+    Described("a list of fractions of the training, each between 0 and 1"),
+]
 Number = float | Tensor  # a scalar tensor where it is an input of what is compiled
 
 
@@ -42,7 +49,7 @@ class Schedule(ABC):
         total_steps: steps in the training.
     """
 
-    def __init__(self, warmup_epochs: float = 0, steps_per_epoch: int = 1, total_steps: int = 1) -> None:
+    def __init__(self, warmup_epochs: NonNegative = 0, steps_per_epoch: int = 1, total_steps: int = 1) -> None:
         self.warmup_steps = warmup_epochs * steps_per_epoch
         self.total_steps = total_steps
 
@@ -72,7 +79,7 @@ class Cosine(Schedule):
     """
 
     def __init__(
-        self, warmup_epochs: float = 0, final: float = 0.0, steps_per_epoch: int = 1, total_steps: int = 1
+        self, warmup_epochs: NonNegative = 0, final: Fraction = 0.0, steps_per_epoch: int = 1, total_steps: int = 1
     ) -> None:
         super().__init__(warmup_epochs, steps_per_epoch, total_steps)
         self.final = final
@@ -85,7 +92,7 @@ class Exponential(Schedule):
     """`final` to the power of the progress: from 1 to `final`, which is above 0, on a straight line of logarithms."""
 
     def __init__(
-        self, warmup_epochs: float = 0, final: float = 0.01, steps_per_epoch: int = 1, total_steps: int = 1
+        self, warmup_epochs: NonNegative = 0, final: Fraction = 0.01, steps_per_epoch: int = 1, total_steps: int = 1
     ) -> None:
         super().__init__(warmup_epochs, steps_per_epoch, total_steps)
         self.final = final
@@ -99,9 +106,9 @@ class MultiStep(Schedule):
 
     def __init__(
         self,
-        warmup_epochs: float = 0,
-        milestones: Sequence[float] = (0.5, 0.75),
-        gamma: float = 0.1,
+        warmup_epochs: NonNegative = 0,
+        milestones: Milestones = (0.5, 0.75),
+        gamma: Annotated[float, Range(0, 1, open_low=True)] = 0.1,
         steps_per_epoch: int = 1,
         total_steps: int = 1,
     ) -> None:

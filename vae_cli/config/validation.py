@@ -8,13 +8,10 @@ from typing import Annotated, Any, Literal
 from vae_cli.config import options
 from vae_cli.constraints import (
     BelowOne,
-    Betas,
-    Channels,
     Count,
     Described,
     FilePath,
     FolderPath,
-    Fraction,
     Index,
     Length,
     Name,
@@ -22,7 +19,6 @@ from vae_cli.constraints import (
     Pattern,
     Positive,
     Range,
-    Widths,
     accepts,
     check_value,
     show,
@@ -93,13 +89,6 @@ RULES: dict[str, Any] = {
     "output": FilePath | None,
 }
 
-_WIDTHS = {"hidden": Widths, "channels": Channels, "activation": Name}
-_FLOW = {
-    "kind": Literal["coupling", "maf", "nsf"],
-    **dict.fromkeys(("transforms", "context", "bins"), Count),
-    "hidden": Widths,
-}
-
 GROUP_RULES: dict[str, dict[str, Any]] = {  # of classes without annotations yet
     "dataset": {
         "path": FilePath | None,
@@ -110,45 +99,6 @@ GROUP_RULES: dict[str, dict[str, Any]] = {  # of classes without annotations yet
         "on_error": Literal["error", "skip"],
         "subset": Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"],
         "cache": FolderPath | None,
-    },
-    "encoder": _WIDTHS,
-    "decoder": _WIDTHS,
-    "posterior": _FLOW,
-    "prior": {**_FLOW, "components": Count, "start": Literal["data", "random"]},
-    "likelihood": {
-        "scale": Annotated[
-            Literal["learned", "per_pixel", "residual"] | Positive,
-            Described("learned, per_pixel, residual (normal alone) or a number above 0"),
-        ],
-        "components": Count,
-    },
-    "objective": {
-        "kl": Literal["auto", "analytic", "monte_carlo"],
-        **dict.fromkeys(("alpha", "beta", "gamma", "warmup_epochs", "free_bits", "weight"), NonNegative),
-        "beta_schedule": Literal["constant", "linear", "cyclical"],
-        "capacity": NonNegative | None,
-        "groups": Count,
-        "elbo_weight": Fraction,
-    },
-    "logger": {
-        **dict.fromkeys(("project", "experiment_name"), Name),
-        "entity": Name | None,
-        "mode": Literal["online", "offline", "disabled"] | None,
-    },
-    "optimizer": {
-        **dict.fromkeys(("lr", "eps", "weight_decay"), NonNegative),
-        **dict.fromkeys(("momentum", "alpha"), BelowOne),
-        "betas": Betas,
-        "nesterov": bool,
-    },
-    "scheduler": {
-        "warmup_epochs": NonNegative,
-        "final": Fraction,
-        "gamma": Annotated[float, Range(0, 1, open_low=True)],
-        "milestones": Annotated[
-            Sequence[Annotated[float, Range(0, 1, open_low=True, open_high=True)]],
-            Described("a list of fractions of the training, each between 0 and 1"),
-        ],
     },
 }
 
@@ -175,7 +125,7 @@ def check_values(config: Mapping[str, Any]) -> None:
     for group, rules in GROUP_RULES.items():
         if group in config and str(config[group].get("_target_", "")).startswith(("vae_cli.", "torch.optim.")):
             for key, value in config[group].items():
-                check_value(f"{group}.{key}", value, rules.get(key, float if isinstance(value, float) else Any))
+                check_value(f"{group}.{key}", value, rules.get(key, Any))
 
 
 def is_accepted(key: str, value: Any) -> bool:
