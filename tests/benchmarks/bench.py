@@ -35,6 +35,8 @@ from vae_cli.evaluation import bounds
 from vae_cli.generation import samplers
 from vae_cli.system import threads
 from vae_cli.training import loop
+from vae_cli.training.run import run as train
+from vae_cli.training.state import TrainingState
 
 ROOT = Path(__file__).parents[2]
 WARM = 25  # turns before a step is timed
@@ -276,7 +278,7 @@ class Bench:
         return rows
 
 
-def _epoch(trained: workloads.Training) -> None:
+def _epoch(trained: TrainingState) -> None:
     step = steps(trained)
     for _ in range(len(trained.batches)):
         step()
@@ -306,11 +308,10 @@ def _probe(*arguments: str) -> dict[str, float]:
 def _first_step(directory: str) -> None:
     """Begin to train, and note when the first step is done."""
     from vae_cli import cli
-    from vae_cli.training.state import TrainingState
 
     whole = loop.step
 
-    def first(state: TrainingState, bound: object) -> None:
+    def first(state: TrainingState, *arguments: object) -> None:
         whole(state, *arguments)  # type: ignore[arg-type]
         (Path(directory) / "first_step").write_text(str(time.time()))
         os._exit(0)
@@ -321,24 +322,22 @@ def _first_step(directory: str) -> None:
 
 def _upkeep(directory: str) -> None:
     """Twenty epochs; seconds of the steps, of what ends an epoch, and of the validations in it."""
-    from vae_cli.training.run import run as train
-
     spent = {"ends": 0.0, "validations": 0.0}
 
     def timed(name: str, key: str) -> None:
-        honest = getattr(train, name)
+        original = getattr(loop, name)
 
         def wrapped(*arguments: object) -> object:
             began = time.perf_counter()
             try:
-                return honest(*arguments)
+                return original(*arguments)
             finally:
                 spent[key] += time.perf_counter() - began
 
-        setattr(train, name, wrapped)
+        setattr(loop, name, wrapped)
 
     timed("_end_epoch", "ends")
-    timed("_validate", "validations")
+    timed("validate", "validations")
     settings = compose.compose("train", ["dataset=mnist", "epochs=20", "report=false"])
     train(settings, Path(directory))
     lines = [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]

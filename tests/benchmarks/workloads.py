@@ -14,6 +14,8 @@ from vae_cli.build import parts
 from vae_cli.config import compose
 from vae_cli.data import Data, DataFacts, Split
 from vae_cli.errors import UserError
+from vae_cli.training import loop
+from vae_cli.training.state import TrainingState
 
 MLP = ["latent_dim=20", "encoder=mlp", "decoder=mlp", "likelihood=bernoulli"]  # 784-400-20-400-784
 MLP_SIZES = [(784, 400), (400, 40), (20, 400), (400, 784)]
