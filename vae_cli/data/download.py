@@ -62,25 +62,30 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
     missing = [file for file in files if not has_checksum(folder / file.name, file.checksum)]
     if not missing:
         return
+    listed = ", ".join(f"{file.name} ({file.checksum})" for file in missing)
+    by_hand = f"put {listed} into {folder} by hand, or name a directory that has it with data_dir={advice}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with file_lock(folder / f".{title}.lock", wait=True, title=title):
             for file in missing:
                 # Another process may have downloaded it while this one waited for the lock.
                 if not has_checksum(folder / file.name, file.checksum):
-                    _download(title, folder, file, _by_hand(folder, missing) + advice)
+                    _download(
+                        title,
+                        folder,
+                        file,
+                        f"put {listed} into {folder} by hand, or name a directory that has it with data_dir={advice}",
+                    )
     except OSError as error:
         raise DataError(
             f"{error.filename or folder} cannot be written ({describe(error)}); name another directory with data_dir="
         ) from error
 
 
-def _by_hand(folder: Path, files: Sequence[RemoteFile]) -> str:
-    listed = ", ".join(f"{file.name} ({file.checksum})" for file in files)
-    return f"put {listed} into {folder} by hand, or name a directory that has it with data_dir="
-
-
 def _download(title: str, folder: Path, file: RemoteFile, by_hand: str) -> None:
+    """Download a file from the first mirror that has it, whole."""
+    import requests
+
     path = folder / file.name
     if path.exists():
         print(f"{title}: {path} is broken or incomplete: it is downloaded anew", file=sys.stderr, flush=True)
@@ -97,8 +102,8 @@ def _download(title: str, folder: Path, file: RemoteFile, by_hand: str) -> None:
                     raise ValueError(f"what came has not the checksum {file.checksum}")
             return
         except Exception as error:  # requests and gdown have kinds of their own
-            if isinstance(error, OSError) and not _is_of_network(error):
-                raise
+            if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+                raise  # of this machine, such as a full disk: another mirror would not help
             failures.append(f"from {host} ({_reason(error)})")
     raise DataError(f"{title} needs {path}, and downloading it failed {' and '.join(failures)}; {by_hand}")
 
@@ -118,12 +123,6 @@ def _fetch(address: str, path: Path) -> None:
         HTTPDownloader(progressbar=True, chunk_size=1 << 16, timeout=TIMEOUT, headers=as_stored)(
             address, str(path), None
         )
-
-
-def _is_of_network(error: OSError) -> bool:
-    import requests
-
-    return isinstance(error, requests.RequestException)
 
 
 def _reason(error: Exception) -> str:

@@ -69,23 +69,23 @@ class CelebA(DownloadedDataset):
             names, numbers = lines[::2], np.array(lines[1::2], np.int64)
         except (OSError, ValueError) as error:
             raise self.broken(PARTITION, error) from error
-        values = self._decoded(names)
+        values = self._decode(names)
         parts = {split: np.flatnonzero(numbers == number) for number, split in enumerate(SPLITS)}
         train, validation, test = (Images(values, rows=parts[split]) for split in SPLITS)
         return Source(train, validation, test, support="levels256")
 
-    def _decoded(self, names: list[str]) -> np.ndarray:
+    def _decode(self, names: list[str]) -> np.ndarray:
         try:
             with zipfile.ZipFile(self.folder / ARCHIVE) as archive:
-
-                def open_(name: str) -> io.BufferedIOBase:
-                    return io.BytesIO(archive.read(f"img_align_celeba/{name}"))
-
                 shape = (3, self.image_size, self.image_size)
-                prepare = partial(square, size=self.image_size, channels=3, crop=CROP)
-                state = fingerprint(self.digest(ARCHIVE), CROP, *shape)
-                place = cache_dir() / "decoded" / f"{self.name}-{self.image_size}"
-                pictures = Pictures(names, open_, prepare, shape, state)
-                return decode(pictures, place, str(self.folder / ARCHIVE), DELETE).values
+                pictures = Pictures(
+                    names,
+                    open=lambda name: io.BytesIO(archive.read(f"img_align_celeba/{name}")),
+                    prepare=partial(square, size=self.image_size, channels=3, crop=CROP),
+                    shape=shape,
+                    fingerprint=fingerprint(self.digest(ARCHIVE), CROP, *shape),
+                )
+                cache = cache_dir() / "decoded" / f"{self.name}-{self.image_size}"
+                return decode(pictures, cache, str(self.folder / ARCHIVE), DELETE).values
         except (OSError, zipfile.BadZipFile) as error:
             raise self.broken(ARCHIVE, error) from error

@@ -59,12 +59,13 @@ class CIFAR10(DownloadedDataset):
                     if file is not None:
                         content = ArrayUnpickler(file, encoding="latin1").load()
                         batches[name] = content["data"].reshape(-1, 3, 32, 32), content["labels"]
-            train, test = (_join([batches[name] for name in names]) for names in (TRAIN, TEST))
+            train, test = (
+                Images(
+                    np.concatenate([batches[name][0] for name in names]),
+                    np.concatenate([batches[name][1] for name in names]).astype(np.int64),
+                )
+                for names in (TRAIN, TEST)
+            )
         except Exception as error:  # a tar file, a gzip stream and a pickle break in many ways
             raise self.broken(ARCHIVE, error) from error
         return Source(train, validation=None, test=test, support="levels256")
-
-
-def _join(batches: list[tuple[np.ndarray, list[int]]]) -> Images:
-    values, labels = zip(*batches)
-    return Images(np.concatenate(values), np.concatenate(labels).astype(np.int64))

@@ -68,23 +68,23 @@ class Omniglot(DownloadedDataset):
         return Source(train, validation=None, test=test, support="levels256")
 
     def _images(self, part: str, first_label: int) -> Images:
+        """Decode an archive; its characters are numbered from `first_label` on."""
         file = f"{part}.zip"
         try:
             with zipfile.ZipFile(self.folder / file) as archive:
                 names = sorted(name for name in archive.namelist() if name.endswith(".png") and "__MACOSX" not in name)
-
-                def open_(name: str) -> io.BufferedIOBase:
-                    return io.BytesIO(archive.read(name))
-
                 shape = (1, self.image_size, self.image_size)
-                pictures = Pictures(names, open_, self._inverted, shape, fingerprint(self.digest(file), *shape))
-                place = cache_dir() / "decoded" / f"{self.name}-{part}-{self.image_size}"
-                cached = decode(pictures, place, str(self.folder / file), DELETE)
+                pictures = Pictures(
+                    names,
+                    open=lambda name: io.BytesIO(archive.read(name)),
+                    prepare=lambda drawing: 255 - square(drawing, self.image_size, channels=1),  # bright on dark
+                    shape=shape,
+                    fingerprint=fingerprint(self.digest(file), *shape),
+                )
+                cache = cache_dir() / "decoded" / f"{self.name}-{part}-{self.image_size}"
+                decoded = decode(pictures, cache, str(self.folder / file), DELETE)
         except (OSError, zipfile.BadZipFile) as error:
             raise self.broken(file, error) from error
         characters = [str(Path(name).parent) for name in names]
         numbers = {character: number for number, character in enumerate(dict.fromkeys(characters), first_label)}
-        return Images(cached.values, np.array([numbers[character] for character in characters], np.int64))
-
-    def _inverted(self, file: io.BufferedIOBase) -> np.ndarray:
-        return 255 - square(file, self.image_size, channels=1)
+        return Images(decoded.values, np.array([numbers[character] for character in characters], np.int64))

@@ -98,13 +98,17 @@ class StaticMNIST(DownloadedDataset):
         """
         arrays = self.data_dir / ARRAYS
         if exists(arrays):
-            with _naming_the_file(arrays):
+            with _file_errors(arrays):
                 _check_size(arrays, sum(part.count for part in PARTS.values()) * PIXELS + len(PARTS) * HEADER)
                 with zipfile.ZipFile(arrays) as archive:
                     values = [_read_array(archive, split) for split in PARTS]
         else:
             self.require()
-            values = [self._read_text(split) for split in PARTS]
+            values = []
+            for split in PARTS:
+                path = self.folder / _file(split)
+                with _file_errors(path):
+                    values.append(_read_lines(path, split))
         train, validation, test = map(Images, values)
         return Source(train, validation, test, support="binary")
 
@@ -118,18 +122,13 @@ class StaticMNIST(DownloadedDataset):
         ]
         download(self.name, self.folder, missing, f", or put {ARRAYS} into {self.data_dir}")
 
-    def _read_text(self, split: str) -> np.ndarray:
-        path = self.folder / _file(split)
-        with _naming_the_file(path):
-            return _read_lines(path, split)
-
 
 def _file(split: str) -> str:
     return f"binarized_mnist_{split}.amat"
 
 
 @contextmanager
-def _naming_the_file(path: Path) -> Iterator[None]:
+def _file_errors(path: Path) -> Iterator[None]:
     """Turn whatever is wrong with a file into an error that names it and the fix."""
     try:
         yield

@@ -41,7 +41,11 @@ def read(path: Path) -> dict[str, NamedArray]:
     """
     magic = _magic(path)
     if magic.startswith(NPY_MAGIC):
-        return {"train": NamedArray(f"{path}: the array", _load_npy(path))}
+        try:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # numpy raises many kinds for a broken header
+            raise _unreadable(str(path), error) from error
+        return {"train": NamedArray(f"{path}: the array", values)}
     if magic.startswith(NPZ_MAGIC):
         return _load_npz(path)
     raise DataError(f"{path} is neither an .npz nor an .npy file; {SAVE}")
@@ -59,17 +63,10 @@ def _magic(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({describe(error)}); set dataset.path to another file") from error
 
 
-def _load_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy raises many kinds for a broken header, and there is one thing to say
-        raise _unreadable(str(path), error) from error
-
-
 def _load_npz(path: Path) -> dict[str, NamedArray]:
     try:
         archive = np.load(path, allow_pickle=False)
-    except Exception as error:  # as above, and zipfile's kinds
+    except Exception as error:  # numpy and zipfile raise many kinds
         raise _unreadable(str(path), error) from error
     with archive:
         names = _roles(path, archive.files)
@@ -94,7 +91,7 @@ def _check_size(path: Path, archive: NpzFile) -> None:
 def _member(described: str, archive: NpzFile, name: str) -> NamedArray:
     try:
         values = archive[name]
-    except Exception as error:  # as above
+    except Exception as error:  # numpy and zipfile raise many kinds
         raise _unreadable(described, error) from error
     if not isinstance(values, np.ndarray):
         raise DataError(f"{described} is not in numpy's format; {SAVE}")
