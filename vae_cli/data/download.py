@@ -70,12 +70,7 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
             for file in missing:
                 # Another process may have downloaded it while this one waited for the lock.
                 if not has_checksum(folder / file.name, file.checksum):
-                    _download(
-                        title,
-                        folder,
-                        file,
-                        f"put {listed} into {folder} by hand, or name a directory that has it with data_dir={advice}",
-                    )
+                    _download(title, folder, file, by_hand)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder} cannot be written ({describe(error)}); name another directory with data_dir="
