@@ -164,7 +164,7 @@ def _command(name: str, argv: Sequence[str] | None) -> Iterator[Sequence[str]]:
     except BrokenPipeError:
         discard_stdout()
     if status and "WORLD_SIZE" in os.environ:
-        os._exit(int(status))  # the interpreter would wait for a collective that nobody finishes
+        os._exit(int(status))  # the interpreter would wait for a collective that never ends
     sys.exit(status)
 
 

@@ -1,4 +1,4 @@
-"""What a person can mend, and how an exception becomes one line and an exit status."""
+"""Mistakes that a person can fix, and how an exception becomes one line and an exit status."""
 
 from __future__ import annotations
 

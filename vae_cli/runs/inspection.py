@@ -88,9 +88,9 @@ def _check_contents(contents: Any, size: int) -> None:
     version = contents["version"]
     if type(version) is not int or version != VERSION:
         newer = isinstance(version, int) and version > VERSION
-        mend = "; update vae_cli" if newer else ""
+        fix = "; update vae_cli" if newer else ""
         shown = str(version)[:40] if isinstance(version, (int, str, type(None))) else type(version).__name__
-        raise InvalidFile(f"of format {shown}, and this vae_cli reads format {VERSION}{mend}")
+        raise InvalidFile(f"of format {shown}, and this vae_cli reads format {VERSION}{fix}")
     for key, is_right in _FORM.items():
         try:
             right = is_right(contents[key])

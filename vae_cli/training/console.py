@@ -122,7 +122,7 @@ def epoch_line(
 
 
 class ProgressBar:
-    """A bar over the whole training on a terminal. Elsewhere nothing: there a line per epoch is printed."""
+    """A bar over the whole training, on a terminal only. Without one, the line per epoch must do."""
 
     FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed} gone, {remaining} to go{postfix}"
 

@@ -62,7 +62,7 @@ def run(
         The exit status: 0, or 128 + the signal's number after a signal.
 
     Raises:
-        UserError: for anything that a person can mend. The run directory's summary says it too.
+        UserError: for any mistake that a person can fix. The run directory's summary says it too.
     """
     started, rank = time.monotonic(), rank or Rank()
     threads.tune()

@@ -23,7 +23,7 @@ def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
 
 
 def is_finite(value: Tensor) -> bool | Tensor:
-    """Return whether a scalar is finite: at once on a CPU, elsewhere as a tensor, for which nobody waits."""
+    """Return whether a scalar is finite: as a bool on a CPU, as a tensor on a GPU, which is not waited for."""
     return math.isfinite(value) if value.device.type == "cpu" else value.isfinite()
 
 
