@@ -123,14 +123,11 @@ def test_without_a_data_dir_it_lies_in_the_users_cache(tmp_path, monkeypatch, ar
 
 
 @pytest.mark.parametrize("end", [b" \n", b"\r\n"])
-def test_lines_may_end_in_a_space_or_as_on_windows(tmp_path, arrays, end):
-    put_texts(tmp_path, {name: content.replace(b"\n", end) for name, content in texts(arrays).items()})
-    assert_is(StaticMNIST(str(tmp_path)).load(), arrays)
-
-
-def test_the_last_line_may_have_no_end(tmp_path, arrays):
-    put_texts(tmp_path, {name: content.rstrip() for name, content in texts(arrays).items()})
-    assert_is(StaticMNIST(str(tmp_path)).load(), arrays)
+def test_lines_may_end_in_a_space_or_as_on_windows_and_the_last_may_have_no_end(tmp_path, arrays, end):
+    for last in (end, b""):
+        changed = {name: content.replace(b"\n", end).rstrip() + last for name, content in texts(arrays).items()}
+        put_texts(tmp_path, changed)
+        assert_is(StaticMNIST(str(tmp_path)).load(), arrays)
 
 
 # Its splits
