@@ -53,7 +53,7 @@ ORDER = [*range(1, 12, 2), *range(0, 12, 2)]  # of the files: folder a holds the
 
 def encoded(run, tmp_path, *settings):
     output = tmp_path / "codes.npz"
-    encode.encode(compose.compose("encode", [f"checkpoint={run}", f"output={output}", *settings]))
+    encode.run(compose.compose("encode", [f"checkpoint={run}", f"output={output}", *settings]))
     with np.load(output) as archive:
         return dict(archive)
 
@@ -216,7 +216,7 @@ def test_an_output_that_cannot_be_written_is_named(run, tmp_path):
         with pytest.raises(UserError, match="cannot be written"):
             make()
     with pytest.raises(ConfigError, match="end it in .npz"):
-        image_files.place("x.png", "npz", "codes")
+        image_files.output_path("x.png", "npz", "codes")
 
 
 @pytest.mark.parametrize(("command", "written"), [("reconstruct", "reconstructions.png"), ("encode", "codes.npz")])

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
-from vae_cli.commands.inputs import choose, load_data
+from vae_cli.commands.inputs import choose_split, load_data
 from vae_cli.config.validation import parse_bytes
 from vae_cli.data import Data, Split
 from vae_cli.errors import UserError, describe
@@ -29,140 +29,138 @@ from vae_cli.runs import checkpoint
 from vae_cli.system import memory
 from vae_cli.system.atomic import atomic_write
 
-FRACTION = 0.1  # of the free memory that decoded images may take, with all that is made of them
-LARGEST = 1 << 29  # bytes of it, if nobody asks for more
+MEMORY_SHARE = 0.1  # of the free memory, for decoded images and all that is made of them
+MOST_MEMORY = 1 << 29  # bytes of it, by default
 COPIES = 8  # of a decoded value in memory at once, 4 bytes each
-SATURATED = 0.1  # nats from log N
+SATURATED = 0.1  # nats below log N
 
 
-def run(settings: dict[str, Any]) -> None:
+def run(config: dict[str, Any]) -> None:
     """Score a checkpoint's model, write evaluation.json and print a table.
 
     Args:
-        settings: the plain config of `vae-evaluate`.
+        config: the plain config of `vae-evaluate`.
 
     Raises:
         UserError: for a checkpoint or data that cannot be used, or an output that cannot be written.
     """
-    path = checkpoint.find(settings["checkpoint"])
-    output = _output(settings, path)
-    used = trained.load(path, settings["device"], settings["allow"])
-    data = load_data(used, settings)
-    split = choose(data, settings["split"], used)
-    numbers = _numbers(used, data, split, settings)
-    about = {"checkpoint": str(path), "data": data.facts.name, "split": settings["split"], "seed": settings["seed"]}
-    about["step"] = used.step
-    about |= {key: settings[key] for key in ("num_importance_samples", "limit")} | {"path": settings["dataset"]["path"]}
-    _write(output, about | numbers)
-    print(tables.table(about | numbers))
-    print(f"written to {output}")
-    if settings["output"] is None:
-        _renew_page(output.parent)
-
-
-def _renew_page(directory: Path) -> None:
-    """Let the page of a run, where it has one, show the new numbers."""
-    if (directory / run_page.NAME).exists():
-        try:
-            print(f"{run_page.write(directory)} is renewed")
-        except Exception as error:  # of whatever kind the directory's files bring about
-            print(f"{directory / run_page.NAME} could not be written again ({describe(error)})", file=sys.stderr)
-
-
-def _output(settings: Mapping[str, Any], path: Path) -> Path:
-    if settings["output"] is not None:
-        return Path(settings["output"]).expanduser()
+    path = checkpoint.find(config["checkpoint"])
     folder = path.absolute().parent
-    return (folder.parent if folder.name == "checkpoints" else folder) / "evaluation.json"
+    run_directory = folder.parent if folder.name == "checkpoints" else folder
+    output = run_directory / "evaluation.json" if config["output"] is None else Path(config["output"]).expanduser()
+    loaded = trained.load(path, config["device"], config["allow"])
+    data = load_data(loaded, config)
+    numbers = evaluate(loaded, data, choose_split(data, config["split"], loaded), config)
+    result = {
+        "checkpoint": str(path),
+        "data": data.facts.name,
+        "split": config["split"],
+        "seed": config["seed"],
+        "step": loaded.step,
+        "num_importance_samples": config["num_importance_samples"],
+        "limit": config["limit"],
+        "path": config["dataset"]["path"],
+        **numbers,
+    }
+    try:
+        with atomic_write(output) as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output} cannot be written ({error.strerror or error}); name another with output=") from error
+    print(tables.table(result))
+    print(f"written to {output}")
+
+    # A run's page shows the new numbers.
+    page = run_directory / run_page.NAME
+    if config["output"] is None and page.exists():
+        try:
+            print(f"{run_page.write(run_directory)} is renewed")
+        except Exception as error:  # of whatever kind the directory's files bring about
+            print(f"{page} could not be written again ({describe(error)})", file=sys.stderr)
 
 
 @torch.no_grad()
-def _numbers(used: Trained, data: Data, split: Split, settings: Mapping[str, Any]) -> dict[str, Any]:
-    model, limit, seed = used.model, settings["limit"], settings["seed"]
-    count = min(len(split), limit or len(split))
-    draws = draws_up_to(settings["num_importance_samples"])
+def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a split by their names."""
+    model, seed = loaded.model, config["seed"]
+    count = min(len(split), config["limit"] or len(split))
+    draws = draws_up_to(config["num_importance_samples"])
     with tqdm(total=count, desc="log_likelihood", unit=" images", disable=None) as bar:
-        scores = score(model, split, draws, seed, count, numbers_together(settings["memory"]), bar.update)
-    found = _bounds(scores, draws)
-    if model.likelihood.discrete and used.facts.support == "levels256":
-        found["bits_per_dim"] = number(-scores.log_likelihood[-1] / (math.prod(used.facts.shape) * math.log(2)))
-    found |= _errors(model, split, count, seed)
+        scores = score(model, split, draws, seed, count, values_at_once(config["memory"]), bar.update)
+    numbers = _bounds(scores, draws)
+    if model.likelihood.discrete and loaded.facts.support == "levels256":
+        numbers["bits_per_dim"] = mean(-scores.log_likelihood[-1] / (math.prod(loaded.facts.shape) * math.log(2)))
+    numbers |= _reconstruction_errors(model, split, count, seed)
     codes = latent_codes.encode(model, split, seed, count)
-    return found | _of_codes(model, codes, seed) | _probes(model, data, split, codes, seed)
+    return numbers | _code_numbers(model, codes, seed) | _probes(model, data, split, codes, seed)
 
 
 def draws_up_to(most: int) -> list[int]:
-    """1, 10, 100 … and the number asked for."""
+    """Return 1, 10, 100 … and the largest number of draws."""
     return [10**n for n in range(len(str(most))) if 10**n < most] + [most]
 
 
-def numbers_together(given: str) -> int:
-    """Values that the decoder may give in one call."""
-    allowed = min(FRACTION * memory.available(), LARGEST) if given == "auto" else parse_bytes(given)
+def values_at_once(size: str) -> int:
+    """Return how many values the decoder may give in one call, within a size of memory or `auto`."""
+    allowed = min(MEMORY_SHARE * memory.available(), MOST_MEMORY) if size == "auto" else parse_bytes(size)
     return max(1, int(allowed / (4 * COPIES)))
 
 
-def number(values: Tensor) -> Number:
-    """The mean of N values, its standard error and N."""
+def mean(values: Tensor) -> Number:
+    """Return the mean of N values, its standard error and N."""
     error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
     return {"value": float(values.mean()), "stderr": error, "n": len(values)}
 
 
 def _bounds(scores: Scores, draws: Sequence[int]) -> dict[str, Any]:
-    by_draws = {str(k): number(values) for k, values in zip(draws, scores.log_likelihood)}
-    names = ("elbo", "reconstruction", "kl")
-    return {name: number(getattr(scores, name)) for name in names} | {
+    by_draws = {str(k): mean(values) for k, values in zip(draws, scores.log_likelihood)}
+    return {
+        "elbo": mean(scores.elbo),
+        "reconstruction": mean(scores.reconstruction),
+        "kl": mean(scores.kl),
         "log_likelihood": by_draws[str(draws[-1])],
         "log_likelihood_by_samples": by_draws,
     }
 
 
-@torch.no_grad()
-def _errors(model: VAE, split: Split, count: int, seed: int) -> dict[str, Number]:
-    """Mean squared error of the reconstructions, per pixel on [0, 1], and their peak signal-to-noise ratio in
-    decibels, both averaged over images."""
-    found = []
+def _reconstruction_errors(model: VAE, split: Split, count: int, seed: int) -> dict[str, Number]:
+    """Return the mean squared error per pixel on [0, 1] and the peak signal-to-noise ratio in decibels."""
+    chunks = []
     for start in range(0, count, CHUNK):
         x, y = batch(model, split, slice(start, min(start + CHUNK, count)), seed)
-        found.append((model.reconstruct(x, y).mean - x).square().flatten(1).mean(1).cpu().double())
-    mse = torch.cat(found)
-    return {"mse": number(mse), "psnr": number(-10 * mse.clamp(min=1e-12).log10())}
+        chunks.append((model.reconstruct(x, y).mean - x).square().flatten(1).mean(1).cpu().double())
+    mse = torch.cat(chunks)
+    return {"mse": mean(mse), "psnr": mean(-10 * mse.clamp(min=1e-12).log10())}
 
 
-def _of_codes(model: VAE, codes: Codes, seed: int) -> dict[str, Any]:
+def _code_numbers(model: VAE, codes: Codes, seed: int) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
     means = codes.means
-    found: dict[str, Any] = {}
     if len(means) > 1:
-        found["active_units"] = {"value": latent_codes.active_units(means), "stderr": None, "n": len(means)}
+        numbers["active_units"] = {"value": latent_codes.active_units(means), "stderr": None, "n": len(means)}
         gap, error, images = latent_codes.aggregate_gap(model, codes, seed)
-        found["mmd"] = {"value": gap, "stderr": None if math.isnan(error) else error, "n": images}
-    by_dimension = latent_codes.kl_per_dim(model, codes)
-    if by_dimension is not None:
-        found["kl_per_dim"] = by_dimension.tolist()
-    information = number(latent_codes.index_code_information(model, codes, seed))
+        numbers["mmd"] = {"value": gap, "stderr": None if math.isnan(error) else error, "n": images}
+    kl_per_dim = latent_codes.kl_per_dim(model, codes)
+    if kl_per_dim is not None:
+        numbers["kl_per_dim"] = kl_per_dim.tolist()
+    information = mean(latent_codes.index_code_information(model, codes, seed))
     cap = math.log(information["n"])
-    found["index_code_mi"] = information | {"cap": cap, "saturated": cap - information["value"] < SATURATED}
-    return found
+    numbers["index_code_mi"] = information | {"cap": cap, "saturated": cap - information["value"] < SATURATED}
+    return numbers
 
 
 def _probes(model: VAE, data: Data, split: Split, codes: Codes, seed: int) -> dict[str, Number]:
-    """How well the codes' labels are told by classifiers of training codes; nothing for the training set itself, nor
-    where the codes were made with the labels."""
-    known = data.train.labels
-    if model.classes or codes.labels is None or known is None or split is data.train or len(known.unique()) < 2:
+    """Return how often classifiers of training codes name the labels of others.
+
+    There are none for the training set itself, nor where the codes were made with the labels.
+    """
+    labels = data.train.labels
+    if model.classes or codes.labels is None or labels is None or split is data.train or len(labels.unique()) < 2:
         return {}
     train, test = latent_codes.points(model, data.train, seed), codes.points
-    found = {
+    accuracies = {
         "knn_accuracy": latent_codes.knn_accuracy(train, test),
         "linear_probe_accuracy": latent_codes.linear_probe_accuracy(train, test),
     }
     n = len(codes.labels)
-    return {name: {"value": p, "stderr": math.sqrt(p * (1 - p) / n), "n": n} for name, p in found.items()}
-
-
-def _write(output: Path, found: dict[str, Any]) -> None:
-    try:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output} cannot be written ({error.strerror or error}); name another with output=") from error
+    return {name: {"value": p, "stderr": math.sqrt(p * (1 - p) / n), "n": n} for name, p in accuracies.items()}

@@ -1,70 +1,156 @@
-"""The images that a command is given for a trained model: a split of its data, or a person's own."""
+"""The images that a command passes through a trained model: a split of its data, or a person's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+from tqdm import tqdm
 
+from vae_cli import noise
 from vae_cli.build import parts, registry
 from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.data import Data, DataFacts, Dataset, Folder, Images, Split
 from vae_cli.data.base import Support
+from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError, DataError
+from vae_cli.evaluation.bounds import batch
+from vae_cli.models.vae import VAE
 
 SPLITS = ("train", "validation", "test")
+CHUNK = noise.BLOCK  # images that go through the model together
+
+Config = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
 class Inputs:
-    """Images ready for the model, in input order, with the names of the files they come from where they have any."""
+    """Images ready for the model, in input order.
 
-    def __init__(self, split: Split, names: list[str] | None = None) -> None:
-        self.split, self.names = split, names
+    Args:
+        split: the images and their labels.
+        names: of the files that they come from, if they come from files.
+    """
+
+    split: Split
+    names: list[str] | None = None
+
+    def arrays(self, count: int) -> dict[str, np.ndarray]:
+        """Return the labels and the file names of the first images, where there are any."""
+        arrays = {}
+        if self.split.labels is not None:
+            arrays["label"] = self.split.labels[:count].cpu().numpy()
+        if self.names is not None:
+            arrays["file"] = np.array(self.names[:count])
+        return arrays
+
+    def chunks(self, model: VAE, count: int, seed: int, title: str) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """Yield the first images in chunks on the model's device, with a progress bar: the first one's number, x, y."""
+        with tqdm(total=count, desc=title, unit=" images", disable=None, leave=False) as bar:
+            for start in range(0, count, CHUNK):
+                stop = min(start + CHUNK, count)
+                yield start, *batch(model, self.split, slice(start, stop), seed)
+                bar.update(stop - start)
 
 
-def read(used: Trained, settings: Mapping[str, Any]) -> Inputs:
-    """What `input=` names: `train`, `validation` or `test` of the model's data, a directory of images, or a file of
-    arrays, prepared as the training's images were.
+def draw_codes(model: VAE, q: LatentDistribution, seed: int, stream: str, start: int, draws: int = 1) -> Tensor:
+    """Return draws z (K, B, D) from the posteriors of the images from number `start` on."""
+    epsilon = noise.by_image(q.batch_shape[0], draws, model.noise_dim, seed, stream, start=start)
+    return q.rsample_and_log_prob(epsilon.to(next(model.parameters()).device))[0]
+
+
+def read(trained: Trained, config: Config) -> Inputs:
+    """Return what `input=` names, prepared as the training's images were.
+
+    It is `train`, `validation` or `test` of the model's data, a directory of images, or a file of arrays.
 
     Raises:
         DataError: if there is no such thing, or it does not fit the model.
     """
-    given = settings["input"]
+    given, facts = config["input"], trained.facts
     if given in SPLITS:
-        return Inputs(choose(load_data(used, settings), given, used))
-    path = Path(given).expanduser()
-    if not path.exists():
+        return Inputs(choose_split(load_data(trained, config), given, trained))
+    if not Path(given).expanduser().exists():
         raise DataError(f"input={given}: there is no such file or directory; or name train, validation or test")
-    options = _elsewhere(used.settings["dataset"], used.facts, given)
-    if used.facts.support == "binary" and options["binarize"] == "none":
-        options["binarize"] = "threshold"  # a picture of pixels that are black or white
+    options = _dataset_options(trained, given)
+    if facts.support == "binary" and options["binarize"] == "none":
+        options["binarize"] = "threshold"  # pictures of pixels that are black or white
     dataset: Dataset = registry.construct("dataset", options, {})
-    images, support, names = _in_order(dataset, used.model.classes)
-    if support == "unit" and used.facts.support == "levels256":
+    images, support, names = _load_in_order(dataset, trained.model.classes)
+    if support == "unit" and facts.support == "levels256":
         images, support = replace(images, values=np.rint(255 * images.values).astype(np.uint8)), "levels256"
-    prepared = dataset.prepare(images, support, "input")
-    _check_fit(tuple(prepared.shape), support if options["binarize"] == "none" else "binary", used.facts)
-    _check_labels(prepared, used)
-    return Inputs(prepared, names)
+    split = dataset.prepare(images, support, "input")
+    _check_fit(tuple(split.shape), support if options["binarize"] == "none" else "binary", facts)
+    _check_labels(split, trained)
+    return Inputs(split, names)
 
 
-def _in_order(dataset: Dataset, classes: int) -> tuple[Images, Support, list[str] | None]:
+def load_data(trained: Trained, config: Config) -> Data:
+    """Return the data that a model was trained on, or those at `dataset.path`, which must be alike.
+
+    Raises:
+        DataError: if they are missing, or of another shape or support than the model's.
+    """
+    stored = with_local_folders(trained.settings, config["data_dir"])
+    path = config.get("dataset", {}).get("path")
+    if path is not None:
+        stored = stored | {"dataset": _dataset_options(trained, path)}
+    dataset = parts.dataset(stored, () if config["allow"] is None else (config["allow"],))
+    source = dataset.load()
+    if path is not None and source.test is None and source.validation is None:
+        source = replace(source, test=source.train)  # nothing was trained on these: all of them count
+    data = dataset.splits(source)
+    _check_fit(data.facts.shape, data.facts.support, trained.facts)
+    return data
+
+
+def choose_split(data: Data, name: str, trained: Trained) -> Split:
+    """Return a split by its name.
+
+    Raises:
+        ConfigError: if the data have no such split.
+        DataError: if a conditional model finds no labels in it, or unknown ones.
+    """
+    split = {"train": data.train, "validation": data.validation, "test": data.test}[name]
+    if split is None:
+        raise ConfigError("split=validation: the model was trained without one; choose test or train")
+    _check_labels(split, trained)
+    return split
+
+
+def _dataset_options(trained: Trained, path: str) -> dict[str, Any]:
+    """Return the options of a data set at another path, prepared as the stored one."""
+    stored = trained.settings["dataset"]
+    options = {"binarize": stored.get("binarize", "none"), "validation": None, "path": path}
+    if not Path(path).expanduser().is_dir():
+        return parts.option("dataset", "arrays") | options
+    channels, height, width = trained.facts.shape
+    if height != width:
+        raise DataError(f"{path}: the model's images, {height}x{width}, are not square; name an .npz file instead")
+    kept = {key: stored[key] for key in ("on_error",) if key in stored}
+    return parts.option("dataset", "folder") | options | kept | {"channels": channels, "image_size": height}
+
+
+def _load_in_order(dataset: Dataset, classes: int) -> tuple[Images, Support, list[str] | None]:
+    """Return all images of a data set in input order, their support and their files' names, if any."""
     if isinstance(dataset, Folder):
-        images, names, found = dataset.in_order()
-        return _relabeled(images, found, classes, dataset.path), "levels256", names
+        images, names, folders = dataset.in_order()
+        return _with_model_labels(images, folders, classes, dataset.path), "levels256", names
     source = dataset.load()
     images = source.train
-    for more in (source.validation, source.test):
-        images = images if more is None else images.join(more)
+    for other in (source.validation, source.test):
+        images = images if other is None else images.join(other)
     return images, source.support, None
 
 
-def _relabeled(images: Images, folders: list[str], classes: int, path: Path) -> Images:
-    """The images with a conditional model's labels: the numbers that their folders are named by, unless there are as
-    many folders as labels, which then are numbered in their order as in training.
+def _with_model_labels(images: Images, folders: list[str], classes: int, path: Path) -> Images:
+    """Return the images with a conditional model's labels.
+
+    As many folders as labels are numbered in their order as in training; fewer or more are named by the labels.
 
     Raises:
         DataError: if the folders' names are no such numbers.
@@ -80,26 +166,6 @@ def _relabeled(images: Images, folders: list[str], classes: int, path: Path) -> 
     return replace(images, labels=np.array(numbers, np.int64)[images.labels])
 
 
-def load_data(used: Trained, settings: Mapping[str, Any]) -> Data:
-    """The data that a model was trained on, or those at `dataset.path`, which must be alike.
-
-    Raises:
-        DataError: if they are missing, or of another shape or support than the model's.
-    """
-    allow = settings["allow"]
-    stored = with_local_folders(used.settings, settings["data_dir"])
-    path = settings.get("dataset", {}).get("path")
-    if path is not None:
-        stored = stored | {"dataset": _elsewhere(stored["dataset"], used.facts, path)}
-    dataset = parts.dataset(stored, () if allow is None else (allow,))
-    source = dataset.load()
-    if path is not None and source.test is None and source.validation is None:
-        source = replace(source, test=source.train)  # nothing was trained on these: all of them count
-    data = dataset.splits(source)
-    _check_fit(data.facts.shape, data.facts.support, used.facts)
-    return data
-
-
 def _check_fit(shape: tuple[int, ...], support: str, facts: DataFacts) -> None:
     if shape != tuple(facts.shape):
         one, other = ("x".join(map(str, each)) for each in (shape, facts.shape))
@@ -109,33 +175,8 @@ def _check_fit(shape: tuple[int, ...], support: str, facts: DataFacts) -> None:
         raise DataError(f"these images are {kinds[support]}, the model's are {kinds[facts.support]}; convert them")
 
 
-def _elsewhere(stored: Mapping[str, Any], facts: DataFacts, path: str) -> dict[str, Any]:
-    """The settings of a data set at a path, prepared as the stored one."""
-    options = {"binarize": stored.get("binarize", "none"), "validation": None, "path": path}
-    if not Path(path).expanduser().is_dir():
-        return parts.option("dataset", "arrays") | options
-    channels, height, width = facts.shape
-    if height != width:
-        raise DataError(f"{path}: the model's images, {height}x{width}, are not square; name an .npz file instead")
-    kept = {key: stored[key] for key in ("on_error",) if key in stored}
-    return parts.option("dataset", "folder") | options | kept | {"channels": channels, "image_size": height}
-
-
-def choose(data: Data, name: str, used: Trained) -> Split:
-    """A split by its name, which a conditional model must find labels in.
-
-    Raises:
-        ConfigError: if the data have no such split, or not the labels.
-    """
-    split = {"train": data.train, "validation": data.validation, "test": data.test}[name]
-    if split is None:
-        raise ConfigError("split=validation: the model was trained without one; choose test or train")
-    _check_labels(split, used)
-    return split
-
-
-def _check_labels(split: Split, used: Trained) -> None:
-    classes = used.model.classes
+def _check_labels(split: Split, trained: Trained) -> None:
+    classes = trained.model.classes
     if classes and split.labels is None:
         raise DataError("a conditional model needs a label for every image, and these have none")
     if classes and split.labels is not None and int(split.labels.max()) >= classes:
