@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from vae_cli.build import registry
-from vae_cli.config import compose, options, validation
+from vae_cli.config import compose, options
 from vae_cli.constraints import Count
 from vae_cli.errors import ConfigError
 
@@ -102,7 +102,6 @@ def checked(defaults, key, text):
     value = OverridesParser.create().parse_override(f"{key}={text}").value()
     value = OmegaConf.to_container(OmegaConf.create([value]))[0]
     config = config | {group: config[group] | {name: value}}
-    validation.check_values(config)
     registry.check_groups(config, frozenset({key}))
 
 

@@ -199,9 +199,6 @@ def check_groups(
     return checked, dropped
 
 
-settle = check_groups  # until its callers have the new name
-
-
 def _unknown(path: str, group: str, accepted: Mapping[str, Any]) -> str:
     keys = [key for key in accepted if key not in GROUPS[group].passed]
     near = difflib.get_close_matches(path.partition(".")[2], keys, n=1)

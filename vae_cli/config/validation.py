@@ -89,19 +89,6 @@ RULES: dict[str, Any] = {
     "output": FilePath | None,
 }
 
-GROUP_RULES: dict[str, dict[str, Any]] = {  # of classes without annotations yet
-    "dataset": {
-        "path": FilePath | None,
-        "binarize": Literal["none", "threshold", "static", "dynamic"],
-        "validation": Index | None,
-        "image_size": Annotated[int, Range(1, 4096)],
-        "channels": Literal[1, 3],
-        "on_error": Literal["error", "skip"],
-        "subset": Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"],
-        "cache": FolderPath | None,
-    },
-}
-
 
 def check(config: Mapping[str, Any], command: str = "train") -> None:
     """Check that a plain config has the keys of its command, and every value at its top level.
@@ -122,10 +109,6 @@ def check_values(config: Mapping[str, Any]) -> None:
     for key, annotation in RULES.items():
         if key in config:
             check_value(key, config[key], annotation)
-    for group, rules in GROUP_RULES.items():
-        if group in config and str(config[group].get("_target_", "")).startswith(("vae_cli.", "torch.optim.")):
-            for key, value in config[group].items():
-                check_value(f"{group}.{key}", value, rules.get(key, Any))
 
 
 def is_accepted(key: str, value: Any) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_cli.constraints import Index
+from vae_cli.constraints import FilePath, Index
 from vae_cli.data.base import Binarize, Dataset, Source, Support
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.mapped import is_mapped, scratch
@@ -40,7 +40,9 @@ class Arrays(Dataset):
 
     name = "arrays"
 
-    def __init__(self, path: str | None = None, binarize: Binarize = "none", validation: Index | None = None) -> None:
+    def __init__(
+        self, path: FilePath | None = None, binarize: Binarize = "none", validation: Index | None = None
+    ) -> None:
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name an .npz or .npy file of images")

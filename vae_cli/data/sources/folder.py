@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import numpy as np
 from tqdm import tqdm
 
-from vae_cli.constraints import Index, Range
+from vae_cli.constraints import FilePath, FolderPath, Index, Range
 from vae_cli.data.base import Binarize, Dataset, Source
 from vae_cli.data.images import Images
 from vae_cli.data.sources.decoded import Decoded, Pictures, decode, fingerprint
@@ -84,13 +84,13 @@ class Folder(Dataset):
 
     def __init__(
         self,
-        path: str | None = None,
+        path: FilePath | None = None,
         image_size: Annotated[int, Range(1, 4096)] = 64,
         channels: Literal[1, 3] = 3,
         on_error: Literal["error", "skip"] = "error",
         binarize: Binarize = "none",
         validation: Index | None = None,
-        cache: str | None = None,
+        cache: FolderPath | None = None,
     ) -> None:
         super().__init__(binarize, validation)
         if not path:
