@@ -22,7 +22,8 @@ LONG = (
     "test_sample",
     "test_conditional",
     "test_reconstruct",
-    "test_pages",
+    "test_run_page",
+    "test_samplers",
     "test_evaluate",
     "test_run",
 )

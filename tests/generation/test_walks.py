@@ -1,72 +1,23 @@
-"""vae-sample's modes and samplers: where the points lie, what is drawn of them, and what is refused."""
+"""Walks through latent space: where their points lie, what is drawn of them, and what vae-sample refuses."""
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from PIL import Image
 
-from vae_cli.build import parts, trained
+from tests.support.generation import close, drawn, model_of, used_and_test_images
 from vae_cli.commands import sample
 from vae_cli.config import compose
-from vae_cli.data import Images, Split
+from vae_cli.data import Split
 from vae_cli.distributions import (
     DiagonalNormalPosterior,
     FlowPrior,
     LearnedNormalPrior,
     MixtureOfNormalsPrior,
-    NormalLikelihood,
     StandardNormalPrior,
 )
-from vae_cli.errors import ConfigError, DataError
-from vae_cli.evaluation import latent_codes
+from vae_cli.errors import ConfigError
 from vae_cli.generation import walks
-from vae_cli.generation.samplers import CHUNK, AggregateSampler, MixtureSampler, Sampler
-from vae_cli.models.vae import VAE
-from vae_cli.networks import MLPDecoder, MLPEncoder
-from vae_cli.training.run import run as train
-
-SHAPE = (1, 3, 4)
-NARROW = ["encoder.hidden=[16]", "decoder.hidden=[16]", "device=cpu", "report=false"]
-
-
-def model_of(posterior, prior):
-    dim = posterior.latent_dim
-    encoder, decoder = MLPEncoder(SHAPE, posterior.features, hidden=[8]), MLPDecoder(dim, SHAPE, hidden=[8])
-    return VAE(encoder, decoder, posterior, prior, NormalLikelihood(SHAPE, 0.3)).eval()
-
-
-def run_of(tmp_path_factory, *settings):
-    directory = tmp_path_factory.mktemp("run")
-    train(compose.compose("train", ["epochs=2", "latent_dim=2", *NARROW, *settings]), directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return run_of(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def labeled(tmp_path_factory):
-    return run_of(tmp_path_factory, "conditional=true")
-
-
-def drawn(run, tmp_path, *settings):
-    output = tmp_path / "out.npz"
-    sample.run(compose.compose("sample", [f"checkpoint={run}", f"output={output}", "format=npz", *settings]))
-    with np.load(output) as archive:
-        return dict(archive)
-
-
-def used_and_test_images(run):
-    used = trained.load(run / "checkpoints" / "best.pt", "cpu")
-    test = parts.dataset(used.settings).splits().test
-    return used.model.requires_grad_(False), test.images / test.scale, test.labels
-
-
-def close(found, expected):
-    torch.testing.assert_close(torch.as_tensor(found), expected.detach(), atol=1e-5, rtol=1e-5)
 
 
 def test_an_interpolation_leads_straight_from_one_test_images_reconstruction_to_the_others(run, tmp_path):
@@ -146,80 +97,6 @@ def test_quantiles_and_moments_of_a_prior_without_closed_form_are_those_of_its_d
     np.testing.assert_allclose(below, places, atol=4 * 0.5 / 100)
 
 
-def toy(classes=0):
-    """A model of two latent dimensions, and 300 images of three labels."""
-    torch.manual_seed(0)
-    model = model_of(DiagonalNormalPosterior(2), StandardNormalPrior(2))
-    rng = np.random.default_rng(0)
-    labels = np.arange(300) % 3
-    values = (rng.random((300, *SHAPE)) * 0.3 + labels[:, None, None, None] * 0.3).astype(np.float32)
-    return model, Split.of(Images(values, labels), 1.0)
-
-
-def many(sampler, chunks=150):
-    return torch.cat([sampler.chunk(CHUNK * number) for number in range(chunks)]).double()
-
-
-def test_aggregate_draws_have_the_moments_of_the_mixture_of_posteriors():
-    model, split = toy()
-    q = model.encode(split.images)
-    mean = q.mean.double().mean(0)
-    covariance = torch.cov(q.mean.double().T, correction=0) + torch.diag(q.variance.double().mean(0))
-    z = many(AggregateSampler(model, 0, split))
-    error = (covariance.diagonal() / len(z)).sqrt()
-    assert ((z.mean(0) - mean).abs() < 4 * error).all()
-    largest = float(covariance.diagonal().max().detach())
-    torch.testing.assert_close(torch.cov(z.T), covariance, rtol=0.06, atol=0.06 * largest)
-
-
-def test_mixture_draws_follow_the_density_that_scikit_learn_fits():
-    from sklearn.mixture import GaussianMixture
-
-    model, split = toy()
-    sampler = MixtureSampler(model, 0, split, components=3)
-    z = many(sampler)
-    codes = latent_codes.encode(model, split, 0).draws(model, 0).double().numpy()
-    torch.testing.assert_close(z.mean(0), torch.from_numpy(codes.mean(0)), atol=0.05, rtol=0)
-    np.testing.assert_allclose(np.cov(z.numpy().T), np.cov(codes.T, bias=True), atol=0.06 * codes.var(0).max())
-    fitted = sampler._mixture(0)
-    weights, loc = fitted.log_weights.exp().double().numpy(), fitted.components.loc.double().numpy()
-    start = {"weights_init": weights / weights.sum(), "means_init": loc}
-    again = GaussianMixture(3, random_state=0, **start).fit(codes)
-    assert again.score(codes) == pytest.approx(float(fitted.log_prob(torch.from_numpy(codes).float()).mean()), abs=0.02)
-
-
-@pytest.mark.parametrize("sampler", ["gmm", "aggregate"])
-def test_samplers_are_functions_of_the_seed_and_the_images_number(sampler, run, tmp_path):
-    first = drawn(run, tmp_path, f"sampler={sampler}", "n=70")["images"]
-    np.testing.assert_array_equal(first[:5], drawn(run, tmp_path, f"sampler={sampler}", "n=5")["images"])
-    assert not np.array_equal(first[:5], drawn(run, tmp_path, f"sampler={sampler}", "n=5", "seed=1")["images"])
-    assert not np.array_equal(first[:5], drawn(run, tmp_path, "n=5")["images"])
-
-
-@pytest.mark.parametrize("sampler", ["gmm", "aggregate"])
-def test_of_a_conditional_model_codes_come_from_images_of_the_label(sampler, labeled, tmp_path):
-    used = trained.load(labeled / "checkpoints" / "best.pt", "cpu")
-    train_set = parts.dataset(used.settings).splits().train
-    codes = latent_codes.encode(used.model, train_set, 0)
-    of_three = codes.means[codes.labels == 3].double()
-    make = {"gmm": lambda: MixtureSampler(used.model, 0, train_set, 2)}
-    make["aggregate"] = lambda: AggregateSampler(used.model, 0, train_set)
-    z = torch.cat([make[sampler]().chunk(CHUNK * n, torch.full((CHUNK,), 3)) for n in range(30)]).double()
-    spread = (z.var(0) / len(of_three) + z.var(0) / len(z)).sqrt()
-    assert ((z.mean(0) - of_three.mean(0)).abs() < 4 * spread).all()
-    found = drawn(labeled, tmp_path, f"sampler={sampler}", "label=3", "n=4")
-    assert found["labels"].tolist() == [3] * 4
-
-
-def test_a_label_without_training_images_is_refused(labeled):
-    used = trained.load(labeled / "checkpoints" / "best.pt", "cpu")
-    values = np.zeros((40, 1, 8, 8), np.float32)
-    few = Split.of(Images(values, np.arange(40) % 2), 1.0)
-    for sampler in (AggregateSampler(used.model, 0, few), MixtureSampler(used.model, 0, few, 2)):
-        with pytest.raises(DataError, match="no training image has the label 7"):
-            sampler.chunk(0, torch.full((CHUNK,), 7))
-
-
 def test_walks_of_a_conditional_model_keep_the_labels(labeled, tmp_path):
     model, x, y = used_and_test_images(labeled)
     found = drawn(labeled, tmp_path, "mode=interpolate", "between=[0,1]", "steps=4")
@@ -231,16 +108,6 @@ def test_walks_of_a_conditional_model_keep_the_labels(labeled, tmp_path):
     assert drawn(labeled, tmp_path, "mode=manifold", "label=2", "steps=3")["labels"].tolist() == [2] * 9
     pairs = drawn(labeled, tmp_path, "mode=interpolate", "n=3", "steps=2")["labels"]
     assert pairs.tolist() == [0, 0, 1, 1, 2, 2]
-
-
-@pytest.mark.parametrize("mode", ["interpolate", "traverse", "manifold"])
-def test_every_mode_draws_a_picture_and_fills_a_folder(mode, run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    sample.run(compose.compose("sample", [f"checkpoint={run}", f"mode={mode}"]))
-    with Image.open({"interpolate": "interpolation", "traverse": "traversal"}.get(mode, mode) + ".png") as picture:
-        assert picture.width > 11 * 56
-    sample.run(compose.compose("sample", [f"checkpoint={run}", f"mode={mode}", "steps=2", "format=png", "output=x"]))
-    assert {p.name for p in (tmp_path / "x").iterdir()} >= {"row_000_step_000.png", "row_001_step_001.png"}
 
 
 @pytest.mark.parametrize(
@@ -287,20 +154,6 @@ def test_a_conditional_models_walk_shows_one_label(labeled, tmp_path):
     ]:
         with pytest.raises(ConfigError, match=message):
             drawn(labeled, tmp_path, *settings)
-
-
-def test_the_priors_sampler_is_the_models_own_sample():
-    model = model_of(DiagonalNormalPosterior(2), StandardNormalPrior(2))
-    z = Sampler(model, 3, temperature=0.5).chunk(64)
-    half = Sampler(model, 3).chunk(64) / 2
-    close(z, half)
-
-
-def test_a_mixture_is_fitted_to_codes_that_lie_in_a_plane(monkeypatch):
-    model, split = toy()
-    flat = torch.randn(300, 4) @ torch.randn(4, 16) * 100
-    monkeypatch.setattr("vae_cli.generation.samplers.draws", lambda *_: flat)
-    assert MixtureSampler(model, 0, split, 3).chunk(0).isfinite().all()
 
 
 def test_a_set_of_many_images_is_spread_within_its_bounds():

@@ -1,0 +1,93 @@
+"""A person's own images, prepared for a trained model as the training's were."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.image_commands import ORDER, WIDE, encoded, reconstructed
+from vae_cli.commands import reconstruct, sample
+from vae_cli.config import compose
+from vae_cli.errors import DataError
+from vae_cli.training.run import run as train
+
+
+def test_a_folder_of_pngs_gives_the_codes_of_the_same_arrays_with_their_file_names(run, folder, digits, tmp_path):
+    found = encoded(run, tmp_path, f"input={folder}")
+    assert found["file"].tolist() == [f"{'ba'[n % 2]}/{n:02d}.png" for n in ORDER]
+    assert found["label"].tolist() == [0] * 6 + [1] * 6
+    expected = encoded(run, tmp_path, "limit=12")
+    np.testing.assert_allclose(found["mean"], expected["mean"][ORDER], atol=1e-5)
+    np.savez(tmp_path / "mine.npz", digits[0][:12])
+    arrays = encoded(run, tmp_path, f"input={tmp_path / 'mine.npz'}")
+    np.testing.assert_allclose(arrays["mean"], expected["mean"], atol=1e-5)
+    assert "file" not in arrays and "label" not in arrays
+
+
+def test_pixels_are_binarized_as_in_training(digits, tmp_path):
+    settings = [*WIDE, "epochs=1", "dataset.binarize=threshold"]
+    assert train(compose.compose("train", settings), tmp_path / "run") == 0
+    np.savez(tmp_path / "mine.npz", digits[0][:9])
+    grid = np.asarray(Image.open(reconstructed(tmp_path / "run", tmp_path / "x.png", f"input={tmp_path / 'mine.npz'}")))
+    expected = ((digits[0][0] >= 128) * 255).astype(np.uint8).repeat(7, 0).repeat(7, 1)
+    np.testing.assert_array_equal(grid[2:58, 2:58], expected)
+
+
+def test_a_model_of_binary_data_sees_pictures_in_black_and_white(digits, tmp_path):
+    binary = (digits[0] > 127).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", train=binary, test=binary[:10])
+    data = ["dataset=arrays", f"dataset.path={tmp_path / 'train.npz'}"]
+    assert train(compose.compose("train", [*WIDE, *data, "epochs=1"]), tmp_path / "run") == 0
+    np.savez(tmp_path / "gray.npz", digits[0][:9])
+    gray, black = (
+        encoded(tmp_path / "run", tmp_path, f"input={tmp_path / name}") for name in ("gray.npz", "train.npz")
+    )
+    np.testing.assert_allclose(gray["mean"], black["mean"][:9], atol=1e-5)
+
+
+def test_a_conditional_model_asks_for_labels_that_it_knows(folder, digits, tmp_path):
+    assert train(compose.compose("train", [*WIDE, "conditional=true", "epochs=1"]), tmp_path / "run") == 0
+    with pytest.raises(DataError, match="name them by those labels, 0 to 9"):
+        encoded(tmp_path / "run", tmp_path, f"input={folder}")
+    np.savez(tmp_path / "mine.npz", digits[0][:9])
+    with pytest.raises(DataError, match="needs a label for every image"):
+        encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'mine.npz'}")
+    np.savez(tmp_path / "mine.npz", train=digits[0][:9], labels=np.arange(9) + 5)
+    with pytest.raises(DataError, match="labels up to 13, the model knows 0 to 9"):
+        encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'mine.npz'}")
+
+
+def test_images_that_do_not_fit_are_refused(run, tmp_path):
+    np.savez(tmp_path / "large.npz", np.zeros((4, 9, 9), np.uint8) + 7)
+    with pytest.raises(DataError, match="these images are 1x9x9, the model's are 1x8x8"):
+        encoded(run, tmp_path, f"input={tmp_path / 'large.npz'}")
+    (tmp_path / "empty").mkdir()
+    for given in ("nowhere", "empty"):
+        with pytest.raises(DataError, match=given):
+            encoded(run, tmp_path, f"input={tmp_path / given}")
+
+
+def test_a_conditional_model_takes_labels_from_the_names_of_folders(tmp_path, digits):
+    settings = [*WIDE, "conditional=true", "epochs=1"]
+    assert train(compose.compose("train", settings), tmp_path / "run") == 0
+    for name in ("1", "4", "7"):
+        (tmp_path / "drawn" / name).mkdir(parents=True)
+        Image.fromarray(digits[0][int(name)]).save(tmp_path / "drawn" / name / "a.png")
+    assert encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'drawn'}")["label"].tolist() == [1, 4, 7]
+    (tmp_path / "drawn" / "7").rename(tmp_path / "drawn" / "seven")
+    with pytest.raises(DataError, match="has 3 subfolder.s. and the model 10 labels; name them by .* 0 to 9"):
+        encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'drawn'}")
+
+
+def test_what_one_command_writes_another_reads(run, tmp_path):
+    sample.run(compose.compose("sample", [f"checkpoint={run}", "n=7", "format=npz", f"output={tmp_path / 'x.npz'}"]))
+    assert len(encoded(run, tmp_path, f"input={tmp_path / 'x.npz'}")["mean"]) == 7
+    some = [f"checkpoint={run}", "limit=5", "format=npz", f"output={tmp_path / 'y.npz'}"]
+    reconstruct.run(compose.compose("reconstruct", some))
+    assert len(encoded(run, tmp_path, f"input={tmp_path / 'y.npz'}")["label"]) == 5
+
+
+def test_floats_are_rounded_for_a_model_of_bytes(run, digits, tmp_path):
+    np.savez(tmp_path / "bytes.npz", digits[0][:9])
+    np.savez(tmp_path / "floats.npz", digits[0][:9].astype(np.float32) / 255)
+    codes = [encoded(run, tmp_path, f"input={tmp_path / name}")["mean"] for name in ("bytes.npz", "floats.npz")]
+    np.testing.assert_array_equal(*codes)

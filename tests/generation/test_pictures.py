@@ -1,0 +1,48 @@
+"""Pictures of a model."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.support.generation import used_and_test_images
+from vae_cli.build import trained
+from vae_cli.commands import sample
+from vae_cli.config import compose
+from vae_cli.generation import pictures
+
+
+@pytest.mark.parametrize("mode", ["interpolate", "traverse", "manifold"])
+def test_every_mode_draws_a_picture_and_fills_a_folder(mode, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample.run(compose.compose("sample", [f"checkpoint={run}", f"mode={mode}"]))
+    with Image.open({"interpolate": "interpolation", "traverse": "traversal"}.get(mode, mode) + ".png") as picture:
+        assert picture.width > 11 * 56
+    sample.run(compose.compose("sample", [f"checkpoint={run}", f"mode={mode}", "steps=2", "format=png", "output=x"]))
+    assert {p.name for p in (tmp_path / "x").iterdir()} >= {"row_000_step_000.png", "row_001_step_001.png"}
+
+
+def test_the_grids_of_a_model_are_those_of_vae_sample_and_the_same_every_time(run, tmp_path):
+    model = trained.load(run / "checkpoints" / "best.pt", "cpu").model
+    sample.run(compose.compose("sample", [f"checkpoint={run}", f"output={tmp_path / 'x.png'}", "seed=3"]))
+    state = torch.get_rng_state()
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            np.asarray(pictures.sample_grid(model, 3)), np.asarray(Image.open(tmp_path / "x.png"))
+        )
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_reconstructions_stand_below_their_images_and_traversals_in_a_row_each(run):
+    model, x, _ = used_and_test_images(run)
+    pairs = np.asarray(pictures.reconstruction_grid(model, x[:3]))
+    np.testing.assert_array_equal(pairs[2:58:7, 2:58:7], (255 * x[0, 0]).round().byte())
+    below = (255 * model.reconstruct(x[:1]).mean[0, 0]).round().byte()
+    np.testing.assert_array_equal(pairs[60:116:7, 2:58:7], below)
+    picture = pictures.traversal_picture(model, model.encode(x).mean)
+    assert picture.height > 2 * 56 and picture.width > 11 * 56
+
+
+def test_a_grid_has_a_column_for_each_label_where_they_are_few():
+    columns = [pictures.label_columns(y) for y in (None, torch.arange(10), torch.full((9,), 3), torch.arange(21))]
+    assert columns == [None, 10, None, None]
