@@ -26,32 +26,27 @@ class Key:
 
 
 def conf_dir() -> Path:
-    """The folder of the YAML files: inside the installed package, else beside it in a checkout."""
+    """Return the folder of the YAML files: inside the installed package, else beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if (installed / "train.yaml").is_file() else package.parent / "conf"
 
 
 def keys(file: str) -> list[Key]:
-    """The top-level keys of `conf/<file>.yaml`, a command's or an option's, without its `_target_`, and those of the
-    files that its defaults list includes."""
+    """Return the top-level keys of `conf/<file>.yaml` without `_target_`, those of included files among them."""
     text = _text(file)
     own = [Key(m["name"], m["default"], m["comment"] or "") for m in _KEY.finditer(text)]
-    return own + [key for included in _included(text) for key in keys(included)]
-
-
-def _included(text: str) -> list[str]:
-    """The files of this package that a defaults list includes."""
-    return [m["name"] for m in _INCLUDED.finditer(text) if (conf_dir() / f"{m['name']}.yaml").is_file()]
+    included = [m["name"] for m in _INCLUDED.finditer(text) if (conf_dir() / f"{m['name']}.yaml").is_file()]
+    return own + [key for each in included for key in keys(each)]
 
 
 def groups(command: str) -> dict[str, str]:
-    """The groups of a command's defaults list and the option that each starts with."""
+    """Return the groups of a command's defaults list and the option that each starts with."""
     return {m["name"]: m["default"] for m in _GROUP.finditer(_text(command))}
 
 
 def options(group: str) -> list[str]:
-    """The names of a group's option files."""
+    """Return the names of a group's option files."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
@@ -67,19 +62,19 @@ def first_comment(file: str) -> str:
 
 
 def needed(command: str) -> list[str]:
-    """The top-level keys and groups that the config of one run of a command always has."""
+    """Return the top-level keys and groups that the config of one run of a command always has."""
     own = [key.name for key in keys(command) if key.name not in sweep_keys()]
     return own + [g for g, name in groups(command).items() if name != "null"]
 
 
 @cache
 def sweep_keys() -> frozenset[str]:
-    """The keys that only a sweep as a whole is told, and no run of it."""
+    """Return the keys of a sweep as a whole, which no run of it has."""
     return frozenset(key.name for key in keys("sweep"))
 
 
 def every_key() -> set[str]:
-    """The top-level keys and groups of all commands."""
+    """Return the top-level keys and groups of all commands."""
     return {key for command in COMMANDS for key in [*needed(command), *(key.name for key in keys(command))]}
 
 
@@ -88,7 +83,7 @@ def _text(file: str) -> str:
 
 
 def option(group: str, name: str) -> dict[str, Any]:
-    """One option file of `conf/` as plain data.
+    """Return one option file of `conf/` as plain data.
 
     Raises:
         ConfigError: if there is none of that name.

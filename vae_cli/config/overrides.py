@@ -33,7 +33,7 @@ _NOISE = re.compile(
 
 
 def parse(texts: list[str]) -> list[Override]:
-    """The overrides, read by Hydra's grammar.
+    """Return the overrides as Hydra's grammar reads them.
 
     Raises:
         ConfigError: saying what is malformed about the first that cannot be read.
@@ -67,7 +67,7 @@ def _malformed(text: str, error: Exception) -> str:
 
 
 def check_sweep(override: Override, multirun: bool) -> None:
-    """Checks that several values are given only under `-m`, and only to keys of the command."""
+    """Check that several values are given only under `-m`, and only to keys of the command."""
     if not override.is_sweep_override():
         return
     text, key = override.input_line, override.key_or_group
@@ -81,16 +81,14 @@ def check_sweep(override: Override, multirun: bool) -> None:
 
 def check_no_sweep_keys(overrides: list[Override]) -> None:
     """Check that no key is overridden that only a sweep makes use of."""
+    hydras = re.compile(r"hydra[/.](sweeper|launcher)(\..*)?")
     for override in overrides:
-        key = override.key_or_group
-        if key in {"hydra/sweeper", "hydra/launcher", *options.sweep_keys()} or key.startswith(
-            ("hydra.sweeper.", "hydra.launcher.")
-        ):
+        if override.key_or_group in options.sweep_keys() or hydras.fullmatch(override.key_or_group):
             raise ConfigError(f"{override.input_line} is for a sweep: add -m")
 
 
 def check_choice(override: Override, loader: ConfigLoader, command: str) -> None:
-    """Checks the options that an override chooses for a group of the command or of Hydra."""
+    """Check the options that an override chooses for a group of the command or of Hydra."""
     group, choices = override.key_or_group, options.groups(command)
     if group in options.groups("train") and group not in choices:
         others = "; dataset.path= names other data" if (group, command) == ("dataset", "evaluate") else ""
@@ -103,34 +101,24 @@ def check_choice(override: Override, loader: ConfigLoader, command: str) -> None
         raise ConfigError(f"{override.input_line}: {group} is there already; choose with {group}=OPTION")
     names = loader.get_group_options(group, ObjectType.CONFIG)
     if not names:
-        raise ConfigError(unknown(group, [f"hydra/{g}" for g in loader.list_groups("hydra")]))
+        raise ConfigError(unknown(group, [f"hydra/{name}" for name in loader.list_groups("hydra")]))
     values = _values(override, loader)
     wrong = [name for name in values if not isinstance(name, str) or name not in names]
     if len(wrong) == len(values):  # of a sweep, a job with a wrong choice fails alone
-        raise ConfigError(no_option(group, wrong[0], names))
-    _check_installed(group, values[0])
-
-
-def _check_installed(group: str, name: Any) -> None:
-    """Checks that what one of this package's launchers or sweepers is made of is there."""
-    extra, modules = NEEDED.get((group, name), ("", ()))
+        near = get_close_matches(str(wrong[0]), names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        of_presets = {*options.options(group)} - {*options.general_options(group)}
+        general = ", ".join(name for name in names if name not in of_presets)
+        raise ConfigError(f"{group}={show(wrong[0])}: {hint}{group} is one of {general}")
+    # What one of this package's launchers or sweepers is made of has to be installed.
+    extra, modules = NEEDED.get((group, values[0]), ("", ()))
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise ConfigError(f"{group}={name} needs {' and '.join(missing)}: pip install 'vae-cli[{extra}]'")
-
-
-def no_option(group: str, name: Any, names: list[str]) -> str:
-    """Return the sentence about an option that a group does not have."""
-    near = get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    of_presets = {*options.options(group)} - {*options.general_options(group)}
-    return (
-        f"{group}={show(name)}: {hint}{group} is one of {', '.join(each for each in names if each not in of_presets)}"
-    )
+        raise ConfigError(f"{group}={values[0]} needs {' and '.join(missing)}: pip install 'vae-cli[{extra}]'")
 
 
 def _values(override: Override, loader: ConfigLoader) -> list[Any]:
-    """The values of an override: all of a sweep, if they can be counted, else the first."""
+    """Return the values of an override: all of a sweep, if they can be counted, else the first."""
     value = override.value()
     if not override.is_sweep_override():
         return [value]
@@ -148,7 +136,7 @@ def _with(override: Override, value: Any) -> str:
 
 
 def combinations(overrides: list[Override], loader: ConfigLoader) -> list[list[str]]:
-    """The overrides of every job of a sweep.
+    """Return the overrides of every job of a sweep.
 
     Raises:
         ConfigError: for a range of numbers that cannot be counted.
@@ -164,12 +152,12 @@ def combinations(overrides: list[Override], loader: ConfigLoader) -> list[list[s
 
 
 def of_jobs(overrides: list[Override]) -> list[Override]:
-    """The overrides that a sweep's jobs get, without what only the sweep as a whole is told."""
+    """Return the overrides that a sweep's jobs get: those of the sweep as a whole are left out."""
     return [override for override in overrides if override.key_or_group not in options.sweep_keys()]
 
 
 def sample_jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[list[str]]:
-    """Jobs of a sweep whose keys stand for all: the first, and one for every other option of a swept group."""
+    """Yield jobs of a sweep whose keys stand for all: the first, and one for every other option of a swept group."""
     first = [_with(o, _values(o, loader)[0]) if o.is_sweep_override() else str(o.input_line) for o in overrides]
     yield first
     for place, override in enumerate(overrides):
@@ -179,18 +167,19 @@ def sample_jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[lis
 
 
 def follow_swept_groups(overrides: list[Override]) -> list[str]:
-    """The overrides of a sweep, those of keys inside a swept group made sweeps of one value.
+    """Return the overrides of a sweep, those of keys inside a swept group made sweeps of one value.
 
     Hydra composes a sweep once with every swept group at its default, which may lack the key.
     """
     swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
-    return [_of_one(o) if o.key_or_group.partition(".")[0] in swept else str(o.input_line) for o in overrides]
-
-
-def _of_one(override: Override) -> str:
-    if override.is_sweep_override() or override.type != OverrideType.CHANGE:
-        return str(override.input_line)
-    return f"{override.key_or_group}=choice({override.get_value_element_as_str()})"
+    texts = []
+    for override in overrides:
+        is_inside = override.key_or_group.partition(".")[0] in swept
+        if is_inside and override.type == OverrideType.CHANGE and not override.is_sweep_override():
+            texts.append(f"{override.key_or_group}=choice({override.get_value_element_as_str()})")
+        else:
+            texts.append(str(override.input_line))
+    return texts
 
 
 def check_deleted(overrides: list[Override], config: DictConfig, command: str) -> None:
@@ -260,8 +249,10 @@ def _key_of_another_option(key: str, base: DictConfig) -> str | None:
 
 
 def preset(overrides: list[Override], command: str) -> str:
-    """The text of a preset of `experiment=` that sets what overrides set, a choice of a preset among them by its own
-    defaults list."""
+    """Return the text of a preset of `experiment=` that sets what overrides set.
+
+    A preset among them becomes part of its defaults list.
+    """
     choices: list[str] = []
     inside = OmegaConf.create({})
     for override in overrides:
@@ -277,7 +268,7 @@ def preset(overrides: list[Override], command: str) -> str:
 
 
 def has(config: DictConfig, key: str) -> bool:
-    """Whether a config has a dotted key, whatever its value."""
+    """Return whether a config has a dotted key, whatever its value."""
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if isinstance(node, ListConfig):

@@ -44,12 +44,14 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
         directory = config.hydra.sweep.dir
         if any((Path(directory) / name).exists() for name in LEFT):
             raise ConfigError(f"sweep={show(directory)} is the directory of a run; name another folder")
-        if check is not None:
+        parsed = overrides.parse(line.overrides)
+        sweeps_classes = any(o.is_sweep_override() and o.key_or_group.endswith("._target_") for o in parsed)
+        if check is not None and not sweeps_classes:  # whose jobs are checked one by one
             check(of_one_run(to_plain(config)), overrides.keys(line.overrides))
         command_line = errors.without_passwords(line.text(command))
         task = Task(partial(arguments, command=command), job, command_line, os.getpid())
         sweepers.register()
-        texts = [*overrides.follow_swept_groups(overrides.parse(line.overrides)), "hydra.mode=MULTIRUN"]
+        texts = [*overrides.follow_swept_groups(parsed), "hydra.mode=MULTIRUN"]
         with opened.explained(texts, (HydraException, OmegaConfBaseException)):
             try:
                 return _worst_status(opened.hydra.multirun(opened.config_name, task, texts))
