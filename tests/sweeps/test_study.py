@@ -1,6 +1,7 @@
 """A search by Optuna: what it asks for, what it learns, and that a study goes on where it was left."""
 
 import json
+import math
 import shutil
 import sqlite3
 import subprocess
@@ -15,10 +16,11 @@ import yaml
 from tests.support import services
 from tests.support.sweeping import SMALL, FakeTraining, Killed, sweep
 from vae_cli import cli
-from vae_cli.config import compose, options
+from vae_cli.config import compose, options, overrides
 from vae_cli.errors import ConfigError
-from vae_cli.sweeps import sweepers
-from vae_cli.sweeps.job import read_job
+from vae_cli.sweeps import search_space, sweepers
+from vae_cli.sweeps.job import read_job, read_jobs, save_job
+from vae_cli.sweeps.study import make_study
 
 SEARCH = ["hydra/sweeper=optuna", "sweep=s"]
 SPACE = ["latent_dim=int(interval(2,10))", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
@@ -37,19 +39,37 @@ def study(storage="sqlite:///s/study.db", name="vae_cli"):
     return optuna.load_study(study_name=name, storage=storage)
 
 
-def points(found):
-    return [(trial.number, trial.state.name, trial.params, trial.values) for trial in found.trials]
+def points(study):
+    return [(trial.number, trial.state.name, trial.params, trial.values) for trial in study.trials]
 
 
 def search(*argv, train=None):
     return sweep(*SEARCH, *argv, train=train or FakeTraining())
 
 
-def test_a_search_ends_near_the_maximum(capsys):
-    assert search(*SPACE, "epochs=1", trials(30)) == 0
-    assert study().best_value > -0.6 and study().best_params["latent_dim"] == 6
-    out = capsys.readouterr().out
-    assert f"best: trial {study().best_trial.number}: validation/elbo {study().best_value:,.4f}; latent_dim=6 " in out
+def settings(**changes):
+    """Those of hydra.sweeper."""
+    defaults = {"n_trials": 20, "n_jobs": 1, "sampler": "tpe", "pruner": "none", "pruner_warmup": None}
+    return defaults | {"direction": None, "seed": 0, "storage": None, "study_name": None} | changes
+
+
+def made(metrics=("validation/elbo",), validation=200, **changes):
+    space = search_space.split_overrides(overrides.parse(SPACE))[0]
+    return make_study(settings(**changes), metrics, space, {"epochs": 1, "dataset": {"validation": validation}})
+
+
+def test_a_search_ends_near_the_maximum(tmp_path):
+    search = made(n_trials=30).open(tmp_path, [])
+    while trials := search.ask(1):
+        lr, latent_dim = float(trials[0].overrides["optimizer.lr"]), int(trials[0].overrides["latent_dim"])
+        elbo = -((latent_dim - 6) ** 2) - math.log10(lr / 1e-3) ** 2
+        job = save_job(tmp_path / str(trials[0].number), 0, [], [], trials[0].number)
+        summary = {"status": "completed", "validation": {"elbo": elbo}}
+        (job.path / "summary.json").write_text(json.dumps(summary))
+        search.tell([job])
+    [best] = search.best()
+    assert best.values[0] > -0.6 and best.overrides["latent_dim"] == "6" and len(read_jobs(tmp_path)) == 30
+    assert search.describe(best).startswith(f"trial {best.number}: validation/elbo {best.values[0]:,.4f}; latent_dim=6")
 
 
 def test_a_grid_is_searched_once_and_whole():
@@ -63,8 +83,8 @@ def test_a_grid_is_searched_once_and_whole():
 
 def test_several_numbers_are_optimized_together_and_all_the_best_are_kept(capsys):
     train = FakeTraining()
-    line = ["optimize=[validation/elbo,validation/kl]", "hydra.sweeper.sampler=nsga2", trials(16)]
-    assert search("epochs=1", "latent_dim=int(interval(2,10))", *line, train=train) == 0
+    line = ["optimize=[validation/elbo,validation/kl]", "hydra.sweeper.sampler=nsga2", trials(9)]
+    assert search("epochs=1", "latent_dim=int(interval(4,8))", *line, train=train) == 0
     front = {trial.params["latent_dim"] for trial in study().best_trials}
     values = {(-((n - 6) ** 2), n) for n in {settings["latent_dim"] for settings in train.settings}}
     assert front == {n for elbo, n in values if not any(e > elbo and k < n for e, k in values)}
@@ -76,7 +96,7 @@ def test_several_numbers_are_optimized_together_and_all_the_best_are_kept(capsys
 
 @pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.slow)])
 def test_trials_that_fall_behind_are_pruned_and_listed(pruner, capsys):
-    line = [f"hydra.sweeper.pruner={pruner}", trials(15), "hydra.sweeper.pruner_warmup=3"]
+    line = [f"hydra.sweeper.pruner={pruner}", trials(9), "hydra.sweeper.pruner_warmup=3"]
     assert search(*SPACE, "epochs=9", *line) == 0
     states = [trial.state.name for trial in study().trials]
     assert {"PRUNED", "COMPLETE"} == set(states)
@@ -90,11 +110,11 @@ def test_trials_that_fall_behind_are_pruned_and_listed(pruner, capsys):
 
 
 def test_a_training_tells_its_pruner_of_every_epoch():
-    line = [*SMALL, "epochs=3", "log_every=1", "latent_dim=2,3", trials(1), "hydra.sweeper.pruner=median"]
+    line = [*SMALL, "epochs=2", "latent_dim=2,3", trials(1), "hydra.sweeper.pruner=median"]
     assert search(*line, train=cli._train_job) == 0
     lines = [json.loads(line) for line in Path("s/trial_0000/metrics.jsonl").read_text().splitlines()]
     elbos = {line["epoch"]: line["elbo"] for line in lines if line["split"] == "validation"}
-    assert study().trials[0].intermediate_values == elbos and len(elbos) == 3
+    assert study().trials[0].intermediate_values == elbos and len(elbos) == 2
 
 
 class Dying(FakeTraining):
@@ -111,15 +131,15 @@ class Dying(FakeTraining):
 
 def test_a_search_goes_on_where_it_was_killed_and_ends_the_same():
     line = [*SPACE, "epochs=4", "hydra.sweeper.pruner=median", "hydra/sweeper=optuna"]
-    assert sweep(*line, trials(10), "sweep=whole", train=FakeTraining()) == 0
-    train = Dying(1, 6, 11)
+    assert sweep(*line, trials(6), "sweep=whole", train=FakeTraining()) == 0
+    train = Dying(1, 4, 7)
     for _ in range(3):
         with pytest.raises(Killed):
-            search(*line, trials(10), train=train)
-    assert search(*line, trials(10), train=train) == 0
+            search(*line, trials(6), train=train)
+    assert search(*line, trials(6), train=train) == 0
     assert points(study()) == points(study("sqlite:///whole/study.db"))
-    assert search(*line, trials(10), train=train) == 0 and len(train.settings) == 13
-    assert search(*line, trials(12), train=train) == 0 and len(train.settings) == 15
+    assert search(*line, trials(6), train=train) == 0 and len(train.settings) == 9
+    assert search(*line, trials(7), train=train) == 0 and len(train.settings) == 10
 
 
 def test_a_trial_whose_search_was_killed_before_it_became_a_job_is_not_lost(monkeypatch):
@@ -148,7 +168,7 @@ def test_a_job_that_ended_before_its_trial_was_told_is_not_trained_again():
 
 
 def test_a_trial_that_fails_is_told_as_failed_and_the_search_goes_on(capsys):
-    assert search("latent_dim=0,2", "epochs=1", trials(8)) == 1
+    assert search("latent_dim=0,2", "epochs=1", trials(5)) == 1
     states = {trial.params["latent_dim"]: trial.state.name for trial in study().trials}
     assert states == {"0": "FAIL", "2": "COMPLETE"}
     assert "latent_dim accepts an integer of at least 1" in capsys.readouterr().out
@@ -160,18 +180,18 @@ def test_failed_trials_are_asked_for_again_with_retry_failed():
             if settings["latent_dim"] % 2:
                 raise RuntimeError("no luck")
 
-    line = ["latent_dim=int(interval(2,9))", "epochs=1", trials(8)]
+    line = ["latent_dim=int(interval(2,9))", "epochs=1", trials(5)]
     assert search(*line, train=Broken()) == 1
     failed = [trial.params for trial in study().trials if trial.state.name == "FAIL"]
-    assert failed and search(*line) == 1 and len(study().trials) == 8
+    assert failed and search(*line) == 1 and len(study().trials) == 5
     search(*line, "retry_failed=true")
-    again = study().trials[8:]
+    again = study().trials[5:]
     assert all(trial.state.name == "COMPLETE" for trial in again)
     assert {str(trial.params) for trial in again} == {str(params) for params in failed}
 
 
 def test_the_best_settings_are_a_preset_that_trains_the_same(capsys):
-    line = [*SMALL, "epochs=1", "latent_dim=2,3", "+optimizer.amsgrad=true,false", trials(3)]
+    line = [*SMALL, "epochs=1", "latent_dim=2,3", "+optimizer.amsgrad=true,false", trials(2)]
     assert search("encoder=mlp", "objective=iwae", *line, train=cli._train_job) == 0
     best = Path(f"s/trial_{study().best_trial.number:04d}")
     word = next(text for text in capsys.readouterr().out.splitlines() if "--config-dir" in text)
@@ -186,47 +206,61 @@ def test_the_best_settings_are_a_preset_that_trains_the_same(capsys):
 
 
 def test_the_best_of_a_search_within_a_preset_stays_within_it():
-    assert search("experiment=mnist_conv", "encoder=resnet", "latent_dim=5,6", trials(4)) == 0
+    assert search("experiment=mnist_conv", "encoder=resnet", "latent_dim=5,6", trials(2)) == 0
     chosen = compose.compose("train", ["--config-dir", "s", "experiment=best"])
-    assert chosen["latent_dim"] == 6 and chosen["encoder"] == options.option("encoder", "resnet")
+    assert str(chosen["latent_dim"]) == study().best_params["latent_dim"]
+    assert chosen["encoder"] == options.option("encoder", "resnet")
     assert chosen["dataset"] == options.option("dataset", "mnist")
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({"sampler": "tep"}, "hydra.sweeper.sampler=tep: it accepts tpe, random, grid or nsga2"),
+        ({"sampler": "cmaes"}, "hydra.sweeper.sampler=cmaes: it accepts tpe, random, grid or nsga2"),
+        ({"pruner": "x"}, "hydra.sweeper.pruner=x: it accepts none, median or hyperband"),
+        ({"n_trials": 0}, "hydra.sweeper.n_trials=0: it accepts an integer of at least 1"),
+        ({"n_jobs": 1.5}, "hydra.sweeper.n_jobs=1.5: it accepts an integer of at least 1"),
+        ({"pruner_warmup": 0}, "hydra.sweeper.pruner_warmup=0: it accepts null or epochs, an integer of at least 1"),
+        ({"storage": "sqlite:///x.db"}, "hydra.sweeper.study_name=NAME"),
+        ({"direction": "up"}, "hydra.sweeper.direction=up: it accepts null, maximize or minimize"),
+        ({"direction": ["maximize", "minimize"]}, "give one for each of validation/elbo"),
+        ({"sampler": "grid"}, "optimizer.lr: a grid needs values"),
+        ({"pruner": "median", "metrics": ["seconds"]}, "needs a number of each epoch"),
+        ({"pruner": "median", "metrics": ["train/kl", "seconds"]}, "choose none"),
+        ({"metrics": ["test/elbo"]}, "the test split is for the end; write optimize=validation/elbo"),
+        ({"metrics": ["kl"]}, "write optimize=validation/kl"),
+        ({"metrics": ["valid/elbo"]}, "write validation/NAME, train/NAME or one of seconds, parameters"),
+        ({"validation": 0}, "dataset.validation=0 holds no images out"),
+    ],
+)
+def test_settings_that_make_no_search_are_answered_in_one_line(changes, answer):
+    with pytest.raises(ConfigError) as refused:
+        made(**changes)
+    assert answer in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["hydra.sweeper.sampler=tep", "latent_dim=2,3"], "hydra.sweeper.sampler=tep: it accepts tpe, random"),
-        (["hydra.sweeper.pruner=x", "latent_dim=2,3"], "hydra.sweeper.pruner=x: it accepts none, median or hyperband"),
-        (["hydra.sweeper.n_trials=0", "latent_dim=2,3"], "hydra.sweeper.n_trials=0: it accepts an integer of at least"),
-        (["hydra.sweeper.n_jobs=1.5", "latent_dim=2,3"], "hydra.sweeper.n_jobs=1.5"),
-        (["hydra.sweeper.pruner_warmup=0", "latent_dim=2,3"], "hydra.sweeper.pruner_warmup=0: it accepts null or epo"),
         (["hydra.sweeper.n_trals=3", "latent_dim=2,3"], "n_trals"),
-        (["latent_dim=2"], "a search needs keys with several values"),
-        (["latent_dim=interval(2,9)"], "search latent_dim=int(interval(2,9))"),
-        (["hydra.sweeper.sampler=grid", "optimizer.lr=interval(0,1)"], "optimizer.lr: a grid needs values"),
-        (["hydra.sweeper.storage=sqlite:///x.db", "latent_dim=2,3"], "hydra.sweeper.study_name=NAME"),
-        (
-            ["hydra.sweeper.storage=nosuch://x", "hydra.sweeper.study_name=a", "latent_dim=2,3"],
-            "hydra.sweeper.storage=nosuch://x cannot be used",
-        ),
-        (["hydra.sweeper.direction=up", "latent_dim=2,3"], "hydra.sweeper.direction=up: it accepts null, maximize or"),
-        (["hydra.sweeper.direction=[maximize,minimize]", "latent_dim=2,3"], "give one for each of validation/elbo"),
-        (["hydra.sweeper.pruner=median", "optimize=seconds", "latent_dim=2,3"], "needs a number of each epoch"),
-        (["hydra.sweeper.pruner=median", "optimize=[train/kl,seconds]", "latent_dim=2,3"], "choose none"),
-        (["optimize=test/elbo", "latent_dim=2,3"], "the test split is for the end; write optimize=validation/elbo"),
-        (["optimize=kl", "latent_dim=2,3"], "write optimize=validation/kl"),
-        (["optimize=valid/elbo", "latent_dim=2,3"], "write validation/NAME, train/NAME or one of seconds, parameters"),
-        (["optimize=validation/elbo", "dataset.validation=0", "latent_dim=2,3"], "holds no images out"),
+        (["hydra.sweeper.sampler=tep", "latent_dim=2,3"], "hydra.sweeper.sampler=tep: it accepts tpe"),
+        (["optimize=test/elbo", "latent_dim=2,3"], "the test split is for the end"),
         (["hydra.sweeper.n_jobs=2", "latent_dim=2,3"], "add a launcher, hydra/launcher=cores"),
-        (["hydra.sweeper.sampler=cmaes", "latent_dim=2,3"], "it accepts tpe, random, grid or nsga2"),
-        (["optimizer.lr=tag(log,interval(0,1))"], "optimizer.lr"),
-        (["latent_dim=interval(9,2)"], "latent_dim"),
+        (["latent_dim=2"], "a search needs keys with several values"),
     ],
 )
-def test_a_search_that_cannot_be_made_is_answered_in_one_line(words, answer):
+def test_a_command_line_that_makes_no_search_writes_nothing(words, answer):
     with pytest.raises(ConfigError) as refused:
         search(trials(1), *words)
-    assert answer in str(refused.value) and "\n" not in str(refused.value)
+    assert answer in str(refused.value) and "\n" not in str(refused.value) and not Path("s").exists()
+
+
+def test_a_storage_that_cannot_be_used_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_cli.sweeps.study.time.sleep", lambda _: None)
+    with pytest.raises(ConfigError, match="hydra.sweeper.storage=nosuch://me:.*@x cannot be used") as refused:
+        made(storage="nosuch://me:hush@x", study_name="a").open(tmp_path, [])
+    assert "hush" not in str(refused.value)
 
 
 def test_a_study_is_not_searched_on_with_other_settings():
