@@ -75,15 +75,21 @@ class Task:
         if pruner is not None and pruner.is_pruned:
             replace(job, pruned=True).write()
             status = 0
-        return self._finish(job, status)
+        status = self._finish(job, status)
+        if self._has_lost_parent:
+            os._exit(status)  # joblib's workers keep each other alive, with nothing to do any more
+        return status
 
     @property
     def _is_in_sweep_process(self) -> bool:
         return os.getpid() == self.sweep_process
 
+    @property
+    def _has_lost_parent(self) -> bool:
+        return not self._is_in_sweep_process and os.getppid() != PARENT
+
     def _should_stop(self, sweep: Path) -> bool:
-        has_lost_parent = not self._is_in_sweep_process and os.getppid() != PARENT
-        return has_lost_parent or (sweep / STOP).exists()
+        return self._has_lost_parent or (sweep / STOP).exists()
 
     @contextmanager
     def _stopped_with_the_sweep(self, sweep: Path) -> Iterator[None]:
