@@ -1,4 +1,4 @@
-"""An optimizer that torch has only for a part of a model's parameters."""
+"""Optimizers beyond those of torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vae_cli.errors import ConfigError
 class Muon(torch.optim.Optimizer):
     """Muon for the matrices of linear layers, Adam for every other parameter.
 
-    The momentum of a matrix's gradient is made orthogonal before it is a step, so that all its directions are learnt
-    alike. Its steps are scaled to the size of Adam's, so that one rate does for both.
+    The momentum of a matrix's gradient is made orthogonal before the step, so that all directions are learned at the
+    same rate. The steps are scaled to the size of Adam's, so that one learning rate serves both.
 
     K. Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; J. Liu et al., Muon is Scalable
     for LLM Training, 2025 (the scale).
 
     Args:
         params: the parameters.
-        matrices: those of them that are made orthogonal; None takes all of two dimensions.
+        matrices: the parameters whose steps are made orthogonal; with None all of two dimensions.
         lr: the learning rate.
         momentum: of the matrices' gradients.
         weight_decay: decoupled, of the matrices.
@@ -46,21 +46,23 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise ConfigError(f"optimizer=muon needs torch 2.9 or newer, this is {torch.__version__}")
-        given = list(params)
-        chosen = {id(p) for p in (given if matrices is None else matrices) if p.ndim == 2}
-        orthogonal, others = [p for p in given if id(p) in chosen], [p for p in given if id(p) not in chosen]
+        parameters = list(params)
+        chosen = {id(p) for p in (parameters if matrices is None else matrices) if p.ndim == 2}
+        orthogonal = [p for p in parameters if id(p) in chosen]
+        others = [p for p in parameters if id(p) not in chosen]
+        first, second = betas
         self._parts: list[torch.optim.Optimizer] = []
         if orthogonal:
             own = torch.optim.Muon(orthogonal, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
             self._parts.append(own)
         if others:
             fused = others[0].device.type in ("cpu", "cuda")
-            self._parts.append(torch.optim.Adam(others, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused))
+            self._parts.append(torch.optim.Adam(others, lr=lr, betas=(first, second), eps=eps, fused=fused))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
 
     def _share(self) -> None:
-        """Let the parts work on the groups and the state of the whole."""
+        """Share the parameter groups and the state with the parts."""
         for part, group in zip(self._parts, self.param_groups):
             part.param_groups, part.state = [group], self.state
 

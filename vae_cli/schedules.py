@@ -1,4 +1,4 @@
-"""Schedules: pure functions of the step."""
+"""Schedules of the learning rate and of weights: pure functions of the step."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from torch import Tensor
 
 from vae_cli.constraints import Described, Fraction, NonNegative, Range
 
-Milestones = Annotated[
-    Sequence[Annotated[float, Range(0, 1, open_low=True, open_high=True)]],
-    Described("a list of fractions of the training, each between 0 and 1"),
-]
-Number = float | Tensor  # a scalar tensor where it is an input of what is compiled
+Number = float | Tensor  # a scalar tensor as an input of compiled code
 
 
 def ramp(step: Number, steps: float) -> Number:
-    """From 0 at step 0 linearly to 1 at step `steps`, and 1 from there on."""
+    """Rise linearly from 0 at step 0 to 1 at step `steps`, and stay at 1."""
     return _at_most_1(step / steps) if steps > 0 else 1.0
 
 
 def cycle(step: Number, steps: float) -> Number:
-    """From 0 to 1 over the first half of every `steps` steps, and 1 over the second."""
+    """Rise from 0 to 1 over the first half of every `steps` steps, and stay at 1 over the second."""
     return _at_most_1(2 * (step % steps) / steps) if steps > 0 else 1.0
 
 
@@ -32,7 +28,7 @@ def _at_most_1(share: Number) -> Number:
     return share.clamp(max=1.0) if isinstance(share, Tensor) else min(1.0, share)
 
 
-# The factor on a weight at a step, with the length of the schedule in steps.
+# (step, length of the schedule in steps) → the factor on a weight
 WEIGHTS: dict[str, Callable[[Number, float], Number]] = {
     "constant": lambda step, steps: 1.0,
     "linear": ramp,
@@ -40,11 +36,17 @@ WEIGHTS: dict[str, Callable[[Number, float], Number]] = {
 }
 
 
+Milestones = Annotated[
+    Sequence[Annotated[float, Range(0, 1, open_low=True, open_high=True)]],
+    Described("a list of fractions of the training, each between 0 and 1"),
+]
+
+
 class Schedule(ABC):
     """The factor on the learning rate at a step.
 
     Args:
-        warmup_epochs: epochs over which the factor first grows linearly from 1/steps to 1.
+        warmup_epochs: epochs over which the factor first rises linearly from 1/steps to 1.
         steps_per_epoch: steps in an epoch.
         total_steps: steps in the training.
     """
@@ -54,7 +56,7 @@ class Schedule(ABC):
         self.total_steps = total_steps
 
     def __call__(self, step: int) -> float:
-        """The factor for the step after `step` steps were taken."""
+        """Return the factor for the step that follows `step` steps."""
         warm = float(ramp(step + 1, self.warmup_steps))
         decaying = max(1.0, self.total_steps - self.warmup_steps)
         progress = (step - self.warmup_steps) / decaying
@@ -62,7 +64,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def decay(self, progress: float) -> float:
-        """The factor once `progress`, a fraction of the steps after the warm-up, is behind."""
+        """Return the factor after `progress`, a fraction of the steps after the warm-up."""
 
 
 class Constant(Schedule):
@@ -89,7 +91,7 @@ class Cosine(Schedule):
 
 
 class Exponential(Schedule):
-    """`final` to the power of the progress: from 1 to `final`, which is above 0, on a straight line of logarithms."""
+    """`final` to the power of the progress: exponential decay from 1 to `final`."""
 
     def __init__(
         self, warmup_epochs: NonNegative = 0, final: Fraction = 0.01, steps_per_epoch: int = 1, total_steps: int = 1

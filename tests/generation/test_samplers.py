@@ -37,7 +37,7 @@ def test_mixture_draws_follow_the_density_that_scikit_learn_fits():
     codes = latent_codes.encode(model, split, 0).draws(model, 0).double().numpy()
     torch.testing.assert_close(z.mean(0), torch.from_numpy(codes.mean(0)), atol=0.05, rtol=0)
     np.testing.assert_allclose(np.cov(z.numpy().T), np.cov(codes.T, bias=True), atol=0.06 * codes.var(0).max())
-    fitted = sampler._mixture(0)
+    fitted = sampler.mixtures[0]
     weights, loc = fitted.log_weights.exp().double().numpy(), fitted.components.loc.double().numpy()
     start = {"weights_init": weights / weights.sum(), "means_init": loc}
     again = GaussianMixture(3, random_state=0, **start).fit(codes)

@@ -1,4 +1,4 @@
-"""The held-out numbers."""
+"""Bounds and log-likelihoods of held-out data."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vae_cli import noise
 from vae_cli.data import Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.distributed.ranks import Rank
-from vae_cli.distributions import analytic_kl
+from vae_cli.distributions import LatentDistribution, analytic_kl
 from vae_cli.evaluation.totals import Totals
 from vae_cli.models.vae import VAE
 from vae_cli.objectives import Objective
 
 DRAWS = 50  # of z whose noise is drawn together
-TOGETHER = 1 << 22  # numbers in memory at once, at the widest place
-MOST_ROWS = {"cpu": 2048}  # and draws: there larger products are no faster
-MANY_ROWS = 1 << 15  # elsewhere
+TOGETHER = 1 << 22  # values that the decoder gives at once
+MOST_ROWS = {"cpu": 2048}  # latent vectors decoded at once; larger products are no faster on a CPU
+MANY_ROWS = 1 << 15  # on other devices
 COMPARED = 10  # images in a chunk at the least, for terms that compare images with each other
 
 
@@ -86,7 +86,7 @@ def _add(
 
 @dataclass(frozen=True)
 class Scores:
-    """What K draws of z for each of N images say, in nats, float64 on the CPU.
+    """Estimates from K draws of z for each of N examples, in nats, float64 on the CPU.
 
     Args:
         elbo: (N,).
@@ -111,91 +111,85 @@ def score(
     together: int = TOGETHER,
     advance: Callable[[int], object] = lambda images: None,
 ) -> Scores:
-    r"""The bound and the importance-weighted estimate of log p(x) of each of the first `count` images of a split:
+    r"""Return the bound and the importance-weighted estimate of log p(x) of the first `count` examples of a split:
 
         log p(x) ≈ log (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x)
 
     a lower bound in expectation that rises to log p(x) with K. Y. Burda, R. Grosse and R. Salakhutdinov, Importance
     Weighted Autoencoders, 2016.
 
-    The noise is a function of the seed and the image's index: neither other images nor more draws nor chunks of
-    another size change a value but by rounding.
+    The noise is a function of the seed and the example's index: other examples, more draws and chunks of another size
+    change a value by rounding alone.
 
     Args:
-        split: images.
-        draws: several K, for a row of `Scores.log_likelihood` each; the rest is by the largest.
-        together: numbers in memory at once, at the widest place.
-        advance: is told how many images were done.
+        split: examples.
+        draws: several K, for a row of `Scores.log_likelihood` each; the other numbers are from the largest.
+        together: values that the decoder may give at once.
+        advance: called with the number of examples done since its last call.
     """
     was_training = model.training
     model.eval()
     images = len(split) if count is None else min(count, len(split))
     blocks = []
     for first in range(0, images, noise.BLOCK):
-        blocks.append(_block(model, split, slice(first, min(first + noise.BLOCK, images)), draws, seed, together))
+        blocks.append(_score_block(model, split, slice(first, min(first + noise.BLOCK, images)), draws, seed, together))
         advance(blocks[-1].elbo.shape[0])
     model.train(was_training)
     return Scores(*(torch.cat([getattr(block, f.name) for block in blocks], dim=-1) for f in fields(Scores)))
 
 
-def _block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
+def _score_block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
     x, y = batch(model, split, index, seed)
-    weigh = _weighing(model, x, y, together)
-    found = torch.empty(len(draws), len(x), dtype=torch.float64)
+    posterior, prior = model.encode(x, y), model.latent_prior(y)
+    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // math.prod(model.likelihood.output_shape)))
+    log_likelihood = torch.empty(len(draws), len(x), dtype=torch.float64)
     total = torch.full((1, len(x)), -math.inf, dtype=torch.float64)
     sums = torch.zeros(2, len(x), dtype=torch.float64)
-    for seen in range(0, max(draws), DRAWS):
-        drawn = noise.by_image(len(x), DRAWS, model.noise_dim, seed, "log_likelihood", seen, start=index.start)
-        log_p_x_given_z, log_w = weigh(drawn[: max(draws) - seen])
+    for done in range(0, max(draws), DRAWS):
+        drawn = noise.by_image(len(x), DRAWS, model.noise_dim, seed, "log_likelihood", done, start=index.start)
+        drawn = drawn[: max(draws) - done]
+        if rows >= len(x):
+            log_p_x_given_z, log_w = _log_weights(model, x, y, posterior, prior, drawn, rows // len(x))
+        else:  # not even one draw of all examples has room
+            columns = []
+            for first in range(0, len(x), rows):
+                some = slice(first, first + rows)
+                x_, y_ = x[some], None if y is None else y[some]
+                own = model.encode(x_, y_), model.latent_prior(y_)
+                columns.append(_log_weights(model, x_, y_, *own, drawn[:, some], 1))
+            log_p_x_given_z, log_w = torch.cat(columns, dim=2)
         sums += torch.stack([log_p_x_given_z, log_w]).sum(1)
         running = torch.cat([total, log_w]).logcumsumexp(0)
         total = running[-1:]
         for row, number in enumerate(draws):
-            if seen < number <= seen + DRAWS:
-                found[row] = running[number - seen] - math.log(number)
+            if done < number <= done + DRAWS:
+                log_likelihood[row] = running[number - done] - math.log(number)
     reconstruction, elbo = sums / max(draws)
-    closed = analytic_kl(model.encode(x, y), model.latent_prior(y))
+    closed = analytic_kl(posterior, prior)
     kl = reconstruction - elbo if closed is None else closed.cpu().double()
-    return Scores(reconstruction - kl, reconstruction, kl, found)
+    return Scores(reconstruction - kl, reconstruction, kl, log_likelihood)
+
+
+def _log_weights(
+    model: VAE,
+    x: Tensor,
+    y: Tensor | None,
+    posterior: LatentDistribution,
+    prior: LatentDistribution,
+    drawn: Float[Tensor, "k b e"],
+    draws: int,
+) -> Float[Tensor, "2 k b"]:
+    """Return log p(x|z) and log w = log p(x|z) + log p(z) − log q(z|x), with some draws decoded at once."""
+    parts = []
+    for part in drawn.split(draws):
+        e = model.evidence(x, part.to(x), y, posterior=posterior, prior=prior)
+        parts.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
+    return torch.cat(parts, dim=1).cpu().double()
 
 
 def batch(model: VAE, split: Split, index: slice, seed: int) -> tuple[Tensor, Tensor | None]:
-    """Images of a split with their labels on the model's device; those of a dynamic split are drawn once, the same
-    for the same index."""
+    """Return examples of a split with their labels on the model's device; those of a dynamic split are drawn once, the
+    same for the same index."""
     device = next(model.parameters()).device
     generator = noise.generator(seed, "binarize", index.start or 0, device=device) if split.dynamic else None
     return pixels(split, index, device, generator), labels(split, index, device)
-
-
-Weighing = Callable[[Float[Tensor, "k b e"]], Float[Tensor, "2 k b"]]
-
-
-def _weighing(model: VAE, x: Tensor, y: Tensor | None, together: int) -> Weighing:
-    """From base noise to log p(x|z) and log p(x|z) + log p(z) − log q(z|x), in float64 on the CPU.
-
-    A few draws for all images go through the decoder at once, and the posteriors are inferred once; if not even one
-    draw has room, so many images as have, and what the posteriors take is not kept.
-    """
-    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // math.prod(model.likelihood.output_shape)))
-    if rows >= len(x):
-        return _weighing_of(model, x, y, rows // len(x))
-    parts = [slice(start, start + rows) for start in range(0, len(x), rows)]
-
-    def weigh(drawn: Tensor) -> Tensor:
-        each = (_weighing_of(model, x[i], None if y is None else y[i], 1)(drawn[:, i]) for i in parts)
-        return torch.cat(list(each), dim=2)
-
-    return weigh
-
-
-def _weighing_of(model: VAE, x: Tensor, y: Tensor | None, draws: int) -> Weighing:
-    posterior, prior = model.encode(x, y), model.latent_prior(y)
-
-    def weigh(drawn: Tensor) -> Tensor:
-        found = []
-        for part in drawn.split(draws):
-            e = model.evidence(x, part.to(x), y, posterior=posterior, prior=prior)
-            found.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
-        return torch.cat(found, dim=1).cpu().double()
-
-    return weigh

@@ -1,4 +1,4 @@
-"""What the latent codes of a set of images are like."""
+"""Statistics of the latent codes of a split."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from vae_cli.evaluation.bounds import batch
 from vae_cli.models.vae import VAE
 from vae_cli.objectives import mmd
 
-CHUNK = noise.BLOCK  # images encoded together
-ACTIVE = 0.01  # variance of the posterior mean over the images above which a unit is active
-MMD_BLOCK, MMD_BLOCKS = 500, 10
-PAIRS_OF_FACTORIZED, PAIRS = 10_000, 1_000  # most images whose codes are compared pair by pair
+CHUNK = noise.BLOCK  # examples encoded together
+ACTIVE = 0.01  # variance of the posterior mean over the examples above which a unit is active
+MMD_BLOCK, MMD_BLOCKS = 500, 10  # examples in a block, and blocks
+PAIRS_OF_FACTORIZED, PAIRS = 10_000, 1_000  # most examples whose codes are compared pair by pair
 NEIGHBOURS = 5
 
 
 class Points(NamedTuple):
-    """The posterior means (N, D) of images, with their labels (N,) where they have any, on the CPU."""
+    """The posterior means (N, D) of examples, with their labels (N,) if there are any, on the CPU."""
 
     means: Tensor
     labels: Tensor | None
@@ -34,44 +34,44 @@ class Points(NamedTuple):
 
 @dataclass(frozen=True)
 class Codes:
-    """The posteriors of N images, chunk by chunk, with their labels where they have any."""
+    """The posteriors of N examples, chunk by chunk, with their labels if there are any."""
 
     posteriors: list[LatentDistribution]
     labels: Int[Tensor, "n"] | None
 
     @property
     def means(self) -> Float[Tensor, "n d"]:
-        """Their means, on the CPU."""
+        """The posterior means, on the CPU."""
         return torch.cat([q.mean.cpu() for q in self.posteriors])
 
     @property
     def points(self) -> Points:
-        """Their means and labels."""
+        """The posterior means and the labels."""
         return Points(self.means, self.labels)
 
     def draws(self, model: VAE, seed: int) -> Float[Tensor, "n d"]:
-        """One draw from each posterior, a function of the seed and the image's index, on the CPU."""
+        """Return one draw from each posterior, a function of the seed and the example's index, on the CPU."""
         return torch.cat([_draw(model, q, seed, number * CHUNK) for number, q in enumerate(self.posteriors)])
 
 
 @torch.no_grad()
 def encode(model: VAE, split: Split, seed: int, count: int | None = None) -> Codes:
-    """The posteriors of the first `count` images of a split; all of them stay in memory."""
+    """Return the posteriors of the first `count` examples of a split, all of which stay in memory."""
     images = len(split) if count is None else min(count, len(split))
-    found = [q for _, q in _posteriors(model, split, seed, images)]
-    return Codes(found, None if split.labels is None else split.labels[:images].cpu())
+    posteriors = [q for _, q in _posteriors(model, split, seed, images)]
+    return Codes(posteriors, None if split.labels is None else split.labels[:images].cpu())
 
 
 @torch.no_grad()
 def points(model: VAE, split: Split, seed: int) -> Points:
-    """The means of q(z|x) of a split's images."""
+    """Return the means of q(z|x) of a split."""
     means = [q.mean.cpu() for _, q in _posteriors(model, split, seed, len(split))]
     return Points(torch.cat(means), None if split.labels is None else split.labels.cpu())
 
 
 @torch.no_grad()
 def draws(model: VAE, split: Split, seed: int) -> Float[Tensor, "n d"]:
-    """One draw from q(z|x) of each of a split's images, a function of the seed and the image's index, on the CPU."""
+    """Return one draw from q(z|x) of each example of a split, a function of the seed and its index, on the CPU."""
     return torch.cat([_draw(model, q, seed, start) for start, q in _posteriors(model, split, seed, len(split))])
 
 
@@ -86,7 +86,7 @@ def _draw(model: VAE, q: LatentDistribution, seed: int, start: int) -> Tensor:
 
 
 def active_units(means: Float[Tensor, "n d"]) -> int:
-    """How many dimensions' posterior means vary over the images with a variance above 0.01.
+    """Return the number of dimensions whose posterior mean has a variance above 0.01 over the examples.
 
     Y. Burda, R. Grosse and R. Salakhutdinov, Importance Weighted Autoencoders, 2016.
     """
@@ -104,27 +104,28 @@ def kl_per_dim(model: VAE, codes: Codes) -> Float[Tensor, "d"] | None:
 
 @torch.no_grad()
 def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, int]:
-    """The squared maximum mean discrepancy between draws of the aggregate posterior and of the prior: its unbiased
-    estimate from blocks of 500 images, the standard error over the blocks (NaN for a single one), and their images."""
+    """Return the squared maximum mean discrepancy between draws of the aggregate posterior and of the prior: its
+    unbiased estimate from blocks of 500 examples, the standard error over the blocks (NaN for one block), and the
+    number of examples in them."""
     z = codes.draws(model, seed)
     size = min(MMD_BLOCK, len(z))
     blocks = z.split(size)[: min(MMD_BLOCKS, len(z) // size)]
     device = codes.posteriors[0].mean.device
-    found = []
+    gaps = []
     for number, block in enumerate(blocks):
         epsilon = noise.by_image(size, 1, model.prior.noise_dim, seed, "prior", start=number * size)[0].to(device)
         y = None if codes.labels is None else codes.labels[number * size : (number + 1) * size].to(device)
         drawn, _ = model.latent_prior(y).rsample_and_log_prob(epsilon)
-        found.append(float(mmd(block.double(), drawn.cpu().double())))
-    values = torch.tensor(found, dtype=torch.float64)
+        gaps.append(float(mmd(block.double(), drawn.cpu().double())))
+    values = torch.tensor(gaps, dtype=torch.float64)
     error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
     return float(values.mean()), error, len(values) * size
 
 
 @torch.no_grad()
 def index_code_information(model: VAE, codes: Codes, seed: int) -> Float[Tensor, "n"]:
-    """log q(z_i|x_i) − log (1/N) Σ_j q(z_i|x_j) for a draw z_i of each of N images, whose mean estimates the mutual
-    information of image and code from below and cannot exceed log N.
+    """Return log q(z_i|x_i) − log (1/N) Σ_j q(z_i|x_j) for a draw z_i of each of N examples. Its mean estimates the
+    mutual information of example and code from below and cannot exceed log N.
 
     M. D. Hoffman and M. J. Johnson, ELBO surgery, 2016. N is at most 10,000, or 1,000 where the posterior does
     not factorize.
@@ -132,30 +133,24 @@ def index_code_information(model: VAE, codes: Codes, seed: int) -> Float[Tensor,
     most = PAIRS_OF_FACTORIZED if codes.posteriors[0].is_factorized else PAIRS
     posteriors = codes.posteriors[: -(-most // CHUNK)]
     z = codes.draws(model, seed)[: sum(q.batch_shape[0] for q in posteriors)]
-    return torch.cat([_information(posteriors, part, start, len(z)) for start, part in _parts(z)])
-
-
-def _parts(z: Tensor) -> Iterator[tuple[int, Tensor]]:
+    information = []
     for start in range(0, len(z), CHUNK):
-        yield start, z[start : start + CHUNK]
-
-
-def _information(posteriors: list[LatentDistribution], z: Tensor, start: int, count: int) -> Tensor:
-    columns = [q.log_prob_of_all(z.to(q.mean)).cpu().double() for q in posteriors]
-    log_q = torch.cat(columns, dim=1)
-    own = log_q[torch.arange(len(z)), start + torch.arange(len(z))]
-    return own - (log_q.logsumexp(1) - math.log(count))
+        part = z[start : start + CHUNK]
+        log_q = torch.cat([q.log_prob_of_all(part.to(q.mean)).cpu().double() for q in posteriors], dim=1)
+        number = torch.arange(len(part))
+        information.append(log_q[number, start + number] - (log_q.logsumexp(1) - math.log(len(z))))
+    return torch.cat(information)
 
 
 def knn_accuracy(train: Points, test: Points) -> float:
-    """How often the label that most of the 5 nearest training codes have is the right one."""
+    """Return the accuracy of the label that most of the 5 nearest training codes have."""
     from sklearn.neighbors import KNeighborsClassifier
 
     return _accuracy(KNeighborsClassifier(NEIGHBOURS), train, test)
 
 
 def linear_probe_accuracy(train: Points, test: Points) -> float:
-    """How often logistic regression on standardized training codes names the right label."""
+    """Return the accuracy of logistic regression on standardized training codes."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -1,4 +1,4 @@
-"""Where the latent vectors of generated images come from."""
+"""Sources of latent vectors to decode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import Distribution
 
 from vae_cli import noise
 from vae_cli.data import Split
@@ -36,7 +35,7 @@ class Sampler:
 
     @torch.no_grad()
     def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
-        """The CHUNK vectors from number `start` on, for as many labels where the model has any."""
+        """Return the CHUNK vectors from number `start` on, for CHUNK labels of a conditional model."""
         return self.model.sample_latents(self._noise(start, self.model.prior.noise_dim), self.temperature, y)
 
     def _noise(self, start: int, dim: int, place: str = "samples") -> Tensor:
@@ -56,16 +55,18 @@ class AggregateSampler(Sampler):
     def __init__(self, model: VAE, seed: int, train: Split) -> None:
         super().__init__(model, seed)
         self.train = train
-        self.by_label = _by_label(train, model.classes)
+        self.rows = _rows_by_label(train, model.classes)
 
     @torch.no_grad()
     def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
         drawn = self._noise(start, 1 + self.model.noise_dim, "aggregate")
         uniform = torch.special.ndtr(drawn[:, 0].double()).cpu()
-        places = [0] * CHUNK if y is None else y.tolist()
-        rows = torch.stack([_at(self.by_label.get(label), u, label) for label, u in zip(places, uniform)])
+        chosen = []
+        for label, u in zip([0] * CHUNK if y is None else y.tolist(), uniform):
+            rows = _rows_of(self.rows, label)
+            chosen.append(rows[min(int(u * len(rows)), len(rows) - 1)])
         stream = noise.generator(self.seed, "aggregate pixels", start, device=self.device)
-        x = pixels(self.train, rows.to(self.train.images.device), self.device, stream)
+        x = pixels(self.train, torch.stack(chosen).to(self.train.images.device), self.device, stream)
         z, _ = self.model.encode(x, y).rsample_and_log_prob(drawn[None, :, 1:])
         return z[0]
 
@@ -85,7 +86,7 @@ class MixtureSampler(Sampler):
         super().__init__(model, seed)
         self.components = components
         fitted = train.spread(FITTED)
-        self.codes, self.rows = draws(model, fitted, seed), _by_label(fitted, model.classes)
+        self.codes, self.rows = draws(model, fitted, seed), _rows_by_label(fitted, model.classes)
         self.mixtures: dict[int, Mixture] = {}
 
     @torch.no_grad()
@@ -94,13 +95,10 @@ class MixtureSampler(Sampler):
         labels = torch.zeros(CHUNK, dtype=torch.long) if y is None else y.cpu()
         z = torch.empty(CHUNK, self.codes.shape[1])
         for label in labels.unique().tolist():
-            z[labels == label] = self._mixture(label).rsample_and_log_prob(drawn[labels == label])[0]
+            if label not in self.mixtures:
+                self.mixtures[label] = self._fit(self.codes[_rows_of(self.rows, label)])
+            z[labels == label] = self.mixtures[label].rsample_and_log_prob(drawn[labels == label])[0]
         return z.to(self.device)
-
-    def _mixture(self, label: int) -> Mixture:
-        if label not in self.mixtures:
-            self.mixtures[label] = self._fit(self.codes[_known(self.rows.get(label), label)])
-        return self.mixtures[label]
 
     def _fit(self, codes: Tensor) -> Mixture:
         from sklearn.mixture import GaussianMixture
@@ -111,14 +109,14 @@ class MixtureSampler(Sampler):
             )
         state = noise.key(self.seed, "fit") % 2**32
         fitted = GaussianMixture(self.components, random_state=state).fit(codes.double().numpy())
-        found = (fitted.means_, fitted.covariances_, fitted.weights_)
-        loc, covariance, weights = (torch.from_numpy(values).double() for values in found)
+        parameters = (fitted.means_, fitted.covariances_, fitted.weights_)
+        loc, covariance, weights = (torch.from_numpy(values).double() for values in parameters)
         scale_tril = torch.linalg.cholesky(covariance)
         return Mixture(FullNormal(loc.float(), scale_tril.float()), weights.log().float())
 
 
-def _by_label(train: Split, classes: int) -> dict[int, Tensor]:
-    """The numbers of the images of each label; of all of them under 0 without labels."""
+def _rows_by_label(train: Split, classes: int) -> dict[int, Tensor]:
+    """Return the indices of the examples of each label; of all examples under 0 if the model takes no labels."""
     if not classes:
         return {0: torch.arange(len(train))}
     assert train.labels is not None
@@ -126,22 +124,17 @@ def _by_label(train: Split, classes: int) -> dict[int, Tensor]:
     return {int(y): (labels == y).nonzero().flatten() for y in labels.unique()}
 
 
-def _known(rows: Tensor | None, label: int) -> Tensor:
-    if rows is None:
+def _rows_of(rows: dict[int, Tensor], label: int) -> Tensor:
+    if label not in rows:
         raise DataError(f"no training image has the label {label}; choose another, or sampler=prior")
-    return rows
-
-
-def _at(rows: Tensor | None, uniform: Tensor, label: int) -> Tensor:
-    rows = _known(rows, label)
-    return rows[min(int(uniform * len(rows)), len(rows) - 1)]
+    return rows[label]
 
 
 def class_labels(classes: int, count: int, label: int | str | None = None) -> Tensor | None:
-    """Labels (count,) to draw images of: one for all, or every class in turn; None for a model without any.
+    """Return labels (count,) to generate: the same for all, or every class in turn; None for a model without labels.
 
     Raises:
-        ConfigError: for a label that the model does not know.
+        ConfigError: for a label that the model does not have.
     """
     if not classes:
         if label is not None:
@@ -157,24 +150,22 @@ def class_labels(classes: int, count: int, label: int | str | None = None) -> Te
 
 @torch.no_grad()
 def generate_images(sampler: Sampler, count: int, draw_x: bool = False, y: Tensor | None = None) -> Iterator[Tensor]:
-    """Generated images in chunks (≤ CHUNK, C, H, W) on the CPU: the mean of p(x|z), or a draw from it.
+    """Yield generated examples in chunks (≤ CHUNK, *shape) on the CPU: the mean of p(x|z), or a draw from it.
 
-    Image number i is the same for every `count`; of a conditional model `y` (count,) are their labels.
+    Example number i is the same for every `count`. `y` (count,) are the labels, of a conditional model.
     """
     for start in range(0, count, CHUNK):
         chosen = None if y is None else pad_labels(y[start : start + CHUNK]).to(sampler.device)
-        images = sampler.model.decode(sampler.chunk(start, chosen), chosen)
-        key = noise.key(sampler.seed, "pixels", start)
-        values = _draw_x(images, key, sampler.device) if draw_x else images.mean
+        p = sampler.model.decode(sampler.chunk(start, chosen), chosen)
+        if draw_x:  # torch's samplers take no generator
+            with torch.random.fork_rng(devices=[sampler.device] if sampler.device.type == "cuda" else []):
+                torch.manual_seed(noise.key(sampler.seed, "pixels", start))
+                values = p.sample()
+        else:
+            values = p.mean
         yield values[: count - start].cpu()
 
 
 def pad_labels(y: Tensor) -> Tensor:
-    """A chunk of labels, always as many: the last one fills up."""
+    """Return CHUNK labels, with the last one repeated."""
     return torch.cat([y, y[-1:].expand(CHUNK - len(y))])
-
-
-def _draw_x(images: Distribution, seed: int, device: torch.device) -> Tensor:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        return images.sample()

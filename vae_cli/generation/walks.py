@@ -15,7 +15,7 @@ from vae_cli.errors import ConfigError
 from vae_cli.models.vae import VAE
 
 WIDTH = 3.0  # standard deviations to either side
-PRIOR_DRAWS = 10_000  # from which moments and quantiles come where the prior has no closed form
+PRIOR_DRAWS = 10_000  # for moments and quantiles of a prior that does not give them
 CHUNK = 256  # images decoded together
 
 Codes = Float[Tensor, "n d"]
@@ -23,13 +23,13 @@ Codes = Float[Tensor, "n d"]
 
 @dataclass(frozen=True)
 class Walk:
-    """Points of latent space in rows, and what to write beside them.
+    """Points of latent space in rows, with captions.
 
     Args:
         z: (R, S, D).
         y: (R, S), or None.
-        rows: a caption for each row, or none at all.
-        columns: likewise for each column.
+        rows: a caption for each row, or none.
+        columns: a caption for each column, or none.
     """
 
     z: Float[Tensor, "r s d"]
@@ -39,7 +39,7 @@ class Walk:
 
     @torch.no_grad()
     def images(self, model: VAE) -> Iterator[Float[Tensor, "n c h w"]]:
-        """The mean of p(x|z) at each point, row by row, in chunks on the CPU."""
+        """Yield the mean of p(x|z) at each point, row by row, in chunks on the CPU."""
         device = next(model.parameters()).device
         points = self.z.flatten(0, 1).to(device)
         labels = None if self.y is None else self.y.flatten().to(device)
@@ -51,13 +51,13 @@ class Walk:
 def interpolate(
     first: Codes, second: Codes, steps: int, labels: tuple[Tensor, Tensor] | None = None, rows: list[str] | None = None
 ) -> Walk:
-    """Straight lines z = (1 − t) z₁ + t z₂, t from 0 to 1; a point has the label of the end that it is nearer to.
+    """Return straight lines z = (1 − t) z₁ + t z₂, t from 0 to 1; a point has the label of its nearer end.
 
     Args:
         first: z₁ of each row.
         second: z₂ of each row.
         steps: points in a row, at least 2.
-        labels: (R,) of either end, of a conditional model.
+        labels: (R,) of both ends, of a conditional model.
         rows: captions.
     """
     t = torch.linspace(0, 1, steps, device=first.device)
@@ -70,16 +70,16 @@ def interpolate(
 def traverse(
     model: VAE, means: Codes, steps: int, most: int | None = None, around: Tensor | None = None, label: int = 0
 ) -> Walk:
-    """A row for each latent dimension, over three of the prior's standard deviations to either side of a point, the
-    most active dimension first: the one whose posterior mean varies most over the images.
+    """Return a row for each latent dimension, over three of the prior's standard deviations to either side of a point.
+    The dimension whose posterior mean varies most over the examples comes first.
 
     Args:
         model: a trained model.
-        means: of q(z|x) for N images.
+        means: of q(z|x) for N examples.
         steps: points in a row.
-        most: rows.
+        most: rows at most.
         around: (D,) the point; the prior's mean without one.
-        label: what a conditional model is shown.
+        label: of all points, of a conditional model.
     """
     center, scale = prior_moments(model, label)
     point = center if around is None else around.to(center)
@@ -96,8 +96,8 @@ def traverse(
 
 @torch.no_grad()
 def manifold(model: VAE, steps: int, label: int = 0) -> Walk:
-    """A square grid over a latent plane, or a row over a line, at the quantiles (i + ½) / steps of the prior's
-    dimensions: to the right the first one grows, upwards the second.
+    """Return a square grid over a latent plane, or a row over a line, at the quantiles (i + ½) / steps of the prior's
+    dimensions: the first grows to the right, the second upwards.
 
     Raises:
         ConfigError: if the model has more than two latent dimensions.
