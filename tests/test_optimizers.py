@@ -88,7 +88,7 @@ def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
     for name, epochs in (("whole", 4), ("parts", 2)):
         settings = compose.compose("train", [*line, f"epochs={epochs}", "scheduler=constant"])
         train(settings, tmp_path / name)
-    more = compose.compose("train", ["epochs=4"])
+    more = compose.compose("train", [f"resume={tmp_path / 'parts'}", "epochs=4"])
     train(more, tmp_path / "parts", frozenset({"epochs"}))
     weights = [torch.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
