@@ -7,7 +7,7 @@ import sys
 from tests.support.pages import trained
 from vae_cli.config import compose
 from vae_cli.runs import reader
-from vae_cli.training.run import resume
+from vae_cli.training.run import run as train
 
 
 def test_patterns_and_overlapping_places_name_each_run_once(tmp_path):
@@ -44,7 +44,7 @@ def killed(*_):
 
 directory = Path(sys.argv[1])
 run.fit = killed
-run.resume(compose.compose("train", [f"resume={directory}", "epochs=2"]), directory, frozenset({"resume", "epochs"}))
+run.run(compose.compose("train", [f"resume={directory}", "epochs=2"]), directory, frozenset({"resume", "epochs"}))
 """
 
 
@@ -57,5 +57,5 @@ def test_a_run_that_goes_on_is_no_longer_completed(tmp_path):
     assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=60).returncode == 10
     assert status() == "unfinished"
     given = frozenset({"resume", "epochs"})
-    assert resume(compose.compose("train", [f"resume={tmp_path}", "epochs=2"]), tmp_path, given) == 0
+    assert train(compose.compose("train", [f"resume={tmp_path}", "epochs=2"]), tmp_path, given) == 0
     assert status() == "completed"

@@ -124,7 +124,8 @@ def _check_memory(sketch: VAE, config: Config) -> None:
     if needed > free:
         raise ConfigError(
             f"latent_dim={config['latent_dim']} with these networks makes {count:,} parameters: training takes "
-            f"{memory.shown(needed)}, of which {memory.shown(free)} are free; choose a smaller latent_dim or network"
+            f"{memory.format_size(needed)}, of which {memory.format_size(free)} are free; choose a smaller latent_dim "
+            "or network"
         )
 
 

@@ -12,40 +12,42 @@ from torch import Tensor
 
 from vae_cli.system.atomic import atomic_write
 
-INK = 0
+INK, BACKGROUND = 0, 255
 LETTERS = 13  # pixels high
-CELL = 56  # small images are enlarged by a whole factor to about this many pixels a side
+CELL = 56  # pixels a side, to about which small images are enlarged by a whole factor
 GAP = 2
-BACKGROUND = 255
 
 Pixels = UInt8[np.ndarray, "n h w c"]
 
 
 def to_bytes(images: Float[Tensor, "n c h w"]) -> Pixels:
-    """Values in [0, 1] as bytes, channels last; values outside are cut off."""
+    """Return values in [0, 1] as bytes, channels last; values outside are cut off."""
     values = images.detach().float().clamp(0, 1).mul(255).round().byte()
     return values.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def grid(images: Float[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
-    """The images row by row, in a square as nearly as possible or in so many columns."""
+    """Return the images row by row, in about as many columns as rows by default."""
     return _picture(_tile(_enlarge(to_bytes(images)), columns or math.ceil(math.sqrt(len(images)))))
 
 
-def captioned(images: Float[Tensor, "n c h w"], rows: list[str], heads: list[str], columns: int) -> Image.Image:
-    """A grid with a caption to the left of each row and one above each column, where there are any."""
+def captioned(
+    images: Float[Tensor, "n c h w"], row_captions: list[str], column_captions: list[str], columns: int
+) -> Image.Image:
+    """Return a grid with captions to the left of its rows and above its columns, where there are any."""
     cells = _enlarge(to_bytes(images))
     picture, font = _picture(_tile(cells, columns)), ImageFont.load_default(LETTERS)
     height, width = (side + GAP for side in cells.shape[1:3])
-    left = max((math.ceil(font.getlength(text)) + 3 * GAP for text in rows), default=0)
-    top = LETTERS + 4 * GAP if heads else 0
+    left = max((math.ceil(font.getlength(text)) + 3 * GAP for text in row_captions), default=0)
+    top = LETTERS + 4 * GAP if column_captions else 0
     canvas = Image.new(picture.mode, (picture.width + left, picture.height + top), _shade(picture, BACKGROUND))
     canvas.paste(picture, (left, top))
     pen, ink = ImageDraw.Draw(canvas), _shade(picture, INK)
-    for number, text in enumerate(rows):
+    for number, text in enumerate(row_captions):
         pen.text((left - GAP, top + GAP + number * height + height // 2), text, ink, font, anchor="rm")
-    every = max((math.ceil((font.getlength(text) + GAP) / width) for text in heads), default=1)
-    for number, text in list(enumerate(heads))[::every]:
+    # Of captions that are wider than a column, only every second or third has room.
+    every = max((math.ceil((font.getlength(text) + GAP) / width) for text in column_captions), default=1)
+    for number, text in list(enumerate(column_captions))[::every]:
         pen.text((left + GAP + number * width + width // 2, top // 2), text, ink, font, anchor="mm")
     return canvas
 
@@ -55,20 +57,20 @@ def _shade(picture: Image.Image, value: int) -> int | tuple[int, int, int]:
 
 
 def pairs(above: Float[Tensor, "n c h w"], below: Float[Tensor, "n c h w"], columns: int = 8) -> Image.Image:
-    """Rows of images, under each its counterpart, with a wide gap between one pair of rows and the next."""
+    """Return rows of images, each image above its counterpart, with a wide gap between the pairs of rows."""
     first, second = _enlarge(to_bytes(above)), _enlarge(to_bytes(below))
     gap = np.full((len(first), GAP, *first.shape[2:]), BACKGROUND, np.uint8)
     return _picture(_tile(np.concatenate([first, gap, second], axis=1), columns, row_gap=5 * GAP))
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all, and the folders above it."""
+    """Write a PNG atomically, and the folders above it."""
     with atomic_write(path) as temporary:
         picture.save(temporary, format="PNG")
 
 
 def save_png(pixels: UInt8[np.ndarray, "h w c"], path: Path) -> None:
-    """Write one image as it is."""
+    """Write one image at its own size."""
     save(_picture(pixels), path)
 
 

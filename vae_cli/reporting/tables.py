@@ -21,7 +21,7 @@ UNITS = {
 
 
 class Row(NamedTuple):
-    """One number, with its standard error where it has one, and what it is counted in."""
+    """A number, its standard error if it has one, and its unit."""
 
     name: str
     value: float
@@ -29,47 +29,38 @@ class Row(NamedTuple):
     unit: str
 
 
-def title(found: Mapping[str, Any]) -> str:
-    """What was measured, of the contents of evaluation.json."""
-    images, draws = found["elbo"]["n"], found["num_importance_samples"]
-    of = f"{images:,} images of {found['path'] or found['data']}, {found['split']} split"
+def title(result: Mapping[str, Any]) -> str:
+    """Return what was measured, from the contents of evaluation.json."""
+    images, draws = result["elbo"]["n"], result["num_importance_samples"]
+    of = f"{images:,} images of {result['path'] or result['data']}, {result['split']} split"
     return f"{of}, {draws:,} importance samples"
 
 
-def rows(found: Mapping[str, Any]) -> Iterator[Row]:
-    """The numbers in the contents of evaluation.json, but for the lists."""
+def rows(result: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the numbers in the contents of evaluation.json, but for the lists."""
     for name, unit in UNITS.items():
-        if name in found:
-            yield _row(name, found[name], unit + _remark(name, found[name]))
+        if name in result:
+            number, remark = result[name], ""
+            if name == "mmd":
+                remark = f", {number['n']:,} of each"
+            if name == "index_code_mi":
+                state = ", saturated" if number["saturated"] else ""
+                remark = f", at most log N = {number['cap']:.2f} with N = {number['n']:,}{state}"
+            yield Row(name, number["value"], number["stderr"], unit + remark)
         if name == "log_likelihood":
-            for k, value in list(found["log_likelihood_by_samples"].items())[:-1]:
-                yield _row(f"  with K = {int(k):,}", value, "")
+            for k, number in list(result["log_likelihood_by_samples"].items())[:-1]:
+                yield Row(f"  with K = {int(k):,}", number["value"], number["stderr"], "")
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """All of them in lines."""
-    lines = [title(found), "", *map(_line, rows(found))]
-    if "kl_per_dim" in found:
-        largest = sorted(found["kl_per_dim"], reverse=True)
+def table(result: Mapping[str, Any]) -> str:
+    """Return all numbers in lines."""
+    lines = [title(result), ""]
+    for row in rows(result):
+        value = f"{row.value:,}" if isinstance(row.value, int) else f"{row.value:,.4f}"
+        error = "" if row.stderr is None else f"± {row.stderr:.4f}"
+        lines.append(f"{row.name:<22}{value:>14}  {error:<10}  {row.unit}")
+    if "kl_per_dim" in result:
+        largest = sorted(result["kl_per_dim"], reverse=True)
         shown = " ".join(f"{value:.2f}" for value in largest[:16]) + (" …" if len(largest) > 16 else "")
         lines.append(f"{'kl_per_dim':<22}{shown}  nats, largest first")
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _row(name: str, number: Number, unit: str) -> Row:
-    return Row(name, number["value"], number["stderr"], unit)
-
-
-def _remark(name: str, found: Number) -> str:
-    if name == "mmd":
-        return f", {found['n']:,} of each"
-    if name != "index_code_mi":
-        return ""
-    state = ", saturated" if found["saturated"] else ""
-    return f", at most log N = {found['cap']:.2f} with N = {found['n']:,}{state}"
-
-
-def _line(row: Row) -> str:
-    shown = f"{row.value:,}" if isinstance(row.value, int) else f"{row.value:,.4f}"
-    error = "" if row.stderr is None else f"± {row.stderr:.4f}"
-    return f"{row.name:<22}{shown:>14}  {error:<10}  {row.unit}"

@@ -1,4 +1,4 @@
-"""Run directories, as their files tell of them."""
+"""Run directories, read from their files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from typing import Any
 from vae_cli.errors import UserError
 from vae_cli.system.locks import is_locked
 
-LARGEST = 100_000_000  # bytes of a file that is read; none that a run leaves is nearly as large
+LARGEST_FILE = 100_000_000  # bytes; larger ones are not read, and no run writes one
 LARGEST_CONFIG = 1_000_000  # characters
-LEFT = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a directory a run's
+
+RUN_FILES = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a directory a run's
 STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished")
 LOCK = "checkpoints/.lock"  # held by the process that trains
 JOB = "job.json"  # of a run that is a job of a sweep
-TRAVERSED_DIMENSIONS = 20  # of the latent ones, at most, in a run's traversals.png
+TRAVERSED_DIMENSIONS = 20  # latent ones, at most, in traversals.png
 
+# The numbers of a run: of its test split, of vae-evaluate, and all by which runs are sorted.
 TEST_METRICS = ("elbo", "reconstruction", "kl", "bound")
 EVALUATION_METRICS = (
     *("log_likelihood", "bits_per_dim", "mse", "psnr", "active_units", "mmd", "index_code_mi"),
@@ -35,11 +37,11 @@ LOWER_IS_BETTER = frozenset({"bits_per_dim", "mse", "mmd", "seconds", "parameter
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory. Files that are missing or broken count as empty: a run may have been killed anywhere.
+    """A run directory. Missing and broken files count as empty: a run may have been killed at any moment.
 
     Args:
         path: the directory.
-        name: what to call it.
+        name: of the run among others.
         has_ended: its training is over, although this process, which trained it, still holds its lock.
     """
 
@@ -49,7 +51,7 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The resolved settings."""
+        """The contents of config.yaml."""
         return _yaml(read(self.path / "config.yaml"))
 
     @cached_property
@@ -58,30 +60,30 @@ class Run:
 
     @cached_property
     def job(self) -> dict[str, Any]:
-        """What a sweep keeps of it."""
+        """The contents of job.json, which a sweep writes."""
         return _json(read(self.path / JOB))
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
-        """What vae-evaluate found last, if it looked at the weights that the run ended with."""
-        found, step = _json(read(self.path / "evaluation.json")), self.summary.get("step")
-        return {} if step is not None and found.get("step", step) != step else found
+        """The contents of evaluation.json, unless it scores other weights than those that the run ended with."""
+        evaluation, step = _json(read(self.path / "evaluation.json")), self.summary.get("step")
+        return {} if step is not None and evaluation.get("step", step) != step else evaluation
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl that have an epoch and a split."""
-        found = map(_json, read(self.path / "metrics.jsonl").splitlines())
-        return [line for line in found if isinstance(line.get("epoch"), int) and isinstance(line.get("split"), str)]
+        lines = map(_json, read(self.path / "metrics.jsonl").splitlines())
+        return [line for line in lines if isinstance(line.get("epoch"), int) and isinstance(line.get("split"), str)]
 
     @cached_property
     def commands(self) -> list[str]:
-        """The commands that it was trained with, the first one first."""
+        """The lines of command.txt: the commands that trained it, in order."""
         return read(self.path / "command.txt").splitlines()
 
     @cached_property
     def status(self) -> str:
-        """`running` while a training is at work; else `completed`, `interrupted` or `failed` as its summary says,
-        `pruned` where a search has interrupted it, and `unfinished` without a summary."""
+        """One of `STATUSES`: `running` while its lock is held, `pruned` where a search has interrupted it, `unfinished`
+        without a summary, else what the summary says."""
         if not self.has_ended and is_locked(self.path / LOCK):
             return "running"
         status = self.summary.get("status")
@@ -91,12 +93,12 @@ class Run:
 
     @property
     def error(self) -> str:
-        """Why it failed, in one line; empty if it did not."""
+        """The reason why it failed, in one line; empty if it did not."""
         return " ".join(str(self.summary.get("error") or "").split())
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs were trained."""
+        """The number of epochs that were trained."""
         done = self.summary.get("epochs")
         if isinstance(done, int):
             return done
@@ -105,125 +107,116 @@ class Run:
     @property
     def speed(self) -> float | None:
         """Images per second: the median over the epochs."""
-        found = sorted(
-            value
+        speeds = sorted(
+            speed
             for line in self.metrics
-            if line["split"] == "train" and (value := finite(line.get("images_per_second"))) is not None
+            if line["split"] == "train" and (speed := finite(line.get("images_per_second"))) is not None
         )
-        return found[len(found) // 2] if found else None
+        return speeds[len(speeds) // 2] if speeds else None
 
     def number(self, metric: str) -> float | None:
-        """One of `METRICS`: of the test split but for `validation_elbo`, the best epoch's or the last one's so far."""
+        """Return one of `METRICS`, of the test split but for `validation_elbo`; None if it is not known.
+
+        `validation_elbo` is the best epoch's, or as long as none is chosen the last one's. `seconds` is the time of the
+        last training, or of all epochs together where that is more: of a run that was resumed.
+        """
         if metric in TEST_METRICS:
             return finite(mapping(self.summary.get("test")).get(metric))
         if metric == "validation_elbo":
             best = finite(mapping(self.summary.get("validation")).get("elbo"))
-            return self._last_validation() if best is None else best
+            elbos = [finite(line.get("elbo")) for line in self.metrics if line["split"] == "validation"]
+            return elbos[-1] if best is None and elbos else best
         if metric in EVALUATION_METRICS:
-            of_test = self.evaluation.get("split") == "test" and self.evaluation.get("path") is None
-            return finite(mapping(self.evaluation.get(metric)).get("value")) if of_test else None
+            is_of_test = self.evaluation.get("split") == "test" and self.evaluation.get("path") is None
+            return finite(mapping(self.evaluation.get(metric)).get("value")) if is_of_test else None
         if metric == "seconds":
-            return self._seconds()
+            last = finite(self.summary.get("seconds")) or 0.0
+            epochs = [finite(line.get("seconds")) or 0.0 for line in self.metrics if line["split"] == "train"]
+            return max(last, sum(epochs)) or None
         return finite(self.summary.get(metric))
-
-    def _seconds(self) -> float | None:
-        """What the last training took, or all epochs together where that is more: of a run that was resumed."""
-        known = finite(self.summary.get("seconds"))
-        epochs = [finite(line.get("seconds")) or 0.0 for line in self.metrics if line["split"] == "train"]
-        return max(known or 0.0, sum(epochs)) or None
 
     @property
     def evaluated_images(self) -> int | None:
-        """How many test images vae-evaluate looked at."""
+        """The number of test images that vae-evaluate scored."""
         return None if self.number("log_likelihood") is None else mapping(self.evaluation["log_likelihood"]).get("n")
 
-    def _last_validation(self) -> float | None:
-        found = [finite(line.get("elbo")) for line in self.metrics if line["split"] == "validation"]
-        return found[-1] if found else None
-
     def flat_settings(self) -> dict[str, Any]:
-        """Dotted keys and their values; of a group, the class that was chosen."""
+        """Return the settings under dotted keys; of a group, the class that was chosen."""
         return dict(flat(self.settings))
 
 
-def find(places: Sequence[str]) -> list[Run]:
-    """The runs in directories of runs or of sweeps, or in those that a pattern such as `runs/*` matches, each once.
+def find(paths: Sequence[str]) -> list[Run]:
+    """Return the runs at or below directories, or at those that a pattern such as `runs/*` matches, each once.
+
+    Their names are their paths from the folder that all of them have in common.
 
     Raises:
-        UserError: if a place is none, or there is no run in any.
+        UserError: if a path is no directory, or there is no run in any.
     """
     directories: dict[Path, Path] = {}
-    for place in places:
-        for path in _expanded(place):
-            for found in _below(path):
-                directories.setdefault(found.resolve(), found)
+    for path in paths:
+        for folder in _matches(path):
+            for directory in _run_directories(folder):
+                directories.setdefault(directory.resolve(), directory)
     if not directories:
-        raise UserError(f"{', '.join(places)}: no run of vae-train in it; name run or sweep directories")
-    return [Run(path, name) for path, name in zip(directories.values(), _names(list(directories.values())))]
+        raise UserError(f"{', '.join(paths)}: no run of vae-train in it; name run or sweep directories")
+    if len(directories) == 1:
+        return [Run(directory, directory.resolve().name) for directory in directories.values()]
+    absolute = [directory.absolute() for directory in directories.values()]
+    common = Path(os.path.commonpath([directory.parent for directory in absolute]))
+    names = [directory.relative_to(common).as_posix() for directory in absolute]
+    return [Run(directory, name) for directory, name in zip(directories.values(), names)]
 
 
-def _expanded(place: str) -> list[Path]:
-    path = Path(place).expanduser()
+def _matches(given: str) -> list[Path]:
+    path = Path(given).expanduser()
     if path.is_dir():
         return [path]
     matches = [Path(match) for match in sorted(glob(str(path), recursive=True))]  # noqa: PTH207
     folders = [match for match in matches if match.is_dir()]
     if not folders:
-        what = "is a file" if path.exists() else "matches no directory" if has_magic(place) else "does not exist"
-        raise UserError(f"{place} {what}; name run or sweep directories")
+        reason = "is a file" if path.exists() else "matches no directory" if has_magic(given) else "does not exist"
+        raise UserError(f"{given} {reason}; name run or sweep directories")
     return folders
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """The run directories at or below a folder, in the order of their names, numbers by their size."""
-    if any((folder / name).exists() for name in LEFT):
+def _run_directories(folder: Path) -> Iterator[Path]:
+    """Yield the run directories at or below a folder, in the order of their names, numbers by their size."""
+    if any((folder / name).exists() for name in RUN_FILES):
         yield folder
         return
     try:
-        inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
+        children = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
     except OSError:
         return
-    for entry in sorted(inside, key=_natural):
-        yield from _below(entry)
-
-
-def _natural(path: Path) -> tuple[int, int, str]:
-    return (0, int(path.name), "") if path.name.isdecimal() else (1, 0, path.name)
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """The directories' paths from where all of them lie."""
-    if len(paths) == 1:
-        return [paths[0].resolve().name]
-    whole = [path.absolute() for path in paths]
-    common = Path(os.path.commonpath([path.parent for path in whole]))
-    return [path.relative_to(common).as_posix() for path in whole]
+    numbered = sorted((child for child in children if child.name.isdecimal()), key=lambda child: int(child.name))
+    named = sorted(child for child in children if not child.name.isdecimal())
+    for child in (*numbered, *named):
+        yield from _run_directories(child)
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
-    """The settings in which some of the runs differ from others: a key that only some parts have counts where it takes
-    several values."""
-    known = [run.flat_settings() for run in runs]
-    found: dict[str, list[Any]] = {}
-    for settings in known:
-        for key, value in settings.items():
-            found.setdefault(key, []).append(value)
-    return [key for key, values in found.items() if any(value != values[0] for value in values)]
+    """Return the dotted keys of the settings that have several values among the runs that have them."""
+    values: dict[str, list[Any]] = {}
+    for run in runs:
+        for key, value in run.flat_settings().items():
+            values.setdefault(key, []).append(value)
+    return [key for key, of_runs in values.items() if any(value != of_runs[0] for value in of_runs)]
 
 
 def ranked(runs: Sequence[Run], metric: str) -> list[Run]:
-    """The runs by a metric, the best first; those that are not completed behind, and those without it last."""
+    """Return the runs by a metric, the best first; then those that are not completed, and last those without it."""
     sign = 1 if metric in LOWER_IS_BETTER else -1
 
-    def place(run: Run) -> tuple[bool, bool, float]:
+    def rank(run: Run) -> tuple[bool, bool, float]:
         value = run.number(metric)
         return (value is None, run.status != "completed", 0.0 if value is None else sign * value)
 
-    return sorted(runs, key=place)
+    return sorted(runs, key=rank)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings under dotted keys; of a group, the class that was chosen."""
+    """Yield settings under dotted keys; of a group, the class that was chosen."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
@@ -234,21 +227,21 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def read(path: Path) -> str:
-    """A text file's contents; empty if there is none that one would want to read."""
+    """Return a text file's contents; empty if it is missing, too large or no plain file."""
     return read_bytes(path).decode("utf-8", errors="replace")
 
 
-def read_bytes(path: Path, most: int = LARGEST) -> bytes:
-    """A file's bytes; none of a larger one, nor of a link or anything else that is no plain file."""
+def read_bytes(path: Path, most: int = LARGEST_FILE) -> bytes:
+    """Return a file's bytes; none of a larger one, nor of a link or anything else that is no plain file."""
     try:
-        seen = path.lstat()
-        return path.read_bytes() if stat.S_ISREG(seen.st_mode) and seen.st_size <= most else b""
+        status = path.lstat()
+        return path.read_bytes() if stat.S_ISREG(status.st_mode) and status.st_size <= most else b""
     except OSError:
         return b""
 
 
 def _yaml(text: str) -> dict[str, Any]:
-    """A mapping of plain values; an empty one if the text is none, is large, or refers to its own parts."""
+    """Return a mapping of plain values; an empty one if the text is none, is large, or refers to its own parts."""
     import yaml
 
     class Plain(yaml.SafeLoader):
@@ -263,27 +256,27 @@ def _yaml(text: str) -> dict[str, Any]:
             return super().compose_node(parent, index)
 
     try:
-        found = yaml.load(text, Plain) if len(text) <= LARGEST_CONFIG else None
+        value = yaml.load(text, Plain) if len(text) <= LARGEST_CONFIG else None
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
 
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """A value that should be a mapping; an empty one if it is none."""
+    """Return a value that should be a mapping; an empty one if it is none."""
     return value if isinstance(value, Mapping) else {}
 
 
 def finite(value: Any) -> float | None:
-    """A value that should be a finite number; None if it is none."""
+    """Return a value that should be a finite number; None if it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

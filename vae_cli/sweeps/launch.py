@@ -20,7 +20,7 @@ from vae_cli.config.launch import Check, Config, Job, answer_flags
 from vae_cli.config.validation import check as check_config
 from vae_cli.config.validation import show
 from vae_cli.errors import ConfigError
-from vae_cli.runs.reader import LEFT
+from vae_cli.runs.reader import RUN_FILES
 from vae_cli.sweeps import sweepers
 from vae_cli.sweeps.task import Task
 
@@ -42,7 +42,7 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
             return 0
         config = opened.checked_config()
         directory = config.hydra.sweep.dir
-        if any((Path(directory) / name).exists() for name in LEFT):
+        if any((Path(directory) / name).exists() for name in RUN_FILES):
             raise ConfigError(f"sweep={show(directory)} is the directory of a run; name another folder")
         parsed = overrides.parse(line.overrides)
         sweeps_classes = any(o.is_sweep_override() and o.key_or_group.endswith("._target_") for o in parsed)

@@ -1,4 +1,4 @@
-"""How much memory there is to be had, and how to keep what one has."""
+"""How much memory is free, and how the C library keeps what was freed."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import ctypes
 import sys
 from pathlib import Path
 
-KEPT = 1 << 28  # bytes at most that were freed and are kept for what is wanted next
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+KEPT = 1 << 28  # bytes of freed memory that are kept at most
 LARGEST_MMAP_THRESHOLD = 1 << 25  # that glibc takes
-
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def available() -> float:
-    """Bytes that a program can still take here, by what the system and its container say; infinite if unknown."""
-    found = [_number(Path(limit)) for limit in LIMITS]
+    """Return the bytes that a program can still take, by the system and its container; infinite if unknown."""
+    limits = [float("inf")]
+    for path in CGROUP_LIMITS:
+        try:
+            limits.append(float(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such container, or "max"
+            continue
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
-                found.append(1024 * float(line.split()[1]))
-    except (OSError, ValueError, IndexError):
+                limits.append(1024 * float(line.split()[1]))
+    except (OSError, ValueError, IndexError):  # not Linux
         pass
-    return min(found)
+    return min(limits)
 
 
 def keep_freed() -> None:
-    """Let the C library keep freed memory for what is wanted next, where it can be told.
+    """Let glibc keep freed memory for the next tensors.
 
-    glibc gives large blocks back to the system at once; then every page of a step's tensors is taken anew, each with
-    a fault, which makes an evaluation up to a third slower.
+    By default it gives large blocks back to the system at once; then every page of a step's tensors is taken anew, each
+    with a fault, which makes an evaluation up to a third slower.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -39,15 +43,8 @@ def keep_freed() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
-def _number(path: Path) -> float:
-    try:
-        return float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no such container, or "max"
-        return float("inf")
-
-
-def shown(count: float) -> str:
-    """Bytes as a person reads them."""
+def format_size(count: float) -> str:
+    """Return bytes in a unit that suits them."""
     for unit in ("bytes", "KB", "MB", "GB", "TB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -278,5 +278,5 @@ def _check_memory(model: VAE, config: Config, batch_size: int, device: torch.dev
     if needed > free:
         raise ConfigError(
             f"mc_samples={config['mc_samples']} with batches of {batch_size} images takes at least "
-            f"{memory.shown(needed)} a step, of which {memory.shown(free)} are free; choose fewer"
+            f"{memory.format_size(needed)} a step, of which {memory.format_size(free)} are free; choose fewer"
         )

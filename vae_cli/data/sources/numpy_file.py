@@ -83,7 +83,7 @@ def _check_size(path: Path, archive: NpzFile) -> None:
     size, free = sum(member.file_size for member in archive.zip.infolist()), memory.available()
     if size > free:
         raise DataError(
-            f"{path} unpacks to {memory.shown(size)}, of which {memory.shown(free)} fit into memory; "
+            f"{path} unpacks to {memory.format_size(size)}, of which {memory.format_size(free)} fit into memory; "
             "save it as .npy, which is mapped"
         )
 
