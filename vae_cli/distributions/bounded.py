@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def bounded_log_scale(raw: Tensor, low: float = -7.0, high: float = 4.0) -> Tensor:
-    """The identity on [low, high], logarithmic beyond: low − log(1 + low − raw), high + log(1 + raw − high).
+    """Return raw on [low, high], logarithmic beyond: low − log(1 + low − raw), high + log(1 + raw − high).
 
     Monotone with a slope 1/(1 + distance) that never vanishes, so a scale that has run away finds back, while
     the exponential of every float32 of a size under 10⁹ and its square stay finite.

@@ -15,7 +15,7 @@ FACTORS = 8  # values whose factors are multiplied before a logarithm is taken
 
 
 def log_sinhc(a: Tensor) -> Tensor:
-    """log(sinh(a) / a), even in a, to full precision for small and for large |a|."""
+    """Return log(sinh(a) / a), even in a, to full precision for small and for large |a|."""
     a = a.abs()
     small = a < 0.05
     series = a.square() / 6 - a.pow(4) / 180
@@ -127,7 +127,7 @@ class ContinuousBernoulli(Distribution):
         return torch.where(small, series, 0.5 / torch.tanh(safe / 2) - 1 / safe + 0.5)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """The x with ∫₀ˣ p = u: log(1 + u (e^η − 1)) / η, computed from the side where nothing overflows."""
+        """Return the x with ∫₀ˣ p = u: log(1 + u (e^η − 1)) / η, computed from the side where nothing overflows."""
         eta = self.logits.abs()
         u = torch.where(self.logits < 0, value, 1 - value)
         small = eta < 1e-4
