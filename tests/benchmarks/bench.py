@@ -1,8 +1,7 @@
 """How fast it is: `make bench`, or python tests/benchmarks/bench.py [--only step evaluation …] [--rounds N].
 
-In every comparison all take turns, the peers in processes of their own; figures are medians, and ratios the medians of
-each round's ratio.
-A table is printed at the end, and outputs/bench.json holds the same. With a GPU the same rows are of the GPU.
+In every comparison all take turns, the peers in processes of their own. Values are medians; ratios are medians of each
+round's ratio. outputs/bench.json holds what the table at the end shows. With a GPU the same rows are of the GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import torch
 import workloads
 from peers import HAVE_PYTHAE, image_folder
-from timing import Action, Elsewhere, Goal, Row, Times, interleaved, machine, ratio, row, table, write
+from timing import Action, ActionInProcess, Goal, Row, Times, interleaved, machine, ratio, row, table, write
 from workloads import MLP, colored, mnist, steps, synchronized, training
 
 from vae_cli.build import parts
@@ -69,7 +68,7 @@ class Bench:
 
     def _step_times(self, batch_size: int, precision: str) -> Times:
         """Seconds of a step: ours with and without compile=true on the peers' images, ours on gray images that are
-        drawn anew, the products, and the peers."""
+        binarized at every use, the products, and the peers."""
         calls, own = 10 if batch_size > 500 else 40, ["precision=" + precision, f"batch_size={batch_size}"]
         static, dynamic = mnist("static"), mnist("dynamic")
         found = {
@@ -80,16 +79,16 @@ class Bench:
         }
         actions: dict[str, Action] = {name: synchronized(step, calls, self.device) for name, step in found.items()}
         where = (batch_size, self.device.type)
-        actions["textbook"] = Elsewhere("peers:textbook_steps", dynamic.train.images.cpu(), *where, calls)
+        actions["textbook"] = ActionInProcess("peers:textbook_steps", dynamic.train.images.cpu(), *where, calls)
         if HAVE_PYTHAE:
             images = static.train.images[: calls * batch_size].float()
-            actions["pythae"] = Elsewhere("peers:pythae_epoch", images, *where)
+            actions["pythae"] = ActionInProcess("peers:pythae_epoch", images, *where)
         for _ in range(WARM):  # what an optimizer remembers of a pixel that stays 0 takes some steps to fade
             for action in actions.values():
                 action()
         times = interleaved(actions, self.rounds)
         for action in actions.values():
-            if isinstance(action, Elsewhere):
+            if isinstance(action, ActionInProcess):
                 action.end()
         return {name: [value / calls for value in values] for name, values in times.items()}
 
@@ -164,7 +163,7 @@ class Bench:
             found[precision] = bounds.evaluate(trained.model, trained.objective, data.test.to(self.device), 0)["elbo"]
         theirs = {}
         if HAVE_PYTHAE:
-            peer = Elsewhere("peers:pythae_elbo", data.train.images.float(), test, 128, self.device.type, epochs)
+            peer = ActionInProcess("peers:pythae_elbo", data.train.images.float(), test, 128, self.device.type, epochs)
             theirs["pythae"] = peer()
             peer.end()
         return [Row(f"test ELBO after {epochs} epochs, {p}", "nats", value, None, theirs) for p, value in found.items()]
@@ -214,7 +213,7 @@ class Bench:
             "floor": synchronized(multiply, images * draws // rows, self.device),
         }
         if HAVE_PYTHAE:
-            actions["pythae"] = peer = Elsewhere("peers:nll", split.images[:few].float().cpu(), draws)
+            actions["pythae"] = peer = ActionInProcess("peers:nll", split.images[:few].float().cpu(), draws)
         times = interleaved(actions, self.rounds)
         if HAVE_PYTHAE:
             peer.end()

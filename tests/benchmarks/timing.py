@@ -40,7 +40,7 @@ def interleaved(actions: Mapping[str, Action], rounds: int, calls: int = 1) -> T
     return times
 
 
-class Elsewhere:
+class ActionInProcess:
     """An action in a process of its own, which shares no setting of this one; calling it waits for its end.
 
     Args:

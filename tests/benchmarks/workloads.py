@@ -22,12 +22,12 @@ MLP_SIZES = [(784, 400), (400, 40), (20, 400), (400, 784)]
 
 
 def mnist(binarize: str = "dynamic") -> Data:
-    """MNIST where it is to be had, else random images with its mean."""
+    """MNIST if it can be loaded, else random images with its mean."""
     try:
         settings = compose.compose("train", ["dataset=mnist", f"dataset.binarize={binarize}"])
         return parts.dataset(settings).splits()
     except UserError as error:
-        print(f"MNIST is not to be had ({error}): random images instead")
+        print(f"MNIST cannot be loaded ({error}): random images instead")
     drawn = torch.rand(60_000, 1, 28, 28) < 0.13
     scale = 255.0 if binarize == "dynamic" else 1.0
     images = drawn.to(torch.uint8) * int(scale)
