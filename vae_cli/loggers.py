@@ -1,4 +1,4 @@
-"""Where else a run's numbers and pictures go."""
+"""Services that show the numbers and pictures of runs: TensorBoard, Weights & Biases, MLflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Values = Mapping[str, Any]
 
 log = logging.getLogger("vae_cli")
 
-LONGEST = 250  # characters of a hyperparameter
+LONGEST_VALUE = 250  # characters of a hyperparameter
 
 
 class Logger(ABC):
@@ -45,11 +45,11 @@ class Logger(ABC):
 
     @abstractmethod
     def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
-        """Numbers of a split after so many steps."""
+        """Send the numbers of a split after a step."""
 
     @abstractmethod
     def picture(self, name: str, picture: Image.Image, step: int) -> None:
-        """A picture, such as `samples`."""
+        """Send a picture, such as `samples`."""
 
     @abstractmethod
     def finish(self, status: str, test: Values | None) -> None:
@@ -57,7 +57,7 @@ class Logger(ABC):
 
 
 class NoLogger(Logger):
-    """Nowhere else."""
+    """No service."""
 
     def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
         pass
@@ -183,12 +183,12 @@ class WandbLogger(Logger):
 
     def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None:
         wandb = _import("wandb")
-        known = _remembered(directory, "wandb")
+        run_id = _stored_id(directory, "wandb")
         quiet = wandb.Settings(silent=True)
         names = {"project": self.project, "entity": self.entity, "mode": self.mode, "name": _name(directory)}
         try:
             self._run = wandb.init(
-                dir=str(directory), id=known, resume="allow", config=settings, settings=quiet, **names
+                dir=str(directory), id=run_id, resume="allow", config=settings, settings=quiet, **names
             )
             self._run.define_metric("*", step_metric="step")
         except Exception as error:
@@ -196,7 +196,7 @@ class WandbLogger(Logger):
                 f"logger=wandb cannot begin: {describe(error)}; see wandb login, or choose logger.mode=offline"
             ) from error
         self._picture = wandb.Image
-        _remember(directory, "wandb", self._run.id)
+        _store_id(directory, "wandb", self._run.id)
 
     def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
         self._run.log({f"{split}/{name}": value for name, value in values.items()} | {"step": step, "epoch": epoch})
@@ -228,31 +228,31 @@ class MLflowLogger(Logger):
         mlflow = _import("mlflow")
         try:
             self._client = mlflow.MlflowClient()
-            self._id = self._taken_up(directory) or self._new(directory, settings)
+            self._id = self._resume(directory) or self._create(directory, settings)
         except Exception as error:
             raise ConfigError(
                 f"logger=mlflow cannot begin: {describe(error)}; set MLFLOW_TRACKING_URI, such as sqlite:///mlflow.db"
             ) from error
         self._metric = mlflow.entities.Metric
 
-    def _taken_up(self, directory: Path) -> str | None:
-        """The run that was begun for the same directory, if it is still known there."""
-        known = _remembered(directory, "mlflow")
-        if known is None:
+    def _resume(self, directory: Path) -> str | None:
+        """Return the id of the run that was begun for the same directory, if the store still has it."""
+        run_id = _stored_id(directory, "mlflow")
+        if run_id is None:
             return None
         try:
-            self._client.update_run(known, status="RUNNING")
+            self._client.update_run(run_id, status="RUNNING")
         except Exception:  # of whatever kind the store has: gone, or another store
             return None
-        return known
+        return run_id
 
-    def _new(self, directory: Path, settings: dict[str, Any]) -> str:
-        found = self._client.get_experiment_by_name(self.experiment_name)
-        place = found.experiment_id if found else self._client.create_experiment(self.experiment_name)
-        run = self._client.create_run(place, run_name=_name(directory))
+    def _create(self, directory: Path, settings: dict[str, Any]) -> str:
+        experiment = self._client.get_experiment_by_name(self.experiment_name)
+        group = experiment.experiment_id if experiment else self._client.create_experiment(self.experiment_name)
+        run = self._client.create_run(group, run_name=_name(directory))
         for name, value in _plain(settings).items():
             self._client.log_param(run.info.run_id, name, value)
-        _remember(directory, "mlflow", run.info.run_id)
+        _store_id(directory, "mlflow", run.info.run_id)
         return run.info.run_id
 
     def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
@@ -272,12 +272,12 @@ class MLflowLogger(Logger):
 
 
 def _name(directory: Path) -> str:
-    """A run's name in a list of many: its directory's, with the one above, which a sweep's jobs have in common."""
+    """Return a run's name in a list of many: its directory's, with that above, which a sweep's jobs have in common."""
     return "/".join(directory.absolute().parts[-2:])
 
 
 def _import(name: str) -> Any:
-    """A package that is an extra.
+    """Import a package that is an extra.
 
     Raises:
         ConfigError: if it is not installed.
@@ -293,20 +293,21 @@ def _import(name: str) -> Any:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """Settings under dotted keys, as hyperparameters may be."""
+    """Return settings under dotted keys, with values that hyperparameters may have."""
     return {
-        key: value if isinstance(value, (bool, int, float)) else str(value)[:LONGEST] for key, value in flat(settings)
+        key: value if isinstance(value, (bool, int, float)) else str(value)[:LONGEST_VALUE]
+        for key, value in flat(settings)
     }
 
 
-def _remembered(directory: Path, service: str) -> str | None:
-    """The name that a service gave to the run of a directory."""
+def _stored_id(directory: Path, service: str) -> str | None:
+    """Return the id that a service gave to the run of a directory, if logger.json has it."""
     with suppress(OSError, ValueError, AttributeError):
-        found = json.loads((directory / "logger.json").read_text(encoding="utf-8")).get(service)
-        return found if isinstance(found, str) else None
+        run_id = json.loads((directory / "logger.json").read_text(encoding="utf-8")).get(service)
+        return run_id if isinstance(run_id, str) else None
     return None
 
 
-def _remember(directory: Path, service: str, name: str) -> None:
+def _store_id(directory: Path, service: str, run_id: str) -> None:
     with suppress(OSError):  # then a resumed run is listed anew
-        (directory / "logger.json").write_text(json.dumps({service: name}) + "\n", encoding="utf-8")
+        (directory / "logger.json").write_text(json.dumps({service: run_id}) + "\n", encoding="utf-8")
