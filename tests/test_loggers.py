@@ -154,7 +154,7 @@ def test_a_service_that_cannot_begin_is_refused_with_a_way_out(tmp_path, monkeyp
 )
 def test_a_wrong_setting_is_answered_with_what_is_right(settings, message):
     with pytest.raises(ConfigError, match=message):
-        compose.compose("train", settings)
+        registry.check_groups(compose.compose("train", settings), frozenset())
 
 
 class Faulty(loggers.NoLogger):
