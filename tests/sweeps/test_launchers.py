@@ -93,7 +93,7 @@ def slurm(monkeypatch):
         pytest.skip(str(reason))
 
 
-def asked(*command):
+def output_of(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout.split()
 
 
@@ -102,14 +102,16 @@ def put_in_front():
     subprocess.run(["srun", "--partition=urgent", "--ntasks=2", "true"], check=True, cwd="/", capture_output=True)
 
 
-def told(name):
-    def tell():
-        subprocess.run(["scancel", f"--signal={name}", asked("squeue", "-h", "-o", "%i", "-t", "R")[0]], check=True)
+def signalled(name):
+    def send():
+        subprocess.run(["scancel", f"--signal={name}", output_of("squeue", "-h", "-o", "%i", "-t", "R")[0]], check=True)
 
-    return tell
+    return send
 
 
-@pytest.mark.parametrize("preempt", [put_in_front, told("USR2"), told("TERM")], ids=["preempted", "USR2", "TERM"])
+@pytest.mark.parametrize(
+    "preempt", [put_in_front, signalled("USR2"), signalled("TERM")], ids=["preempted", "USR2", "TERM"]
+)
 def test_jobs_that_slurm_preempts_save_themselves_go_back_into_the_queue_and_end_the_same(slurm, preempt):
     argv = ["latent_dim=2,3,4", "epochs=200"]
     with subprocess.Popen([*COMMAND, *argv, *SLURM, "sweep=s"]) as process:
