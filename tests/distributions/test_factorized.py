@@ -122,6 +122,7 @@ def test_closed_forms_are_torchs():
         (Beta(SCALE, SCALE), "Beta has no icdf"),
         (Bernoulli(logits=LOC), "Bernoulli has no icdf"),
         (MultivariateNormal(LOC, torch.eye(3, dtype=F64)), "event shape \\(3,\\)"),
+        (StudentT(torch.full((3,), 3)), "parameters that are integers"),
         (Laplace(0.0, 1.0), "batch shape \\(\\)"),
     ],
 )

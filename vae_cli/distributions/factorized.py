@@ -20,7 +20,7 @@ def as_latent(distribution: Distribution) -> LatentDistribution:
     """Return a torch distribution of independent dimensions, whose last batch dimension is D, as a latent one.
 
     Raises:
-        ConfigError: if it cannot map base noise, for want of an `icdf`.
+        ConfigError: if it has no `icdf` to map base noise with, integers as parameters, or another shape.
     """
     if isinstance(distribution, LatentDistribution):
         return distribution
@@ -33,6 +33,8 @@ def as_latent(distribution: Distribution) -> LatentDistribution:
             f"{tuple(distribution.event_shape)}: give it latent_dim as its last batch dimension and no event shape, or "
             "subclass LatentDistribution"
         )
+    if not all(getattr(distribution, key).is_floating_point() for key in distribution.arg_constraints):
+        raise ConfigError(f"{name} has parameters that are integers, which would round others: make them floats")
     if isinstance(distribution, Normal):
         return DiagonalNormal(distribution.loc, distribution.scale.log())
     if type(distribution).icdf is Distribution.icdf and not isinstance(distribution, StudentT):

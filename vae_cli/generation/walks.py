@@ -135,7 +135,8 @@ def prior_quantiles(model: VAE, places: Float[Tensor, "s"], label: int = 0) -> F
     """Return the quantiles of each dimension of the prior: of 10,000 draws where it does not give them."""
     prior = _prior(model, label)
     if prior.provides("quantiles"):
-        return prior.quantiles(places.to(prior.mean.device).unsqueeze(-1)).to(prior.mean)
+        weight = next(model.parameters())
+        return prior.quantiles(places.to(weight.device).unsqueeze(-1)).to(weight)
     drawn = _draws(model, label)
     return drawn.quantile(places.to(drawn), dim=0)
 
