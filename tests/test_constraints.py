@@ -22,6 +22,7 @@ from vae_cli.constraints import (
     Range,
     Widths,
     accepts,
+    as_annotated,
     check_value,
     describe_type,
 )
@@ -104,3 +105,11 @@ def test_a_wrong_value_is_named_with_what_is_accepted_and_the_nearest_name():
     with pytest.raises(ConfigError, match="did you mean cuda"):
         check_value("device", "cudo", Annotated[Literal["cpu"], Described("a device", ("cuda", "mps"))])
     check_value("device", "cpu", Literal["cpu"])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [(NonNegative, 3, 3.0), (float | None, 2, 2.0), (Count, 3, 3), (int | float, 3, 3), (float, True, True)],
+)
+def test_a_whole_number_is_a_float_where_a_float_is_annotated(annotation, value, expected):
+    assert type(as_annotated(annotation, value)) is type(expected) and as_annotated(annotation, value) == expected

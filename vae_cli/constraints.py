@@ -128,6 +128,21 @@ def _is_met(limit: Any, value: Any) -> bool:
     return len(value) >= limit.least if isinstance(limit, Length) else True
 
 
+def as_annotated(annotation: Any, value: Any) -> Any:
+    """Return a whole number as a float where the annotation asks for a float: a command line's 3 is an int."""
+    is_whole, types = isinstance(value, int) and not isinstance(value, bool), _plain_types(annotation)
+    return float(value) if is_whole and float in types and int not in types else value
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _plain_types(arguments[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(_plain_types, arguments))
+    return {annotation} if annotation in (int, float) else set()
+
+
 def describe_type(annotation: Any) -> str:
     """Return what an annotation accepts, in words such as "a number of at least 0"."""
     origin, arguments = get_origin(annotation), get_args(annotation)

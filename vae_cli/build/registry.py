@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
-from vae_cli.constraints import BelowOne, Betas, NonNegative, check_value
+from vae_cli.constraints import BelowOne, Betas, NonNegative, as_annotated, check_value
 from vae_cli.data import Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
@@ -115,7 +115,7 @@ def construct(
     cls = resolve(group, options["_target_"], trusted)
     accepted = constructor_parameters(cls)
     arguments = {key: value for key, value in options.items() if key != "_target_"}
-    _check_values(group, cls, arguments)
+    arguments = _checked_values(group, cls, arguments)
     arguments |= {key: value for key, value in passed.items() if accepted is None or key in accepted}
     try:
         return cls(**arguments)
@@ -133,14 +133,18 @@ def constructor_parameters(cls: type) -> dict[str, inspect.Parameter] | None:
     return None if takes_any else dict(signature)
 
 
-def _check_values(group: str, cls: type, arguments: Mapping[str, Any]) -> None:
-    """Check values out of a config against the constructor's annotations; a default is right whatever these say."""
+def _checked_values(group: str, cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values out of a config, checked against the constructor's annotations, whole numbers as floats where those
+    are wanted. A default is right whatever the annotation says."""
     signature = inspect.signature(cls).parameters
-    annotations = _annotations(cls)
+    annotations, checked = _annotations(cls), {}
     for key, value in arguments.items():
         default = signature[key].default if key in signature else inspect.Parameter.empty
+        annotation = annotations.get(key, type(default) if isinstance(default, float) else Any)
         if type(value) is not type(default) or value != default:
-            check_value(f"{group}.{key}", value, annotations.get(key, Any))
+            check_value(f"{group}.{key}", value, annotation)
+        checked[key] = as_annotated(annotation, value)
+    return checked
 
 
 def _annotations(cls: type) -> dict[str, Any]:
@@ -194,7 +198,7 @@ def check_groups(
                 dropped.append(path)
             else:
                 raise ConfigError(_unknown(path, group, accepted))
-        _check_values(group, cls, arguments)
+        _checked_values(group, cls, arguments)
         checked[group] = {"_target_": options["_target_"]} | arguments
     return checked, dropped
 

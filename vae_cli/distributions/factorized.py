@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, StudentT
 
-from vae_cli.distributions.latent import LatentDistribution, OptionalMethod
+from vae_cli.distributions.latent import LatentDistribution, OptionalMethod, take_rows
 from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
 
@@ -91,7 +91,7 @@ class Factorized(LatentDistribution):
         return self._with_parameters(Tensor.detach)
 
     def select(self, index: Tensor) -> Factorized:
-        return self._with_parameters(lambda parameter: parameter.expand(self.base.batch_shape)[index])
+        return self._with_parameters(lambda parameter: take_rows(parameter.expand(self.base.batch_shape), index))
 
     def _with_parameters(self, change: Callable[[Tensor], Tensor]) -> Factorized:
         family: Callable[..., Distribution] = type(self.base)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_cli.distributions.latent import LatentDistribution
+from vae_cli.distributions.latent import LatentDistribution, take_rows
 from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
 
@@ -69,7 +69,7 @@ class FlowDistribution(LatentDistribution):
         return self.base.log_prob(u) + log_det
 
     def select(self, index: Tensor) -> FlowDistribution:
-        context = None if self.context is None else self.context[index]
+        context = None if self.context is None else take_rows(self.context, index)
         return FlowDistribution(self.base.select(index), self.flow, context, self.inverse, self.is_frozen)
 
     def frozen(self) -> FlowDistribution:

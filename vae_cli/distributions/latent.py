@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -75,3 +75,8 @@ class LatentDistribution(Distribution, ABC):
 
     def _not_available(self, method: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} has no {method}")
+
+
+def take_rows(values: Float[Tensor, "n *rest"], index: Int[Tensor, "*draws"]) -> Float[Tensor, "*draws *rest"]:
+    """Return values[index], whose gradients index_select adds up in one order, however many threads there are."""
+    return values.index_select(0, index.flatten()).unflatten(0, index.shape)

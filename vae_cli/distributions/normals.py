@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from vae_cli.distributions.latent import LatentDistribution
+from vae_cli.distributions.latent import LatentDistribution, take_rows
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -97,7 +97,7 @@ class DiagonalNormal(LatentDistribution):
         return self
 
     def select(self, index: Tensor) -> DiagonalNormal:
-        return DiagonalNormal(self.loc[index], self.log_scale[index])
+        return DiagonalNormal(take_rows(self.loc, index), take_rows(self.log_scale, index))
 
     def frozen(self) -> DiagonalNormal:
         return DiagonalNormal(self.loc.detach(), self.log_scale.detach())
@@ -161,7 +161,7 @@ class FullNormal(LatentDistribution):
         return DiagonalNormal(self.loc, 0.5 * self.variance.log())
 
     def select(self, index: Tensor) -> FullNormal:
-        return FullNormal(self.loc[index], self.scale_tril[index])
+        return FullNormal(take_rows(self.loc, index), take_rows(self.scale_tril, index))
 
     def frozen(self) -> FullNormal:
         return FullNormal(self.loc.detach(), self.scale_tril.detach())
