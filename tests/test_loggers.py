@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -65,23 +66,41 @@ def written(path):
             record = b""
 
 
+def wandb_run(path):
+    """Return the project, settings, lines of history and summary that wandb's own file holds so far."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    def read(items):
+        return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+    project, settings, history, summary = None, {}, [], {}
+    for record in map(Record.FromString, written(path)):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            project = record.run.project
+            settings |= read(record.run.config.update)
+        if kind == "history":
+            history.append(read(record.history.item))
+        if kind == "summary":
+            summary |= read(record.summary.update)
+    return project, settings, history, summary
+
+
 def test_weights_and_biases_gets_the_curves_pictures_and_settings_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
-    from wandb.proto.wandb_internal_pb2 import Record
+    from google.protobuf.message import DecodeError
 
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     assert trained(tmp_path / "run", "logger=wandb", "logger.mode=offline", "logger.project=mine") == 0
     (stored,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
-    history, settings, project, summary = [], {}, None, {}
-    for record in map(Record.FromString, written(stored)):
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            project = record.run.project
-            settings |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
-        if kind == "history":
-            history.append({i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in record.history.item})
-        if kind == "summary":
-            summary |= {i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in record.summary.update}
+    deadline = time.monotonic() + 20  # a process of wandb's own writes the file
+    while True:
+        with suppress(DecodeError):
+            project, settings, history, summary = wandb_run(stored)
+            if summary.get("status"):
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert project == "mine" and settings["latent_dim"] == 3 and settings["encoder"]["hidden"] == [16]
     for line in lines(tmp_path / "run"):
         (row,) = [h for h in history if f"{line['split']}/elbo" in h and h["step"] == line["step"]]

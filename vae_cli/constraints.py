@@ -67,6 +67,7 @@ class Described:
 
 Count = Annotated[int, Range(1)]
 Index = Annotated[int, Range(0)]
+ImageSize = Annotated[int, Range(1, 4096)]
 Positive = Annotated[float, Range(0, open_low=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]

@@ -1,6 +1,7 @@
 """What the design promises of the code's structure."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import vae_cli
@@ -15,7 +16,7 @@ def imported(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_only_config_and_sweeps_touch_hydra():
@@ -50,4 +51,18 @@ def test_functions_are_short():
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
     assert max(lengths.values()) <= 80, max(lengths, key=lengths.get)
-    assert sorted(lengths.values())[len(lengths) // 2] <= 10
+
+
+def test_files_are_short_and_few_stand_at_the_root():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
+    assert len(list(PACKAGE.glob("*.py"))) <= 12
+
+
+def test_packages_import_one_another_without_a_circle():
+    graph: dict[str, set[str]] = {}
+    for name, tree in SOURCES.items():
+        package = name.split("/")[0].removesuffix(".py")
+        used = {m.split(".")[1] for m in imported(tree) if m.startswith("vae_cli.")}
+        graph.setdefault(package, set()).update(used - {package})
+    TopologicalSorter(graph).prepare()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.training import lines, settings, trained, weights_of
+from tests.support.training import NARROW, SMALL, lines, settings, trained, weights_of
 from vae_cli.build import parts
 from vae_cli.errors import ConfigError, UserError
 from vae_cli.training.run import run as train

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import zipfile
 from functools import partial
-from typing import Annotated
 
 import numpy as np
 
-from vae_cli.constraints import Index, Range
+from vae_cli.constraints import ImageSize, Index
 from vae_cli.data.base import Binarize, Source
 from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
@@ -50,7 +49,7 @@ class CelebA(DownloadedDataset):
     def __init__(
         self,
         data_dir: str | None = None,
-        image_size: Annotated[int, Range(1, 4096)] = 64,
+        image_size: ImageSize = 64,
         binarize: Binarize = "none",
         validation: Index | None = None,
     ) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from vae_cli.constraints import FilePath, FolderPath, Index, Range
+from vae_cli.constraints import FilePath, FolderPath, ImageSize, Index
 from vae_cli.data.base import Binarize, Dataset, Source
 from vae_cli.data.images import Images
 from vae_cli.data.sources.decoded import Decoded, Pictures, decode, fingerprint
@@ -85,7 +85,7 @@ class Folder(Dataset):
     def __init__(
         self,
         path: FilePath | None = None,
-        image_size: Annotated[int, Range(1, 4096)] = 64,
+        image_size: ImageSize = 64,
         channels: Literal[1, 3] = 3,
         on_error: Literal["error", "skip"] = "error",
         binarize: Binarize = "none",
