@@ -61,13 +61,18 @@ def describe(error: BaseException | str) -> str:
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
+def first_line(error: BaseException) -> str:
+    """Return an error's message without what follows on further lines; the name of its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def one_line(error: BaseException) -> str:
     """Return the line that a command prints for an error that ends it."""
     if isinstance(error, UserError):
         return str(error)
-    first = " ".join(str(error).splitlines()[:1])
+    first = first_line(error)
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror or first}" if error.filename is not None else describe(error)
+        return f"{error.filename}: {describe(error)}" if error.filename is not None else describe(error)
     if isinstance(error, MemoryError) or "out of memory" in first or "can't allocate memory" in first:
         return "out of memory: choose a smaller batch_size, latent_dim, mc_samples or network"
     return f"unexpected {type(error).__name__}: {first} (VAE_TRACEBACK=1 shows where)"

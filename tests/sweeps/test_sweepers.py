@@ -83,7 +83,7 @@ def test_a_job_that_failed_is_run_again_only_with_retry_failed():
     assert sweep(*argv, train=Broken()) == 1
     assert [(row["status"], row["error"]) for row in table()] == [
         ("completed", ""),
-        ("failed", "RuntimeError: no luck"),
+        ("failed", "unexpected RuntimeError: no luck (VAE_TRACEBACK=1 shows where)"),
     ]
     assert sweep(*argv, train=train) == 1 and statuses() == ["completed", "failed"]
     assert sweep(*argv, "retry_failed=true", train=train) == 0 and statuses() == ["completed", "completed"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vae_cli.constraints import check_value
-from vae_cli.errors import UserError
+from vae_cli.errors import UserError, describe
 from vae_cli.reporting import comparison_page
 from vae_cli.reporting.comparison import Comparison
 from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, Run, find
@@ -37,8 +37,7 @@ def run(places: Sequence[str], config: dict[str, Any]) -> None:
             with atomic_write(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{path} cannot be written ({reason}); name a folder with output=") from error
+            raise UserError(f"{path} cannot be written ({describe(error)}); name a folder with output=") from error
     if comparison.warning:
         print(f"note: {comparison.warning}")
     print(f"written to {folder / CSV} and {folder / PAGE}")

@@ -66,7 +66,7 @@ def run(config: dict[str, Any]) -> None:
         with atomic_write(output) as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{output} cannot be written ({error.strerror or error}); name another with output=") from error
+        raise UserError(f"{output} cannot be written ({describe(error)}); name another with output=") from error
     print(tables.table(result))
     print(f"written to {output}")
 

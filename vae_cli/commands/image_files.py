@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from vae_cli.errors import ConfigError, UserError
+from vae_cli.errors import ConfigError, UserError, describe
 from vae_cli.reporting import grids
 from vae_cli.system.atomic import atomic_write
 
@@ -51,7 +51,7 @@ def errors_name(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"output={output} cannot be written ({error.strerror or error}); name another") from error
+        raise UserError(f"output={output} cannot be written ({describe(error)}); name another") from error
 
 
 def numbered_names(count: int) -> list[str]:

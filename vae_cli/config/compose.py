@@ -26,7 +26,7 @@ from vae_cli.config import overrides
 from vae_cli.config.command_line import CommandLine, escape, read_command_line
 from vae_cli.config.options import conf_dir, sweep_keys
 from vae_cli.config.validation import check, check_keys, show
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, first_line
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     try:
         return {str(key): plain(config[key]) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or 'config'}: {overrides.first_line(error)}") from error
+        raise ConfigError(f"{error.full_key or 'config'}: {first_line(error)}") from error
 
 
 def to_yaml(config: dict[str, Any]) -> str:
@@ -178,7 +178,7 @@ def _set_output_dir(config: DictConfig, multirun: bool) -> None:
     try:
         directory = OmegaConf.select(config, key)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{shown}: {overrides.first_line(error)}") from error
+        raise ConfigError(f"{shown}: {first_line(error)}") from error
     if not directory:
         raise ConfigError(f"{shown}= is empty; name a folder, or leave it out")
     if "${" in directory:

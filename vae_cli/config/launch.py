@@ -13,7 +13,7 @@ from vae_cli.config import overrides
 from vae_cli.config.command_line import CommandLine, quote
 from vae_cli.config.compose import Session, of_one_run, session, to_plain
 from vae_cli.config.validation import unknown
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, describe
 
 Config = dict[str, Any]
 Job = Callable[[Config, Path, frozenset[str], str], int]  # config, directory, overridden keys, command
@@ -45,7 +45,7 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            what = f"hydra.run.dir={error.filename} cannot be made ({error.strerror or error})"
+            what = f"hydra.run.dir={error.filename} cannot be made ({describe(error)})"
             raise ConfigError(f"{what}; name another folder") from error
 
         failures: list[Exception] = []

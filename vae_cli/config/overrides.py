@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_cli.config import options
 from vae_cli.config.validation import show, unknown
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, first_line
 
 # The extra and the modules that options of Hydra's own groups need.
 NEEDED = {
@@ -295,11 +295,6 @@ def unresolved(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items() if key != "hydra"}
-
-
-def first_line(error: Exception) -> str:
-    """Return an exception's message without what follows on further lines."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def keys(texts: list[str]) -> frozenset[str]:

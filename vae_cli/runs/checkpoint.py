@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_cli.errors import CheckpointError
+from vae_cli.errors import CheckpointError, describe
 from vae_cli.runs.inspection import KEYS, VERSION, InvalidFile, check_archive, check_contents
 from vae_cli.system.atomic import atomic_write
 
@@ -93,7 +93,7 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:
         # An archive whose parts do not lie where it says makes zipfile seek to nowhere: an invalid argument.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+            raise CheckpointError(f"{path}: cannot be read: {describe(error)}") from error
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of vae-train") from error
     try:
         check_contents(contents, path.stat().st_size)

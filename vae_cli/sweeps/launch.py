@@ -19,7 +19,7 @@ from vae_cli.config.compose import of_one_run, session, to_plain
 from vae_cli.config.launch import Check, Config, Job, answer_flags
 from vae_cli.config.validation import check as check_config
 from vae_cli.config.validation import show
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, describe
 from vae_cli.runs.reader import RUN_FILES
 from vae_cli.sweeps import sweepers
 from vae_cli.sweeps.task import Task
@@ -56,7 +56,7 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
             try:
                 return _worst_status(opened.hydra.multirun(opened.config_name, task, texts))
             except OSError as error:
-                what = f"sweep={error.filename} cannot be made ({error.strerror or error})"
+                what = f"sweep={error.filename} cannot be made ({describe(error)})"
                 raise ConfigError(f"{what}; name another folder") from error
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vae_cli.constraints import Count, Described, Index, accepts, describe_type
-from vae_cli.errors import ConfigError, without_passwords
+from vae_cli.errors import ConfigError, first_line, without_passwords
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping
 from vae_cli.sweeps import search_space
 from vae_cli.sweeps.job import Job
@@ -124,8 +124,7 @@ class Study:
                 )
                 return study, study.user_attrs.get("overrides")
             except Exception as error:
-                first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                what = without_passwords(f"hydra.sweeper.storage={self.storage} cannot be used: {first_line}")
+                what = without_passwords(f"hydra.sweeper.storage={self.storage} cannot be used: {first_line(error)}")
                 if attempt + 1 == ATTEMPTS:
                     raise ConfigError(what) from error
                 time.sleep(1)  # another machine may be making the tables at the same time

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from vae_cli import errors
 from vae_cli.config import validation
-from vae_cli.errors import CheckpointError, DirectoryInUse, UserError, describe
+from vae_cli.errors import CheckpointError, DirectoryInUse, UserError
 from vae_cli.sweeps.job import Job, read_job
 from vae_cli.sweeps.study import Study
 from vae_cli.sweeps.table import write_tables
@@ -134,9 +134,7 @@ class Task:
             return 0
         except Exception as error:
             if not summary.exists():
-                is_users = isinstance(error, UserError)
-                reason = str(error) if is_users else f"{type(error).__name__}: {describe(error)}"
-                job.write_summary("failed", reason)
+                job.write_summary("failed", errors.one_line(error))
             if isinstance(error, UserError):
                 raise type(error)(f"{job.title}: {error}") from error
             raise
