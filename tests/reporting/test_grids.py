@@ -1,10 +1,11 @@
-"""Grids of images as PNG files."""
+"""Grids of images."""
 
 import numpy as np
 import torch
 from PIL import Image
 
 from vae_cli.reporting import grids
+from vae_cli.system.atomic import write_png
 
 
 def test_a_grid_is_nearly_square_and_enlarges_small_images_by_a_whole_factor():
@@ -40,6 +41,6 @@ def test_captions_stand_beside_rows_and_above_columns():
 
 def test_a_png_replaces_an_older_one_whole(tmp_path):
     for shade in (0, 200):
-        grids.save(Image.new("L", (3, 3), shade), tmp_path / "new" / "x.png")
+        write_png(tmp_path / "new" / "x.png", Image.new("L", (3, 3), shade))
     assert Image.open(tmp_path / "new" / "x.png").getpixel((1, 1)) == 200
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.png"]

@@ -16,8 +16,8 @@ import torch
 
 from vae_cli.config import compose
 from vae_cli.errors import OutputError
-from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint, directory
+from vae_cli.system.atomic import write_png
 from vae_cli.training import loop
 from vae_cli.training.run import run as train
 
@@ -121,7 +121,7 @@ def test_a_picture_cut_short_leaves_the_old_one_and_no_litter(tmp_path, monkeypa
     from PIL import Image
 
     picture, path = Image.new("L", (4, 4)), tmp_path / "x.png"
-    grids.save(picture, path)
+    write_png(path, picture)
     before = path.read_bytes()
 
     def half(self, file, format):
@@ -130,7 +130,7 @@ def test_a_picture_cut_short_leaves_the_old_one_and_no_litter(tmp_path, monkeypa
 
     monkeypatch.setattr(Image.Image, "save", half)
     with pytest.raises(OSError, match="No space"):
-        grids.save(picture, path)
+        write_png(path, picture)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["x.png"]
 
 

@@ -13,7 +13,7 @@ from vae_cli.errors import UserError, describe
 from vae_cli.reporting import comparison_page
 from vae_cli.reporting.comparison import Comparison
 from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, Run, find
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import write_text
 
 CSV, PAGE = "comparison.csv", "comparison.html"
 
@@ -34,8 +34,7 @@ def run(places: Sequence[str], config: dict[str, Any]) -> None:
     print(comparison.as_text(shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
     for path, text in ((folder / CSV, comparison.as_csv()), (folder / PAGE, comparison_page.render(comparison))):
         try:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(path, text)
         except OSError as error:
             raise UserError(f"{path} cannot be written ({describe(error)}); name a folder with output=") from error
     if comparison.warning:

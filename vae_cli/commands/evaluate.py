@@ -27,7 +27,7 @@ from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number
 from vae_cli.runs import checkpoint
 from vae_cli.system import memory
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import write_text
 
 MEMORY_SHARE = 0.1  # of the free memory, for decoded images and all that is made of them
 MOST_MEMORY = 1 << 29  # bytes of it, by default
@@ -63,8 +63,7 @@ def run(config: dict[str, Any]) -> None:
         **numbers,
     }
     try:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_text(output, json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({describe(error)}); name another with output=") from error
     print(tables.table(result))

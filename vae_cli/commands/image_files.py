@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_cli.errors import ConfigError, UserError, describe
 from vae_cli.reporting import grids
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import atomic_write, write_png
 
 SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
 LARGEST_GRID = 10_000
@@ -76,7 +76,7 @@ def write_pngs(chunks: Iterable[Tensor], output: Path, names: Sequence[str]) -> 
     remaining = iter(names)
     for chunk in chunks:
         for pixels in grids.to_bytes(chunk):
-            grids.save_png(pixels, output / next(remaining))
+            write_png(output / next(remaining), grids.from_pixels(pixels))
 
 
 def write_npz(

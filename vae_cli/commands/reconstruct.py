@@ -16,6 +16,7 @@ from vae_cli.commands.inputs import Inputs, draw_codes
 from vae_cli.models.vae import VAE
 from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint
+from vae_cli.system.atomic import write_png
 
 GRID = 64  # images in a grid, by default
 
@@ -41,7 +42,7 @@ def run(config: dict[str, Any]) -> None:
     with image_files.errors_name(output):
         if kind == "grid":
             above, below = (torch.cat(chunks) for chunks in zip(*pairs))
-            grids.save(grids.pairs(above, below), output)
+            write_png(output, grids.pairs(above, below))
         elif kind == "png":
             names = png_names(images, count)
             image_files.check_folder(output, names)

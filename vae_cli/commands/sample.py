@@ -34,6 +34,7 @@ from vae_cli.generation.samplers import (
 from vae_cli.generation.walks import Walk
 from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint
+from vae_cli.system.atomic import write_png
 
 ENCODED = 10_000  # most test images by which the activity of a dimension is judged
 STEMS = {"prior": "samples", "interpolate": "interpolation", "traverse": "traversal", "manifold": "manifold"}
@@ -120,7 +121,7 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
     chunks = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
     with image_files.errors_name(output):
         if kind == "grid":
-            grids.save(grids.grid(torch.cat(list(chunks)), label_columns(y)), output)
+            write_png(output, grids.grid(torch.cat(list(chunks)), label_columns(y)))
         elif kind == "png":
             image_files.write_pngs(chunks, output, image_files.numbered_names(count))
         else:
@@ -173,7 +174,7 @@ def _write_walk(loaded: Trained, config: Config, output: Path) -> str:
         image_files.check_folder(output, names)
     with image_files.errors_name(output):
         if kind == "grid":
-            grids.save(walk_picture(walk, torch.cat(list(images)), ends), output)
+            write_png(output, walk_picture(walk, torch.cat(list(images)), ends))
         elif kind == "png":
             image_files.write_pngs(images, output, names)
         else:

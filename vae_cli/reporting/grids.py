@@ -1,16 +1,13 @@
-"""Grids of images as PNG files."""
+"""Grids of images."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-
-from vae_cli.system.atomic import atomic_write
 
 INK, BACKGROUND = 0, 255
 LETTERS = 13  # pixels high
@@ -28,7 +25,7 @@ def to_bytes(images: Float[Tensor, "n c h w"]) -> Pixels:
 
 def grid(images: Float[Tensor, "n c h w"], columns: int | None = None) -> Image.Image:
     """Return the images row by row, in about as many columns as rows by default."""
-    return _picture(_tile(_enlarge(to_bytes(images)), columns or math.ceil(math.sqrt(len(images)))))
+    return from_pixels(_tile(_enlarge(to_bytes(images)), columns or math.ceil(math.sqrt(len(images)))))
 
 
 def captioned(
@@ -36,7 +33,7 @@ def captioned(
 ) -> Image.Image:
     """Return a grid with captions to the left of its rows and above its columns, where there are any."""
     cells = _enlarge(to_bytes(images))
-    picture, font = _picture(_tile(cells, columns)), ImageFont.load_default(LETTERS)
+    picture, font = from_pixels(_tile(cells, columns)), ImageFont.load_default(LETTERS)
     height, width = (side + GAP for side in cells.shape[1:3])
     left = max((math.ceil(font.getlength(text)) + 3 * GAP for text in row_captions), default=0)
     top = LETTERS + 4 * GAP if column_captions else 0
@@ -60,21 +57,11 @@ def pairs(above: Float[Tensor, "n c h w"], below: Float[Tensor, "n c h w"], colu
     """Return rows of images, each image above its counterpart, with a wide gap between the pairs of rows."""
     first, second = _enlarge(to_bytes(above)), _enlarge(to_bytes(below))
     gap = np.full((len(first), GAP, *first.shape[2:]), BACKGROUND, np.uint8)
-    return _picture(_tile(np.concatenate([first, gap, second], axis=1), columns, row_gap=5 * GAP))
+    return from_pixels(_tile(np.concatenate([first, gap, second], axis=1), columns, row_gap=5 * GAP))
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG atomically, and the folders above it."""
-    with atomic_write(path) as temporary:
-        picture.save(temporary, format="PNG")
-
-
-def save_png(pixels: UInt8[np.ndarray, "h w c"], path: Path) -> None:
-    """Write one image at its own size."""
-    save(_picture(pixels), path)
-
-
-def _picture(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+def from_pixels(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    """Return a picture of one image at its own size."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 

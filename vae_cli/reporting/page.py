@@ -11,7 +11,7 @@ from typing import Any
 
 from vae_cli.reporting.charts import vegalite_version
 from vae_cli.runs.reader import read_bytes
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import write_text
 from vae_cli.system.cache import cache_dir
 
 LARGEST_PICTURE = 8_000_000  # bytes
@@ -43,8 +43,8 @@ def javascript() -> str:
 
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vegalite_version())
     script = script.replace("</script", "<\\/script")
-    with suppress(OSError), atomic_write(path) as temporary:
-        temporary.write_text(script, encoding="utf-8")
+    with suppress(OSError):
+        write_text(path, script)
     return script
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vae_cli.reporting import charts, grids, page, tables
+from vae_cli.reporting import charts, page, tables
 from vae_cli.runs.reader import TEST_METRICS, TRAVERSED_DIMENSIONS, Run, finite, mapping, read
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import write_png, write_text
 
 NAME = "report.html"
 PICTURES = {
@@ -38,9 +38,8 @@ def write(directory: Path, has_ended: bool = False) -> Path:
     run, output = Run(directory.resolve(), directory.resolve().name, has_ended), directory / NAME
     curves = charts.curves(run.metrics)
     if curves:
-        grids.save(charts.curves_picture(curves), directory / "curves.png")
-    with atomic_write(output) as temporary:
-        temporary.write_text(_render(run, curves), encoding="utf-8")
+        write_png(directory / "curves.png", charts.curves_picture(curves))
+    write_text(output, _render(run, curves))
     return output
 
 

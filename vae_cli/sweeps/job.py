@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_cli.runs.reader import JOB, Run
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import write_text
 
 LONGEST_NAME = 64
 ENDED = ("completed", "pruned", "interrupted", "failed")
@@ -158,9 +158,3 @@ def _free_name(sweep: Path, overrides: Sequence[str], swept: Collection[str], id
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return candidate
     return candidates[-1]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a small text file as a whole."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -30,12 +30,13 @@ from vae_cli.config import options, overrides
 from vae_cli.errors import ConfigError, describe
 from vae_cli.runs.reader import STATUSES
 from vae_cli.sweeps import table
-from vae_cli.sweeps.job import Job, assign_directories, has_effect, key_of, read_jobs, save_job, write_text
+from vae_cli.sweeps.job import Job, assign_directories, has_effect, key_of, read_jobs, save_job
 from vae_cli.sweeps.search_space import split_overrides
 from vae_cli.sweeps.study import Trial, make_study, number_of
 from vae_cli.sweeps.table import Column
 from vae_cli.sweeps.task import POLL, STOP, Task
 from vae_cli.system import threads
+from vae_cli.system.atomic import write_text
 from vae_cli.system.locks import file_lock
 
 ATTEMPTS = 3  # of a launcher at the jobs of a worker that died

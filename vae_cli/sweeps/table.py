@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.errors import describe
-from vae_cli.sweeps.job import ENDED, Job, read_jobs, write_text
+from vae_cli.sweeps.job import ENDED, Job, read_jobs
+from vae_cli.system.atomic import write_text
 from vae_cli.system.locks import file_lock
 
 CSV, JSONL = "sweep.csv", "sweep.jsonl"

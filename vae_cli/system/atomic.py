@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @contextmanager
@@ -36,6 +40,18 @@ def atomic_write(output: Path, durable: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_png(path: Path, picture: Image.Image) -> None:
+    """Write a picture atomically."""
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format="PNG")
 
 
 def _flush_directory(path: Path) -> None:
