@@ -26,6 +26,7 @@ from vae_cli.models.vae import VAE
 from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number
 from vae_cli.runs import checkpoint
+from vae_cli.runs.reader import CHECKPOINTS
 from vae_cli.system import memory
 from vae_cli.system.atomic import write_text
 
@@ -46,7 +47,7 @@ def run(config: dict[str, Any]) -> None:
     """
     path = checkpoint.find(config["checkpoint"])
     folder = path.absolute().parent
-    run_directory = folder.parent if folder.name == "checkpoints" else folder
+    run_directory = folder.parent if folder.name == CHECKPOINTS else folder
     output = run_directory / "evaluation.json" if config["output"] is None else Path(config["output"]).expanduser()
     loaded = trained.load(path, config["device"], config["allow"])
     data = load_data(loaded, config)

@@ -12,7 +12,6 @@ from vae_cli.generation.samplers import CHUNK, Sampler, class_labels, generate_i
 from vae_cli.generation.walks import Walk
 from vae_cli.models.vae import VAE
 from vae_cli.reporting import grids
-from vae_cli.runs.reader import TRAVERSED_DIMENSIONS
 
 WIDEST = 20  # labels that have a column each
 IMAGES, ROWS, STEPS, SIDE = CHUNK, 8, 11, 20  # of a grid, a walk and a manifold, by default
@@ -41,7 +40,7 @@ def traversal_picture(model: VAE, means: Float[Tensor, "n d"], steps: int = STEP
         means: of q(z|x) for N images, by which a dimension's activity is judged.
         steps: images in a row.
     """
-    walk = walks.traverse(model, means, steps, TRAVERSED_DIMENSIONS)
+    walk = walks.traverse(model, means, steps, grids.TRAVERSED_DIMENSIONS)
     return walk_picture(walk, torch.cat(list(walk.images(model))))
 
 

@@ -13,6 +13,7 @@ INK, BACKGROUND = 0, 255
 LETTERS = 13  # pixels high
 CELL = 56  # pixels a side, to about which small images are enlarged by a whole factor
 GAP = 2
+TRAVERSED_DIMENSIONS = 20  # latent ones, at most, in traversals.png
 
 Pixels = UInt8[np.ndarray, "n h w c"]
 

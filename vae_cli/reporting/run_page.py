@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vae_cli.reporting import charts, page, tables
-from vae_cli.runs.reader import TEST_METRICS, TRAVERSED_DIMENSIONS, Run, finite, mapping, read
+from vae_cli.reporting import charts, grids, page, tables
+from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
 from vae_cli.system.atomic import write_png, write_text
 
 NAME = "report.html"
@@ -112,8 +112,8 @@ def _pictures(run: Run) -> list[dict[str, Any]]:
     latent_dim = run.settings.get("latent_dim")
     latent_dim = latent_dim if isinstance(latent_dim, int) else 0
     along = "each latent dimension"
-    if latent_dim > TRAVERSED_DIMENSIONS:
-        along = f"{TRAVERSED_DIMENSIONS} of the {latent_dim} latent dimensions"
+    if latent_dim > grids.TRAVERSED_DIMENSIONS:
+        along = f"{grids.TRAVERSED_DIMENSIONS} of the {latent_dim} latent dimensions"
     label = "; label 0" if run.settings.get("conditional") else ""
     captions = PICTURES | {"traversals": PICTURES["traversals"].format(along) + label}
     wide = {"traversals", "kl_per_dim"} if latent_dim > WIDE_FROM else {"traversals"}

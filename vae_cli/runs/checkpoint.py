@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vae_cli.errors import CheckpointError, describe
 from vae_cli.runs.inspection import KEYS, VERSION, InvalidFile, check_archive, check_contents
+from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST
 from vae_cli.system.atomic import atomic_write
 
 __all__ = ["VERSION", "copy", "find", "load", "random_state", "restore_random_state", "save", "weights"]
@@ -71,11 +72,10 @@ def find(path: str | Path) -> Path:
         if place.exists():
             return place
         raise CheckpointError(f"checkpoint={path}: there is no such file or directory")
-    for folder in (place / "checkpoints", place):
-        for name in ("best.pt", "last.pt"):
-            if (folder / name).is_file():
-                return folder / name
-    raise CheckpointError(f"checkpoint={path}: the directory holds no checkpoints/best.pt or last.pt")
+    for file in (folder / name for folder in (place / CHECKPOINTS, place) for name in (BEST, LAST)):
+        if file.is_file():
+            return file
+    raise CheckpointError(f"checkpoint={path}: the directory holds no {CHECKPOINTS}/{BEST} or {LAST}")
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from vae_cli.system.locks import is_locked
 LARGEST_FILE = 100_000_000  # bytes; larger ones are not read, and no run writes one
 LARGEST_CONFIG = 1_000_000  # characters
 
-RUN_FILES = ("summary.json", "config.yaml", "checkpoints")  # any of which makes a directory a run's
 STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished")
-LOCK = "checkpoints/.lock"  # held by the process that trains
+CHECKPOINTS, BEST, LAST = "checkpoints", "best.pt", "last.pt"
+RUN_FILES = ("summary.json", "config.yaml", CHECKPOINTS)  # any of which makes a directory a run's
+LOCK = f"{CHECKPOINTS}/.lock"  # held by the process that trains
 JOB = "job.json"  # of a run that is a job of a sweep
-TRAVERSED_DIMENSIONS = 20  # latent ones, at most, in traversals.png
 
 # The numbers of a run: of its test split, of vae-evaluate, and all by which runs are sorted.
 TEST_METRICS = ("elbo", "reconstruction", "kl", "bound")
@@ -145,6 +145,11 @@ class Run:
         return dict(flat(self.settings))
 
 
+def stored_checkpoints(directory: Path) -> list[Path]:
+    """Return the checkpoints in a run directory, by name."""
+    return sorted((directory / CHECKPOINTS).glob("*.pt"))
+
+
 def find(paths: Sequence[str]) -> list[Run]:
     """Return the runs at or below directories, or at those that a pattern such as `runs/*` matches, each once.
 
@@ -168,15 +173,15 @@ def find(paths: Sequence[str]) -> list[Run]:
     return [Run(directory, name) for directory, name in zip(directories.values(), names)]
 
 
-def _matches(given: str) -> list[Path]:
-    path = Path(given).expanduser()
+def _matches(pattern: str) -> list[Path]:
+    path = Path(pattern).expanduser()
     if path.is_dir():
         return [path]
     matches = [Path(match) for match in sorted(glob(str(path), recursive=True))]  # noqa: PTH207
     folders = [match for match in matches if match.is_dir()]
     if not folders:
-        reason = "is a file" if path.exists() else "matches no directory" if has_magic(given) else "does not exist"
-        raise UserError(f"{given} {reason}; name run or sweep directories")
+        reason = "is a file" if path.exists() else "matches no directory" if has_magic(pattern) else "does not exist"
+        raise UserError(f"{pattern} {reason}; name run or sweep directories")
     return folders
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_cli.runs.reader import JOB, Run
+from vae_cli.runs.reader import JOB, Run, stored_checkpoints
 from vae_cli.system.atomic import write_text
 
 LONGEST_NAME = 64
@@ -60,8 +60,7 @@ class Job:
     def status(self) -> str:
         """Return the status of its run, or `pending` where nothing is saved of it yet."""
         status = self.run.status
-        is_begun = any((self.path / "checkpoints").glob("*.pt"))
-        return "pending" if status == "unfinished" and not is_begun else status
+        return "pending" if status == "unfinished" and not stored_checkpoints(self.path) else status
 
     def write(self) -> None:
         """Write job.json."""

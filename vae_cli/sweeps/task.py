@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from vae_cli import errors
 from vae_cli.config import validation
 from vae_cli.errors import CheckpointError, DirectoryInUse, UserError
+from vae_cli.runs.reader import stored_checkpoints
 from vae_cli.sweeps.job import Job, read_job
 from vae_cli.sweeps.study import Study
 from vae_cli.sweeps.table import write_tables
@@ -159,14 +160,14 @@ def train_or_resume(
     train: Callable[..., int], settings: dict[str, Any], directory: Path, overridden: frozenset[str], command: str
 ) -> int:
     """Train, or go on from the newest checkpoint in the directory; one that does not open is put aside."""
-    if any((directory / "checkpoints").glob("*.pt")):
+    if stored_checkpoints(directory):
         changes = frozenset(key for key in overridden if key.partition(".")[0] in (*validation.MAY_CHANGE, "allow"))
         resume = {"resume": str(directory), "allow": settings["allow"] or own_package(settings, overridden)}
         try:
             return train(settings | resume, directory, changes, command)
         except CheckpointError as error:
             print(f"trained from the beginning: {error}", file=sys.stderr, flush=True)
-            for path in (*directory.glob("checkpoints/*.pt"), directory / "metrics.jsonl"):
+            for path in (*stored_checkpoints(directory), directory / "metrics.jsonl"):
                 if path.exists():
                     path.replace(path.with_name(f"{path.name}.set_aside"))
     return train(settings, directory, overridden, command)
