@@ -7,8 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from vae_cli.config import compose
-from vae_cli.data import Folder
-from vae_cli.data.sources import decoded
+from vae_cli.data import Folder, decoded
 from vae_cli.training.run import run as train
 
 KINDS = ("png", "jpg", "webp", "bmp", "gif")

@@ -10,11 +10,11 @@ import numpy as np
 
 from vae_cli.constraints import ImageSize, Index
 from vae_cli.data.base import Binarize, Source
+from vae_cli.data.decoded import Pictures, decode, fingerprint
 from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
+from vae_cli.data.pictures import square
 from vae_cli.data.sets.downloaded import DELETE, DownloadedDataset
-from vae_cli.data.sources.decoded import Pictures, decode, fingerprint
-from vae_cli.data.sources.pictures import square
 from vae_cli.system.cache import cache_dir
 
 ARCHIVE, PARTITION = "img_align_celeba.zip", "list_eval_partition.txt"

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from vae_cli.constraints import FilePath, FolderPath, ImageSize, Index
 from vae_cli.data.base import Binarize, Dataset, Source
+from vae_cli.data.decoded import Decoded, Pictures, decode, fingerprint
 from vae_cli.data.images import Images
-from vae_cli.data.sources.decoded import Decoded, Pictures, decode, fingerprint
-from vae_cli.data.sources.pictures import SUFFIXES, square
+from vae_cli.data.pictures import SUFFIXES, square
 from vae_cli.errors import ConfigError, DataError, describe, printable
 from vae_cli.system.cache import cache_dir
 

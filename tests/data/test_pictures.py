@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.support.pictures import noise, picture
-from vae_cli.data.sources import pictures
+from vae_cli.data import pictures
 
 RNG = np.random.default_rng(0)
 

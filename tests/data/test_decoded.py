@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.pictures import load, noise, picture, put
-from vae_cli.data.sources import decoded
+from vae_cli.data import decoded
 from vae_cli.errors import DataError
 
 
@@ -121,7 +121,7 @@ DECODE = """
 import io, os, sys, time
 from pathlib import Path
 import numpy as np
-from vae_cli.data.sources.decoded import Pictures, decode
+from vae_cli.data.decoded import Pictures, decode
 
 def prepare(file):
     with open("decoded.txt", "a") as file_:

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vae_cli.data.mapped import cannot_write
-from vae_cli.data.sources.pictures import ignore_warnings
+from vae_cli.data.pictures import ignore_warnings
 from vae_cli.errors import DataError, describe, printable
 from vae_cli.system.atomic import atomic_write
 from vae_cli.system.locks import file_lock
@@ -62,7 +62,7 @@ class Decoded:
 
     @property
     def may_change(self) -> bool:
-        """Whether a file was skipped that the system refused to open then, and may open now."""
+        """Return whether a skipped file could not be opened then and may open now."""
         return any(reason.startswith(FROM_SYSTEM) for _, reason in self.skipped)
 
 
