@@ -15,7 +15,7 @@ _COMMANDS = {
 
 
 def main() -> None:
-    """Runs the command that the first argument names with the arguments behind it."""
+    """Run the command that the first argument names, with the arguments after it."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name not in _COMMANDS:
         print(f"usage: python -m vae_cli {{{','.join(_COMMANDS)}}} ...", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What an argument accepts, written once, in its annotation.
+"""Constraints on the values of an argument, written once, in its annotation.
 
     def __init__(self, beta: NonNegative = 1.0, kl: Literal["auto", "analytic"] = "auto", hidden: Widths = (400,)):
 
@@ -52,7 +52,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Length:
-    """How many entries a list has at least."""
+    """A lower limit on the number of a list's entries."""
 
     least: int
 

@@ -1,4 +1,4 @@
-"""Mistakes that a person can fix, and how an exception becomes one line and an exit status."""
+"""Errors that a person can fix, and functions that turn an exception into one line and an exit status."""
 
 from __future__ import annotations
 

@@ -138,3 +138,19 @@ def test_ranks_share_every_batch_in_its_order():
         parts = [y[batches.part(number)] for batches in ranks if batches.weight(number)]
         assert torch.equal(torch.cat(parts), y) and sum(batches.weight(number) for batches in ranks) == 1
     assert [len(y) for _, (_, y) in ranks[0].epoch(0)] == [1, 1, 1], "a rank without a part gets one image"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_the_parts_of_every_batch_are_the_batch(count):
+    values = torch.arange(10, dtype=torch.uint8).mul(20)[:, None, None, None].expand(10, 1, 9, 9).contiguous()
+    split = Split(values, torch.arange(10), 255.0, dynamic=True)
+    whole = list(Batches(split, 4, seed=0).epoch(3))
+    each = [Batches(split, 4, 0, rank=rank, world_size=count) for rank in range(count)]
+    parts = [list(batches.epoch(3)) for batches in each]
+    assert [len(part[0][1][0]) for part in parts] == [batches.whole for batches in each]
+    for number, (x, y) in whole:
+        weights = [batches.weight(number) for batches in each]
+        assert sum(weights) == pytest.approx(1)
+        shares = [part[number][1] for part, weight in zip(parts, weights) if weight > 0]
+        assert torch.equal(torch.cat([images for images, _ in shares]), x)
+        assert torch.equal(torch.cat([labels for _, labels in shares]), y)

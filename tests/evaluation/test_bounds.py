@@ -1,4 +1,4 @@
-"""The importance-weighted estimate of log p(x)."""
+"""Bounds over a split, and the importance-weighted estimate of log p(x)."""
 
 import math
 
@@ -9,7 +9,11 @@ import torch
 
 from tests.support.linear_gaussian import SHAPE, D, exact, linear_gaussian, made_exact
 from vae_cli import noise
-from vae_cli.data import Split
+from vae_cli.build import parts
+from vae_cli.config import compose
+from vae_cli.data import DataFacts, Split
+from vae_cli.distributed import collectives
+from vae_cli.distributed.ranks import Rank
 from vae_cli.distributions import (
     BernoulliLikelihood,
     DiagonalNormalPosterior,
@@ -22,6 +26,8 @@ from vae_cli.evaluation.bounds import evaluate, score
 from vae_cli.models.vae import VAE
 from vae_cli.networks import LabeledDecoder, LabeledEncoder, MLPDecoder, MLPEncoder
 from vae_cli.objectives import ELBO
+
+SMALL = ["latent_dim=3", "encoder.hidden=[16]", "decoder.hidden=[16]", "mc_samples=2"]
 
 
 def log_likelihood(*arguments, **more):
@@ -114,3 +120,26 @@ def test_the_evaluation_of_many_draws_is_the_mean_over_images_whatever_the_chunk
     with torch.no_grad():
         expected = objective(model, (binary.images.float(), None), drawn, 0).elbo.mean()
     assert abs(evaluate(model, objective, binary, seed=5)["elbo"] - expected) < 1e-4
+
+
+@pytest.mark.parametrize(("images", "count"), [(600, 2), (601, 3), (251, 4), (2, 3)])
+def test_an_evaluation_in_parts_counts_every_image_once(images, count, monkeypatch):
+    """The sums of the parts, put together by hand, against the whole."""
+    split = Split((torch.rand(images, 1, 4, 4) < 0.5).to(torch.uint8), None, 1.0)
+    settings = compose.compose("train", [*SMALL, "likelihood=bernoulli"])
+    facts = DataFacts("synthetic", (1, 4, 4), "binary", 0, 9)
+    model = parts.model(settings, facts)
+    objective = parts.objective(settings, model, facts, 1)
+    whole = evaluate(model, objective, split, seed=5)
+    sums, counted = [], []
+
+    def note(values):
+        (counted if values.ndim == 0 else sums).append(values.clone())
+        return values
+
+    monkeypatch.setattr(collectives, "all_reduce", note)
+    for rank in range(count):
+        evaluate(model, objective, split, 5, rank=Rank(rank, count))
+    assert sum(counted) == images
+    means = sum(sums) / images
+    assert means.tolist() == pytest.approx([whole[key] for key in ("elbo", "bound", "reconstruction", "kl", "loss")])

@@ -102,7 +102,7 @@ def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
     """Steps run under CUDA's own detector of synchronizations."""
     from vae_cli.build import parts
     from vae_cli.config import compose
-    from vae_cli.training import state
+    from vae_cli.training import loop, state
 
     settings = compose.compose(
         "train", ["dataset.binarize=dynamic", "device=cuda", "clip_grad_norm=10", "ema_decay=0.9"]

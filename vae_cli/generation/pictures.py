@@ -1,4 +1,4 @@
-"""Pictures of a model: its samples, its reconstructions and what moving through its latent space changes."""
+"""Pictures of a model: samples, reconstructions and walks through its latent space."""
 
 from __future__ import annotations
 

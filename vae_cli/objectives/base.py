@@ -1,4 +1,4 @@
-"""What the training loop asks of an objective."""
+"""The interface between the training loop and an objective."""
 
 from __future__ import annotations
 

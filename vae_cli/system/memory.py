@@ -1,4 +1,4 @@
-"""How much memory is free, and how the C library keeps what was freed."""
+"""Free memory, and the C library's policy for freed memory."""
 
 from __future__ import annotations
 

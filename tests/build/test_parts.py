@@ -1,0 +1,47 @@
+"""The parts that a config names, and the objectives that several processes cannot share."""
+
+import pytest
+import torch
+
+from vae_cli.build import parts
+from vae_cli.config import compose
+from vae_cli.data import DataFacts
+from vae_cli.errors import ConfigError
+
+SMALL = ["latent_dim=3", "encoder.hidden=[16]", "decoder.hidden=[16]", "mc_samples=2"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (["objective=beta_tc"], "objective=beta_tc cannot be divided among 2 processes: the total correlation"),
+        (["objective=info_vae"], "objective=info_vae cannot be divided among 2 processes: the MMD"),
+        (["objective.free_bits=0.5"], "objective.free_bits is compared with a batch's mean KL"),
+        (["objective.capacity=5"], "objective.capacity is compared with a batch's mean KL"),
+    ],
+)
+def test_objectives_that_look_at_a_batch_as_a_whole_are_refused(overrides, what):
+    settings = compose.compose("train", [*SMALL, *overrides, "likelihood=bernoulli"])
+    facts = DataFacts("synthetic", (1, 4, 4), "binary", 0, 9)
+    model = parts.model(settings, facts)
+    assert parts.objective(settings, model, facts, 1)
+    with pytest.raises(ConfigError, match=what):
+        parts.objective(settings, model, facts, 1, world_size=2)
+
+
+def test_every_other_objective_is_the_mean_over_images():
+    """An objective that is not refused gives for a batch the mean over its images, of the loss and the gradient."""
+    for overrides in (["objective=elbo", "objective.beta=3"], ["objective=iwae"], ["objective=dreg"]):
+        settings = compose.compose("train", [*SMALL, *overrides, "likelihood=bernoulli", "mc_samples=3"])
+        facts = DataFacts("synthetic", (1, 4, 4), "binary", 0, 9)
+        model = parts.model(settings, facts).double()
+        objective = parts.objective(settings, model, facts, 1, world_size=2)
+        x, drawn = (torch.rand(5, 1, 4, 4) < 0.5).double(), torch.randn(3, 5, 3).double()
+        parameters = list(model.parameters())
+        whole = torch.autograd.grad(objective(model, (x, None), drawn, 0).loss, parameters)
+        both = [
+            torch.autograd.grad(objective(model, (x[i], None), drawn[:, i], 0).loss, parameters)
+            for i in (slice(0, 2), slice(2, 5))
+        ]
+        for all_, two, three in zip(whole, *both):
+            torch.testing.assert_close(all_, 0.4 * two + 0.6 * three)
