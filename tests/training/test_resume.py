@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from vae_cli import cli
 from vae_cli.config import compose
-from vae_cli.errors import CheckpointError, ConfigError, DataError
+from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
 from vae_cli.runs import checkpoint
 from vae_cli.training import loop
 from vae_cli.training.run import run as train
@@ -152,8 +154,6 @@ def test_a_prolonged_run_that_was_killed_goes_on_too(undisturbed, tmp_path, monk
 
 
 def test_data_that_are_no_longer_the_same_are_refused(tmp_path, monkeypatch):
-    import numpy as np
-
     path = tmp_path / "x.npz"
     np.savez(path, train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
     killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", f"dataset.path={path}", "batch_size=2")
@@ -163,8 +163,6 @@ def test_data_that_are_no_longer_the_same_are_refused(tmp_path, monkeypatch):
 
 
 def test_other_images_of_the_same_number_are_refused_too(tmp_path, monkeypatch):
-    import numpy as np
-
     path = tmp_path / "x.npz"
     images = np.eye(40, dtype=np.uint8).reshape(-1, 8, 8)
     np.savez(path, train=images)
@@ -177,7 +175,6 @@ def test_other_images_of_the_same_number_are_refused_too(tmp_path, monkeypatch):
 
 
 def test_two_trainings_in_one_directory_at_once_are_refused(undisturbed, tmp_path, monkeypatch):
-    from vae_cli.errors import UserError
     from vae_cli.runs.directory import RunDirectory
 
     killed_at(20, tmp_path / "run", monkeypatch)
@@ -280,8 +277,6 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
 
 
 def test_a_relative_path_to_the_data_holds_from_any_directory(tmp_path, monkeypatch):
-    import numpy as np
-
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -292,8 +287,6 @@ def test_a_relative_path_to_the_data_holds_from_any_directory(tmp_path, monkeypa
 
 
 def test_a_checkpoint_from_a_gpu_is_sampled_and_goes_on_without_one(undisturbed, tmp_path, monkeypatch):
-    import zipfile
-
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     killed_at(20, tmp_path / "run", monkeypatch, "precision=bfloat16")
@@ -317,3 +310,16 @@ def test_a_checkpoint_from_a_gpu_is_sampled_and_goes_on_without_one(undisturbed,
     with pytest.raises(SystemExit) as stop:
         cli.sample([f"checkpoint={path}", f"output={tmp_path / 'x.png'}", "n=4"])
     assert stop.value.code == 0
+
+
+def test_resuming_at_what_is_no_run_directory_is_refused(undisturbed, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "foreign" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "foreign" / "checkpoints" / "last.pt").write_text("hello")
+    for target in ("nothing", "file", "foreign", "."):
+        with pytest.raises(SystemExit) as stop:
+            cli.train([f"resume={tmp_path / target}"])
+        assert stop.value.code == 1
+    with pytest.raises(SystemExit) as stop:
+        cli.train([f"resume={undisturbed}", "latent_dim=5"])
+    assert stop.value.code == 1
