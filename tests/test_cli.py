@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from vae_cli import __version__, cli, errors
-from vae_cli.config import options
+from vae_cli.build import options
 from vae_cli.errors import DataError
 
 SEEN: list = []

@@ -9,8 +9,8 @@ from contextlib import suppress
 import pytest
 
 from vae_cli import loggers
-from vae_cli.build import registry
-from vae_cli.config import compose, options
+from vae_cli.build import options, registry
+from vae_cli.config import compose
 from vae_cli.errors import ConfigError
 from vae_cli.runs import directory
 from vae_cli.training.run import run as train

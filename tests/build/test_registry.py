@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from torch import nn
 
-from vae_cli.build import registry
-from vae_cli.config import compose, options
+from vae_cli.build import options, registry
+from vae_cli.config import compose
 from vae_cli.constraints import Count
 from vae_cli.errors import ConfigError
 

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from tests.support.refusals import refusal
 from vae_cli.config import compose
 
@@ -66,11 +64,6 @@ def test_small_commands_take_hydras_settings_without_effect(tmp_path, monkeypatc
     plain = compose.compose("sample", ["checkpoint=a b", *settings])
     assert plain["checkpoint"] == "a b"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_yaml_comes_back_as_it_was():
-    plain = {"a": "${x", "b": ["\\${y}", "z"], "c": {"d": None, "e": 1e-8, "f": True}, "g": "1e-3"}
-    assert compose.to_plain(OmegaConf.create(compose.to_yaml(plain))) == plain
 
 
 def test_a_folder_of_ones_own_adds_options(tmp_path):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vae_cli.config import options
+from vae_cli.build import options
 from vae_cli.config.help import USUAL_KEYS, help_text
 from vae_cli.errors import ConfigError
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from vae_cli.build import parts, registry
-from vae_cli.config import compose, options
+from vae_cli.build import options, parts, registry
+from vae_cli.config import compose
 from vae_cli.data import DataFacts
 
 PRESETS = options.options("experiment")

@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from tests.support.refusals import refusal
-from vae_cli.config import compose, options, validation
+from vae_cli.config import compose, validation
 from vae_cli.errors import ConfigError
 
 WRONG = {
@@ -76,26 +76,6 @@ def test_a_right_value_passes(key, text, defaults):
 
 
 @pytest.mark.parametrize(
-    ("value", "parsed"),
-    [
-        (1, (1, None)),
-        (7, (7, None)),
-        ("10min", (None, 600.0)),
-        ("30 s", (None, 30.0)),
-        ("1.5h", (None, 5400.0)),
-    ],
-)
-def test_an_interval_is_epochs_or_seconds(value, parsed):
-    assert validation.parse_interval(value) == parsed
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "", "10", "min", "-3min", "0s"])
-def test_no_other_interval_is_taken(value):
-    with pytest.raises(ConfigError, match="checkpoint_every"):
-        validation.parse_interval(value)
-
-
-@pytest.mark.parametrize(
     "setting",
     [
         "n=0",
@@ -111,20 +91,3 @@ def test_no_other_interval_is_taken(value):
 )
 def test_settings_of_sample_are_checked(setting):
     assert refusal("checkpoint=x", setting, command="sample").startswith(setting.partition("=")[0])
-
-
-def test_every_key_of_the_package_has_a_rule():
-    for command in ("train", "sample"):
-        for key in options.keys(command):
-            assert key.name in validation.RULES
-
-
-@pytest.mark.parametrize(("text", "size"), [("500MB", 5e8), ("2 GB", 2e9), ("1.5TB", 1.5e12)])
-def test_a_size_is_bytes(text, size):
-    assert validation.parse_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["0MB", "2", "GB", "-1GB", "0.0 GB"])
-def test_no_other_size_is_taken(text):
-    with pytest.raises(ConfigError, match="memory accepts auto or a size such as"):
-        validation.parse_bytes(text)

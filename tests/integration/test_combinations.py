@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from vae_cli.build import parts
-from vae_cli.config import compose, options
+from vae_cli.build import options, parts
+from vae_cli.config import compose
 from vae_cli.data import DataFacts
 from vae_cli.errors import ConfigError
 

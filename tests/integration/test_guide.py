@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vae_cli import cli
-from vae_cli.config import options
+from vae_cli.build import options
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / ".docs").glob("*.md")), ROOT / ".github" / "CONTRIBUTING.md"]

@@ -16,7 +16,8 @@ import yaml
 from tests.support import services
 from tests.support.sweeping import SMALL, FakeTraining, Killed, sweep
 from vae_cli import cli
-from vae_cli.config import compose, options, overrides
+from vae_cli.build import options
+from vae_cli.config import compose, overrides
 from vae_cli.errors import ConfigError
 from vae_cli.sweeps import search_space, sweepers
 from vae_cli.sweeps.job import read_job, read_jobs, save_job

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vae_cli.build.options import option, options
 from vae_cli.build.registry import Config, construct, constructor_parameters, resolve
-from vae_cli.config.options import option, options
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe

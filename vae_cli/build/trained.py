@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vae_cli.build import parts
 from vae_cli.build.device import choose_device
-from vae_cli.config.validation import check_values
+from vae_cli.build.settings import check_values
 from vae_cli.data import DataFacts
 from vae_cli.errors import CheckpointError, ConfigError, describe
 from vae_cli.models.vae import VAE

@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli.build import trained
+from vae_cli.build.settings import parse_bytes
 from vae_cli.build.trained import Trained
 from vae_cli.commands.inputs import choose_split, load_data
-from vae_cli.config.validation import parse_bytes
 from vae_cli.data import Data, Split
 from vae_cli.errors import UserError, describe
 from vae_cli.evaluation import latent_codes

@@ -12,8 +12,9 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from vae_cli.config import options
+from vae_cli.build import options
 from vae_cli.errors import ConfigError
+from vae_cli.runs.config_file import escape
 
 PATH_KEYS = (
     *("checkpoint", "resume", "dataset.path", "dataset.cache", "data_dir", "input", "output"),
@@ -23,7 +24,6 @@ _PATH_WORD = re.compile(rf"(\+{{0,2}})({'|'.join(map(re.escape, PATH_KEYS))})=(.
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _SWEEP = re.compile(r"(choice|glob|interval|range|shuffle|sort|tag)\(.*\)", re.DOTALL)
 _UNCLOSED = re.compile(r"(\\*)\$\{(?![^{}]*\})")
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -103,11 +103,6 @@ def quote(value: str) -> str:
     if value in ("", "null") or _QUOTED.fullmatch(value):
         return value
     return QuotedString(escape(value, _UNCLOSED), Quote.single).with_quotes()
-
-
-def escape(value: str, pattern: re.Pattern[str] = _INTERPOLATION) -> str:
-    """Return a text that OmegaConf resolves to the given one, without interpolating."""
-    return pattern.sub(lambda match: match[1] * 2 + r"\${", value)
 
 
 def _explain_flag(message: str, flag_names: list[str]) -> str:

@@ -22,9 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from vae_cli.build.options import conf_dir, sweep_keys
 from vae_cli.config import overrides
-from vae_cli.config.command_line import CommandLine, escape, read_command_line
-from vae_cli.config.options import conf_dir, sweep_keys
+from vae_cli.config.command_line import CommandLine, read_command_line
 from vae_cli.config.validation import check, check_keys, show
 from vae_cli.errors import ConfigError, first_line
 
@@ -145,19 +145,6 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         return {str(key): plain(config[key]) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {first_line(error)}") from error
-
-
-def to_yaml(config: dict[str, Any]) -> str:
-    """Return a plain config as YAML that Hydra and OmegaConf read back as it is, a literal `${` included."""
-
-    def escaped(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: escaped(inside) for key, inside in value.items()}
-        if isinstance(value, list):
-            return [escaped(inside) for inside in value]
-        return escape(value) if isinstance(value, str) else value
-
-    return OmegaConf.to_yaml(OmegaConf.create(escaped(config)))
 
 
 def _folder(flag: str, value: str | None) -> Path | None:

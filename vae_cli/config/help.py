@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from vae_cli.config.options import Key, first_comment, general_options, groups, keys, options
+from vae_cli.build.options import Key, first_comment, general_options, groups, keys, options
 from vae_cli.errors import ConfigError
 
 DESCRIPTION = {

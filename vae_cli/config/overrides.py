@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli.config import options
+from vae_cli.build import options
 from vae_cli.config.validation import show, unknown
 from vae_cli.errors import ConfigError, first_line
 

@@ -1,93 +1,13 @@
-"""Which keys a config has, what each top-level key accepts, and the answer to an unknown one."""
+"""The keys that a config has, its top-level values, and the answer to an unknown key."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from vae_cli.config import options
-from vae_cli.constraints import (
-    BelowOne,
-    Count,
-    Described,
-    FilePath,
-    FolderPath,
-    Index,
-    Length,
-    Name,
-    NonNegative,
-    Pattern,
-    Positive,
-    Range,
-    accepts,
-    check_value,
-    show,
-)
+from vae_cli.build import options
+from vae_cli.build.settings import check_values
+from vae_cli.constraints import show
 from vae_cli.errors import ConfigError
-
-MAY_CHANGE = ("epochs", "device", "compile", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
-_UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
-_SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-_POSITIVE_NUMBER = r"(?=.*[1-9])(\d+(?:\.\d+)?) *"
-_INTERVAL = rf"{_POSITIVE_NUMBER}({'|'.join(_UNITS)})"
-_SIZE = rf"{_POSITIVE_NUMBER}({'|'.join(_SIZES)})"
-
-RULES: dict[str, Any] = {
-    "latent_dim": Count,
-    "conditional": bool,
-    "mc_samples": Count,
-    "batch_size": Count,
-    "epochs": Index,
-    "seed": Annotated[int, Range(0, 2**63 - 1)],
-    "device": Annotated[
-        str,
-        Pattern(r"auto|cpu|cuda(:\d+)?|mps"),
-        Described("auto, cpu, cuda, cuda:N or mps", suggested=("auto", "cuda", "mps")),
-    ],
-    "threads": Count | None,
-    "fail_fast": bool,
-    "retry_failed": bool,
-    "optimize": Annotated[
-        Name | Annotated[Sequence[Name], Length(1)],
-        Described("a number of the metrics such as validation/elbo, or a list of them"),
-    ],
-    "precision": Literal["float32", "bfloat16"],
-    "compile": bool,
-    "data_dir": FolderPath | None,
-    "resume": Annotated[FilePath, Described("a run directory")] | None,
-    "init_output_bias": bool,
-    "report": bool,
-    "clip_grad_norm": Positive | None,
-    "ema_decay": BelowOne | None,
-    "early_stopping": Count | None,
-    "checkpoint_every": Annotated[
-        Count | Annotated[str, Pattern(_INTERVAL)],
-        Described("epochs, an integer of at least 1, or a time such as 10min"),
-    ],
-    "sample_every": Index,
-    "log_every": Count,
-    "allow": Annotated[Name, Described("a package's name")] | None,
-    "checkpoint": Annotated[FilePath, Described("a run directory or a checkpoint file")] | None,
-    "n": Count | None,
-    "mode": Literal["prior", "interpolate", "traverse", "manifold"],
-    "sampler": Literal["prior", "gmm", "aggregate"],
-    "components": Count,
-    "metric": Name,
-    "between": Annotated[Sequence[Index], Length(2), Described("a list of two or more images' numbers, such as [3,17]")]
-    | None,
-    "around": Annotated[Index, Described("an image's number, from 0 on")] | None,
-    "steps": Annotated[int, Range(2, 1000)] | None,
-    "temperature": NonNegative,
-    "label": Annotated[Literal["all"] | Index, Described("all or a label, an integer of at least 0")] | None,
-    "input": Annotated[FilePath, Described("train, validation, test, a folder of images or an .npz or .npy file")],
-    "split": Literal["train", "validation", "test"],
-    "num_importance_samples": Count,
-    "limit": Count | None,
-    "memory": Literal["auto"] | Annotated[str, Pattern(_SIZE), Described("a size such as 500MB or 2GB")],
-    "draw": bool,
-    "format": Literal["grid", "png", "npz"],
-    "output": FilePath | None,
-}
 
 
 def check(config: Mapping[str, Any], command: str = "train") -> None:
@@ -98,22 +18,6 @@ def check(config: Mapping[str, Any], command: str = "train") -> None:
     """
     check_keys(config, command)
     check_values(config)
-
-
-def check_values(config: Mapping[str, Any]) -> None:
-    """Check the top-level values of a plain config; those inside a group are the class's that takes them.
-
-    Raises:
-        ConfigError: naming the first wrong key, its value and what it accepts.
-    """
-    for key, annotation in RULES.items():
-        if key in config:
-            check_value(key, config[key], annotation)
-
-
-def is_accepted(key: str, value: Any) -> bool:
-    """Return whether a top-level key takes a value; True for a key inside a group."""
-    return accepts(RULES.get(key, Any), value)
 
 
 def check_keys(config: Mapping[str, Any], command: str) -> None:
@@ -142,32 +46,6 @@ def check_keys(config: Mapping[str, Any], command: str) -> None:
         if group in config and not isinstance(config[group], dict):
             names = ", ".join(options.general_options(group))
             raise ConfigError(f"{group}={show(config[group])}: {group} accepts one of {names}")
-
-
-def parse_interval(value: int | str) -> tuple[int | None, float | None]:
-    """Return `(epochs, None)` for a count of epochs, `(None, seconds)` for a time such as `10min`, `30 s`, `2h`.
-
-    Raises:
-        ConfigError: if it is neither.
-    """
-    check_value("checkpoint_every", value, RULES["checkpoint_every"])
-    if isinstance(value, int):
-        return value, None
-    match = re.fullmatch(_INTERVAL, value)
-    assert match
-    return None, float(match[1]) * _UNITS[match[2]]
-
-
-def parse_bytes(value: str) -> float:
-    """Return the bytes in a size such as `500MB`, `2 GB`.
-
-    Raises:
-        ConfigError: if it is none.
-    """
-    check_value("memory", value, RULES["memory"])
-    match = re.fullmatch(_SIZE, value)
-    assert match
-    return float(match[1]) * _SIZES[match[2]]
 
 
 def unknown(key: str, known_keys: Iterable[str]) -> str:

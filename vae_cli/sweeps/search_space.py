@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from vae_cli.config import validation
+from vae_cli.build import settings
 from vae_cli.errors import ConfigError, describe
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _interval(key: str, sweep: IntervalSweep, is_log: bool) -> BaseDistribution:
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=is_log)
     inside = low + (high - low) / 3
-    if not validation.is_accepted(key, inside) and validation.is_accepted(key, int(inside)):
+    if not settings.is_accepted(key, inside) and settings.is_accepted(key, int(inside)):
         raise ConfigError(f"{key}: it takes whole numbers, search {key}=int(interval({low:g},{high:g}))")
     return FloatDistribution(low, high, log=is_log)
 

@@ -26,7 +26,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from vae_cli.config import options, overrides
+from vae_cli.build import options
+from vae_cli.config import overrides
 from vae_cli.errors import ConfigError, describe
 from vae_cli.runs.reader import STATUSES
 from vae_cli.sweeps import table

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from vae_cli import __version__
 from vae_cli.build import parts
-from vae_cli.config import compose
 from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation import latent_codes
 from vae_cli.generation.pictures import reconstruction_grid, sample_grid, traversal_picture
 from vae_cli.reporting import charts
+from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import RunDirectory, log
 from vae_cli.training.state import Config, TrainingState
 
@@ -66,7 +66,7 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
         log.info("processes   %s", _division(state))
     if dropped:
         log.info("dropped     %s: the replaced class's, not taken by the new one", ", ".join(dropped))
-    log.debug("config\n%s", compose.to_yaml(settings))
+    log.debug("config\n%s", to_yaml(settings))
 
 
 def _division(state: TrainingState) -> str:

@@ -8,7 +8,7 @@ import time
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 
-from vae_cli.config.validation import parse_interval
+from vae_cli.build.settings import parse_interval
 from vae_cli.data import Split
 from vae_cli.distributed import collectives
 from vae_cli.errors import TrainingError

@@ -13,9 +13,8 @@ from typing import Any
 
 from vae_cli.build import parts, registry
 from vae_cli.build.device import choose_device
+from vae_cli.build.settings import MAY_CHANGE, check_values
 from vae_cli.build.trained import with_local_folders
-from vae_cli.config import compose
-from vae_cli.config.validation import MAY_CHANGE, check_values
 from vae_cli.data import Data, DataFacts
 from vae_cli.distributed import collectives
 from vae_cli.distributed.ranks import Rank
@@ -32,6 +31,7 @@ from vae_cli.evaluation.bounds import evaluate
 from vae_cli.loggers import Loggers, TensorBoardLogger
 from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint
+from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import NullRunDirectory, OnMetrics, RunDirectory, log
 from vae_cli.system import threads
 from vae_cli.training.console import announce, numbers_line, summary_facts, write_latent_pictures, write_pictures
@@ -96,7 +96,7 @@ def run(
                 state, data = set_up(config, frozenset(keys), output, rank)
             else:
                 state, data = restore(*resumed, config, output, rank)
-            output.write("config.yaml", compose.to_yaml(state.config))
+            output.write("config.yaml", to_yaml(state.config))
             validation = None if data.validation is None else on_device(data.validation, state.device)
             with StopSignals() as signals:
                 fit(state, validation, output, signals)

@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from vae_cli.config import compose, options
+from vae_cli.build import options
+from vae_cli.config import compose
 from vae_cli.errors import ConfigError
 
 

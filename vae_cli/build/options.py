@@ -90,7 +90,7 @@ def option(group: str, name: str) -> dict[str, Any]:
     """
     if name not in options(group):
         raise ConfigError(f"{group}={name}: {group} is one of {', '.join(general_options(group))}")
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf  # for which, unlike PyYAML, 1e-3 is a number
 
     loaded = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
     assert isinstance(loaded, dict)
