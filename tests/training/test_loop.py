@@ -104,3 +104,9 @@ def test_a_validation_that_is_not_finite_fails_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "evaluate", breaking)
     assert "the validation bound is nan after epoch 2" in diverging(tmp_path, "epochs=5")
     assert checkpoint.load(tmp_path / "checkpoints" / "last.pt")["progress"]["epoch"] == 1
+
+
+def test_early_stopping_waits_for_a_validation(tmp_path):
+    summary = trained(tmp_path, "early_stopping=2", "log_every=3", "optimizer.lr=0", "epochs=30")
+    assert summary["best_epoch"] == 3 and summary["epochs"] == 6
+    assert [line["epoch"] for line in lines(tmp_path, "validation")] == [3, 6]

@@ -17,6 +17,7 @@ from vae_cli import cli
 from vae_cli.config import compose
 from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
 from vae_cli.runs import checkpoint
+from vae_cli.system import threads
 from vae_cli.training import loop
 from vae_cli.training.run import run as train
 
@@ -323,3 +324,12 @@ def test_resuming_at_what_is_no_run_directory_is_refused(undisturbed, tmp_path):
     with pytest.raises(SystemExit) as stop:
         cli.train([f"resume={undisturbed}", "latent_dim=5"])
     assert stop.value.code == 1
+
+
+def test_a_resumed_run_uses_as_many_threads_as_before(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(threads, "use_threads", used.append)
+    start(tmp_path / "run", "epochs=1", "threads=1")
+    go_on(tmp_path / "run", "epochs=2")
+    go_on(tmp_path / "run", "epochs=3", "threads=2")
+    assert used == [1, 1, 2]

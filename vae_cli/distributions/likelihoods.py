@@ -41,11 +41,13 @@ class Likelihood(nn.Module, ABC):
         outputs: how many numbers the decoder gives per value of an example.
         supports: the supports of data it is a distribution over.
         discrete: its log-probabilities are of levels, not densities.
+        running: a running mean over the training's images where it keeps one, which several processes average.
     """
 
     outputs: ClassVar[int] = 1
     supports: ClassVar[frozenset[str]]
     discrete: ClassVar[bool] = False
+    running: Tensor | None = None
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -179,13 +181,13 @@ class NormalLikelihood(ScaledLikelihood):
 
     @property
     def running(self) -> Tensor | None:
-        """σ² where it is a running mean over images, so that those of several processes can be averaged."""
+        """σ² with `scale=residual`."""
         return (2 * self.log_scale).exp() if self.scale == "residual" and self.log_scale is not None else None
 
     @running.setter
     @torch.no_grad()
-    def running(self, variance: Tensor) -> None:
-        assert self.log_scale is not None
+    def running(self, variance: Tensor | None) -> None:
+        assert self.log_scale is not None and variance is not None
         self.log_scale.copy_(0.5 * variance.log())
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ KEYS = ("model", "ema", "optimizer", "scheduler", "progress", "random", "best", 
 MOST_SETTINGS = 10_000
 MOST_VALUES = 1_000_000
 MOST_PROCESSES = 100_000
+MOST_AXES = 8
 _PLAIN = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|\w*float\w*)"
 )
@@ -190,7 +191,7 @@ def _is_random(value: Any) -> bool:
 
 def _is_data(value: Any) -> bool:
     shape = value["shape"]
-    sizes = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape))
+    sizes = isinstance(shape, (list, tuple)) and 1 <= len(shape) <= MOST_AXES and all(map(_is_count, shape))
     names = all(isinstance(value[key], str) and len(value[key]) < 1000 for key in ("name", "support"))
     digest = isinstance(value.get("digest", ""), str)
     return digest and sizes and names and _is_count(value["classes"]) and _is_count(value["size"])

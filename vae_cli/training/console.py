@@ -34,10 +34,9 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     facts, settings = data.facts, state.config
     counts = [f"{len(data.train):,} train"]
     counts += [f"{len(data.validation):,} validation"] if data.validation else ["no validation: the last weights count"]
-    channels, height, width = facts.shape
     parameters = sum(p.numel() for p in state.parameters)
     log.info("run         %s", output.path)
-    log.info("data        %s, %d×%d×%d, %s", facts.name, channels, height, width, parts.SUPPORTS[facts.support])
+    log.info("data        %s, %s, %s", facts.name, "×".join(map(str, facts.shape)), parts.SUPPORTS[facts.support])
     log.info("images      %s, %s test", ", ".join(counts), f"{len(data.test):,}")
     for note in data.notes:
         log.info("note        %s", note)

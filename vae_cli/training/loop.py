@@ -32,9 +32,9 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
         TrainingError: if the losses, the weights or the validation bound are not finite.
     """
     config = state.config
-    last, schedule = output.checkpoint("last"), SaveSchedule(config["checkpoint_every"])
+    last, save_schedule = output.checkpoint("last"), SaveSchedule(config["checkpoint_every"])
     state.broadcast_weights()
-    state.save(last)
+    state.save(last)  # a run that is killed in its first epoch can be resumed too
     state.model.train()
     with ProgressBar(state) as bar:
         while state.position.epoch < config["epochs"] and not should_stop_early(state):
@@ -52,7 +52,7 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
                 # A checkpoint after so much time, and a last one after a signal to any process
                 if state.device.type == "cpu" or at.step % DEVICE_CHECK == 0:
                     state.skipped.check(at.step)
-                is_due = state.rank.is_main and schedule.time_is_up()
+                is_due = state.rank.is_main and save_schedule.time_is_up()
                 signal_number, should_save = collectives.all_reduce_max(signals.received or 0, int(is_due))
                 if signal_number or should_save:
                     state.save(last)
@@ -60,7 +60,7 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
                     raise Interrupted(signal_number)
             state.skipped.check(at.step)  # waits for the device, so that the epoch's time is whole
             at.seconds = time.monotonic() - started
-            _end_epoch(state, validation, output, schedule)
+            _end_epoch(state, validation, output, save_schedule)
     (signal_number,) = collectives.all_reduce_max(signals.received or 0)
     if signal_number:
         raise Interrupted(signal_number)
@@ -87,7 +87,9 @@ def step(state: TrainingState, loss: Tensor, sums: Sums) -> None:
     state.skipped.record(finite)
 
 
-def _end_epoch(state: TrainingState, validation: Split | None, output: RunDirectory, schedule: SaveSchedule) -> None:
+def _end_epoch(
+    state: TrainingState, validation: Split | None, output: RunDirectory, save_schedule: SaveSchedule
+) -> None:
     """Report, draw and save; last.pt comes last, so that a resumed run finds all that belongs to the epoch."""
     at, config = state.position, state.config
     at.epoch, at.batch = at.epoch + 1, 0
@@ -99,7 +101,7 @@ def _end_epoch(state: TrainingState, validation: Split | None, output: RunDirect
         write_pictures(state, validation, output, f"epoch_{at.epoch:04d}")
     output.note(epochs=at.epoch, **best_of(state))
     at.seconds = 0.0
-    is_due = {"best": is_best, "last": is_last or schedule.ends_with(at.epoch) or should_stop_early(state)}
+    is_due = {"best": is_best, "last": is_last or save_schedule.ends_with(at.epoch) or should_stop_early(state)}
     if paths := [output.checkpoint(name) for name in ("best", "last") if is_due[name]]:
         state.save(*paths)
 
@@ -150,13 +152,14 @@ def best_of(state: TrainingState) -> dict[str, object]:
 
 
 def should_stop_early(state: TrainingState) -> bool:
-    """Return whether early stopping is on and the best epoch lies its number of epochs back."""
-    patience = state.config["early_stopping"]
-    return bool(patience and state.best and state.position.epoch - state.best["epoch"] >= patience)
+    """Return whether early stopping is on and, after a validation, the best epoch lies its number of epochs back."""
+    patience, epoch = state.config["early_stopping"], state.position.epoch
+    is_validated = epoch % state.config["log_every"] == 0
+    return bool(patience and is_validated and state.best and epoch - state.best["epoch"] >= patience)
 
 
 class SaveSchedule:
-    """When last.pt is due: every so many epochs, or every so many seconds."""
+    """The times at which last.pt is due: every so many epochs, or every so many seconds."""
 
     def __init__(self, interval: int | str) -> None:
         self.epochs, self.seconds = parse_interval(interval)

@@ -66,7 +66,6 @@ def run(
     """
     started, rank = time.monotonic(), rank or Rank()
     threads.tune()
-    threads.use_threads(config["threads"])
     resumed: tuple[str, dict[str, Any], Config] | None = None
     if not rank.is_main:
         output: RunDirectory = NullRunDirectory()
@@ -81,6 +80,7 @@ def run(
         changes = resume_changes(config, overridden, directory, contents)
         if is_finished(directory, contents, changes):
             print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
+            collectives.broadcast(None)
             return 0
         output, resumed = RunDirectory(directory, contents["progress"]["step"]), (str(path), contents, changes)
     output.on_metrics = on_metrics
@@ -88,8 +88,10 @@ def run(
     try:
         with output, _recorded(output, wants_report):
             output.record_command(command)
-            message = (config, sorted(overridden), str(output.path), resumed)
-            config, keys, place, resumed = collectives.broadcast(message)
+            message = collectives.broadcast((config, sorted(overridden), str(output.path), resumed))
+            if message is None:
+                return 0  # rank 0 has found the run finished
+            config, keys, place, resumed = message
             output.path = Path(place)
             if resumed is None:
                 output.forget_summary()
@@ -111,6 +113,7 @@ def run(
 
 def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, rank: Rank) -> tuple[TrainingState, Data]:
     """Load the data, build the model and its objective, and say what is trained on what."""
+    threads.use_threads(config["threads"])
     config, dropped = registry.check_groups(_with_absolute_paths(config), overridden)
     device = choose_device(config["device"], rank)
     data = load_data(config, None, rank)
@@ -133,6 +136,7 @@ def restore(
     stored = contents["config"]
     try:
         check_values(stored)
+        threads.use_threads(changes.get("threads", stored.get("threads")))
         trusted = () if config["allow"] is None else (config["allow"],)
         device = choose_device(changes.get("device", stored["device"]), rank)
         here = with_local_folders(stored, config["data_dir"])

@@ -125,6 +125,8 @@ class TrainingState:
 
         With `compile=true` it is compiled, but not for the short batch that ends an epoch.
         """
+        if not self.rank.is_main:  # whose stream is in no checkpoint
+            self._seed_networks()
         is_whole = len(batch[0]) == self.batches.whole
         return (self._compiled if is_whole else self._loss)(batch, noise, self.position.step)
 
@@ -159,11 +161,10 @@ class TrainingState:
             return loss.detach(), sums
         number, likelihood = self.position.batch, self.model.likelihood
         weight, values = self.batches.weight(number), sums.values
-        running = getattr(likelihood, "running", None)
-        if running is None:
+        if likelihood.running is None:
             values = collectives.all_reduce_gradients(self.parameters, values, weight)
         else:
-            message = torch.stack([*values, weight * running])
+            message = torch.stack([*values, weight * likelihood.running])
             *reduced, likelihood.running = collectives.all_reduce_gradients(self.parameters, message, weight)
             values = torch.stack(reduced)
         return values[-1], replace(sums, values=values, images=self.batches.size(number))
@@ -222,8 +223,6 @@ class TrainingState:
         self.position = Position(**progress)
         self.best = contents["best"]
         checkpoint.restore_random_state(contents["random"], self.device)
-        if not self.rank.is_main:
-            self._seed_networks()
 
     def save(self, path: Path, *copies: Path) -> None:
         """Write a checkpoint, and the same to other paths. Of several processes rank 0 writes.
