@@ -1,16 +1,15 @@
 """The console scripts: what they print, where, and with which status they end."""
 
-import os
 import pickle
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from tests.support.commands import install, status
 from vae_cli import __version__, cli, errors
 from vae_cli.build import options
 from vae_cli.errors import DataError
@@ -25,19 +24,6 @@ def jobs(monkeypatch, tmp_path):
     SEEN.clear()
     install(monkeypatch, "training.run", lambda *call: SEEN.append(call) or 0)
     install(monkeypatch, "commands.sample", lambda *call: SEEN.append(call))
-
-
-def install(monkeypatch, name, run):
-    module = ModuleType(f"vae_cli.{name}")
-    module.run = run
-    monkeypatch.setitem(sys.modules, f"vae_cli.{name}", module)
-    monkeypatch.setattr(f"vae_cli.{name}", module, raising=False)
-
-
-def status(command, *argv):
-    with pytest.raises(SystemExit) as caught:
-        command(list(argv))
-    return caught.value.code
 
 
 def fails(capsys, command, *argv):
@@ -154,34 +140,6 @@ def test_a_failing_job_of_a_sweep_leaves_the_others_alone(capsys, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(
-    ("error", "answer"),
-    [
-        (DataError("x.npz: no\nsuch file"), "x.npz: no such file"),
-        (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
-        (OSError("disk gone"), "disk gone"),
-        (KeyError("k"), "unexpected KeyError: 'k' (VAE_TRACEBACK=1 shows where)"),
-        (RuntimeError("first\nsecond"), "unexpected RuntimeError: first (VAE_TRACEBACK=1 shows where)"),
-    ],
-)
-def test_whatever_a_job_raises_is_one_line(error, answer, capsys, monkeypatch):
-    def run(*_):
-        raise error
-
-    install(monkeypatch, "commands.sample", run)
-    assert status(cli.sample, "checkpoint=x") == 1
-    assert capsys.readouterr() == ("", f"vae-sample: error: {answer}\n")
-
-
-@pytest.mark.parametrize("variable", ["VAE_TRACEBACK", "HYDRA_FULL_ERROR"])
-def test_a_traceback_is_shown_on_request(variable, capsys, monkeypatch):
-    monkeypatch.setenv(variable, "1")
-    assert status(cli.train, "latent_dim=0") == 1
-    err = capsys.readouterr().err
-    assert err.startswith("Traceback")
-    assert err.endswith("vae-train: error: latent_dim=0: latent_dim accepts an integer of at least 1\n")
-
-
 @pytest.mark.parametrize("line", [["hydra.run.dir=x"], ["-m", "latent_dim=2,3", "sweep=s"]])
 def test_an_interruption_ends_everything(line, capsys, monkeypatch):
     def run(*call):
@@ -201,16 +159,6 @@ def test_a_run_directory_that_is_a_file_is_named(capsys, tmp_path):
         capsys.readouterr().err
         == "vae-train: error: hydra.run.dir=x cannot be made (File exists); name another folder\n"
     )
-
-
-def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
-    def run(*_):
-        raise BrokenPipeError
-
-    install(monkeypatch, "commands.sample", run)
-    monkeypatch.setattr("vae_cli.cli.discard_stdout", lambda: None)
-    assert status(cli.sample, "checkpoint=x") == 1
-    assert capsys.readouterr() == ("", "")
 
 
 def test_resuming_gets_the_directory_and_makes_none(capsys, monkeypatch, tmp_path):
@@ -333,12 +281,3 @@ def test_the_module_runs_the_commands():
     assert run([sys.executable, "-m", "vae_cli", "train", "--version"]).stdout == f"vae_cli {__version__}\n"
     wrong = run([sys.executable, "-m", "vae_cli", "trian"])
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1)
-
-
-def test_a_closed_pipe_is_quiet():
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "wb") as pipe:
-        argv = [sys.executable, "-m", "vae_cli", "train", "--help"]
-        ended = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE)
-    assert (ended.returncode, ended.stderr) == (1, b"")

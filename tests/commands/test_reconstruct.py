@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.image_commands import ORDER, encoded, reconstructed
+from tests.support.image_commands import ORDER, reconstructed
 from vae_cli import cli
 from vae_cli.build import parts, trained
-from vae_cli.commands import image_files
 from vae_cli.config import compose
-from vae_cli.errors import ConfigError, UserError
+from vae_cli.errors import ConfigError
 
 
 def test_reconstructions_look_like_the_images(run, folder, digits, tmp_path):
@@ -66,18 +65,6 @@ def test_wrong_settings_are_refused_by_name(command, setting, run):
     key = setting.partition("=")[0]
     with pytest.raises(ConfigError, match=key):
         compose.compose(command, [f"checkpoint={run}", setting])
-
-
-def test_an_output_that_cannot_be_written_is_named(run, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    for make in (
-        lambda: encoded(run, tmp_path / "file"),
-        lambda: reconstructed(run, tmp_path / "file" / "x.png", "limit=2"),
-    ):
-        with pytest.raises(UserError, match="cannot be written"):
-            make()
-    with pytest.raises(ConfigError, match="end it in .npz"):
-        image_files.output_path("x.png", "npz", "codes")
 
 
 @pytest.mark.parametrize(("command", "written"), [("reconstruct", "reconstructions.png"), ("encode", "codes.npz")])

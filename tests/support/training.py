@@ -47,7 +47,7 @@ def weights_of(directory, name="last"):
     return checkpoint.load(directory / "checkpoints" / f"{name}.pt")["model"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
     trained(directory)

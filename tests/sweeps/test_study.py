@@ -27,11 +27,6 @@ SEARCH = ["hydra/sweeper=optuna", "sweep=s"]
 SPACE = ["latent_dim=int(interval(2,10))", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def trials(n):
     return f"hydra.sweeper.n_trials={n}"
 

@@ -10,22 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.support.sweeping import SMALL, FakeTraining, Killed, assert_same, statuses, sweep, table
+from tests.support.sweeping import SMALL, FakeTraining, statuses, sweep, table
 from vae_cli import cli
 from vae_cli.commands import compare
 from vae_cli.errors import ConfigError
-from vae_cli.runs.directory import RunDirectory
 from vae_cli.sweeps import sweepers
 from vae_cli.sweeps.job import read_jobs
 from vae_cli.system import threads
 from vae_cli.system.locks import file_lock
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def job_statuses(directory="s"):
@@ -101,75 +94,7 @@ def test_the_number_of_a_job_is_its_own_in_every_start():
     assert numbers == [(2, 0), (3, 1), (4, 2), (4, 2), (3, 1)]
 
 
-def test_threads_of_one_job_are_not_those_of_the_next():
-    counts, before = [], torch.get_num_threads()
-
-    class Counting(FakeTraining):
-        def begin(self, settings):
-            threads.use_threads(settings["threads"])
-            counts.append(torch.get_num_threads())
-
-    assert sweep("threads=1,3,null", "sweep=s", train=Counting()) == 0
-    assert counts == [1, 3, before]
-
-
-# Interrupted and killed
-
-
-def at_metrics(monkeypatch, count, act):
-    """Act when the line of metrics of that number is written."""
-    write, lines = RunDirectory.metrics, []
-
-    def acting(self, *args):
-        write(self, *args)
-        lines.append(args)
-        if len(lines) == count:
-            act()
-
-    monkeypatch.setattr(RunDirectory, "metrics", acting)
-
-
-def killed():
-    raise Killed
-
-
-def test_an_interrupted_or_killed_job_goes_on_to_the_same_end(monkeypatch, capsys):
-    argv = [*SMALL, "latent_dim=2,3", "dataset.binarize=dynamic"]
-    assert sweep(*argv, "sweep=whole") == 0
-    with monkeypatch.context() as patch:
-        at_metrics(patch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert sweep(*argv, "sweep=s") == 143
-    assert statuses() == ["interrupted"] and "1 interrupted, 1 pending" in capsys.readouterr().out
-    for count in (1, 4):
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            at_metrics(patch, count, killed)
-            sweep(*argv, "sweep=s")
-    Path("s/latent_dim-3/checkpoints/last.pt").write_bytes(b"cut short")
-    assert sweep(*argv, "sweep=s") == 0 and not Path("s/.stop").exists()
-    for name in ("latent_dim-2", "latent_dim-3"):
-        assert_same(f"whole/{name}", f"s/{name}")
-
-
-def test_a_checkpoint_that_cannot_be_opened_is_put_aside_and_not_lost():
-    assert sweep(*SMALL, "latent_dim=2", "sweep=s") == 0
-    [job] = read_jobs(Path("s"))
-    before = job.run.summary["test"]
-    (job.path / "summary.json").unlink()
-    for name in ("best", "last"):
-        (job.path / f"checkpoints/{name}.pt").write_bytes(b"damaged")
-    assert sweep(*SMALL, "latent_dim=2", "sweep=s") == 0
-    assert job.run.summary["test"] == before
-    assert (job.path / "checkpoints/last.pt.set_aside").read_bytes() == b"damaged"
-
-
-def test_a_job_with_a_class_of_ones_own_goes_on_by_the_same_command(monkeypatch, tmp_path):
-    code = "from vae_cli.networks import MLPEncoder\n\n\nclass Mine(MLPEncoder):\n    pass\n"
-    (tmp_path / "my_sweep_package.py").write_text(code)
-    argv = [*SMALL, "latent_dim=2", "encoder._target_=my_sweep_package.Mine", "sweep=s"]
-    with monkeypatch.context() as patch:
-        at_metrics(patch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert sweep(*argv) == 143
-    assert sweep(*argv) == 0 and statuses() == ["completed"]
+# Shared with other processes
 
 
 def test_a_sweep_that_another_process_runs_is_refused_in_one_line():
@@ -189,7 +114,7 @@ def test_a_job_that_another_process_trains_is_waited_for(monkeypatch):
     assert len(looks) == 3 and not train.settings
 
 
-# Strangers, secrets, launchers
+# Foreign files, passwords, launchers
 
 
 def test_a_password_is_written_nowhere():

@@ -18,7 +18,6 @@ from vae_cli.config import compose
 from vae_cli.errors import OutputError
 from vae_cli.runs import checkpoint, directory
 from vae_cli.system.atomic import write_png
-from vae_cli.training import loop
 from vae_cli.training.run import run as train
 
 SMALL = ["report=false", "epochs=4", "encoder.hidden=[8]", "decoder.hidden=[8]", "latent_dim=2", "sample_every=1"]
@@ -132,29 +131,6 @@ def test_a_picture_cut_short_leaves_the_old_one_and_no_litter(tmp_path, monkeypa
     with pytest.raises(OSError, match="No space"):
         write_png(path, picture)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["x.png"]
-
-
-def test_a_directory_that_vanishes_ends_the_run_with_one_line(tmp_path, monkeypatch):
-    original = loop._report
-
-    def vanish(training, validation, output):
-        if training.position.epoch == 2:
-            shutil.rmtree(output.path)
-        return original(training, validation, output)
-
-    monkeypatch.setattr(loop, "_report", vanish)
-    with pytest.raises(OutputError, match=r"cannot be written \(No such file or directory\)") as caught:
-        train(settings(), tmp_path / "run")
-    assert "hydra.run.dir=" in str(caught.value)
-
-
-def test_a_log_that_cannot_be_opened_does_not_end_a_training_and_a_summary_does(tmp_path, capsys):
-    (tmp_path / "run" / "train.log").mkdir(parents=True)
-    train(settings(), tmp_path / "run")
-    assert "train.log could not be written" in capsys.readouterr().out
-    (tmp_path / "other" / "summary.json").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"summary\.json cannot be written"):
-        train(settings(), tmp_path / "other")
 
 
 def can_mount():

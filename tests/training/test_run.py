@@ -8,11 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from tests.support.training import NARROW, SMALL, lines, settings, trained, weights_of
-from vae_cli.build import parts
-from vae_cli.errors import ConfigError, UserError
+from vae_cli.errors import ConfigError
 from vae_cli.training.run import run as train
 
 CPU = torch.device("cpu")
@@ -53,13 +51,6 @@ def test_the_summary_holds_the_best_epoch_and_the_test_numbers(digits_run):
     assert summary["best_epoch"] == best["epoch"]
     assert summary["validation"]["elbo"] == best["elbo"]
     assert summary["test"]["elbo"] == lines(digits_run, "test")[0]["elbo"]
-
-
-def test_a_directory_with_a_training_in_it_is_left_alone(digits_run):
-    before = {path: path.stat().st_mtime_ns for path in digits_run.rglob("*")}
-    with pytest.raises(UserError, match="holds a training already"):
-        train(settings(), digits_run)
-    assert before == {path: path.stat().st_mtime_ns for path in digits_run.rglob("*")}
 
 
 def test_the_saved_config_names_the_likelihood_that_auto_chose(digits_run):
@@ -114,25 +105,10 @@ def test_every_choice_trains_and_improves(overrides, tmp_path):
     assert math.isfinite(summary["test"]["elbo"])
 
 
-def test_keys_of_a_replaced_class_are_dropped_and_named(tmp_path, capsys):
-    trained(tmp_path, "optimizer._target_=torch.optim.Adagrad", "epochs=1")
-    assert "dropped     optimizer.betas" in capsys.readouterr().out
-    assert "betas" not in (tmp_path / "config.yaml").read_text()
-
-
 def test_arrays_of_ones_own_train(arrays_file, tmp_path):
     summary = trained(tmp_path, "dataset=arrays", f"dataset.path={arrays_file}")
     assert summary["status"] == "completed"
     assert "BernoulliLikelihood" in (tmp_path / "config.yaml").read_text()
-
-
-def test_pictures_are_grids_of_enlarged_digits_with_originals_above(digits_run):
-    samples = Image.open(digits_run / "samples.png")
-    assert samples.mode == "L" and samples.size == (8 * 58 + 2, 8 * 58 + 2)
-    shown = np.asarray(Image.open(digits_run / "reconstructions.png"))
-    first = shown[2 : 2 + 56 : 7, 2 : 2 + 56 : 7]
-    x = parts.dataset(settings()).splits().test.images[0, 0]
-    np.testing.assert_array_equal(first, x.numpy())
 
 
 def test_a_likelihood_that_does_not_fit_the_data_is_refused_with_the_fix(tmp_path):

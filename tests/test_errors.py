@@ -1,0 +1,58 @@
+"""Errors as one line and an exit status."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.commands import install, status
+from vae_cli import cli
+from vae_cli.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (DataError("x.npz: no\nsuch file"), "x.npz: no such file"),
+        (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (OSError("disk gone"), "disk gone"),
+        (KeyError("k"), "unexpected KeyError: 'k' (VAE_TRACEBACK=1 shows where)"),
+        (RuntimeError("first\nsecond"), "unexpected RuntimeError: first (VAE_TRACEBACK=1 shows where)"),
+    ],
+)
+def test_whatever_a_job_raises_is_one_line(error, answer, capsys, monkeypatch):
+    def run(*_):
+        raise error
+
+    install(monkeypatch, "commands.sample", run)
+    assert status(cli.sample, "checkpoint=x") == 1
+    assert capsys.readouterr() == ("", f"vae-sample: error: {answer}\n")
+
+
+@pytest.mark.parametrize("variable", ["VAE_TRACEBACK", "HYDRA_FULL_ERROR"])
+def test_a_traceback_is_shown_on_request(variable, capsys, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    assert status(cli.train, "latent_dim=0") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith("vae-train: error: latent_dim=0: latent_dim accepts an integer of at least 1\n")
+
+
+def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
+    def run(*_):
+        raise BrokenPipeError
+
+    install(monkeypatch, "commands.sample", run)
+    monkeypatch.setattr("vae_cli.cli.discard_stdout", lambda: None)
+    assert status(cli.sample, "checkpoint=x") == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_closed_pipe_is_quiet():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        argv = [sys.executable, "-m", "vae_cli", "train", "--help"]
+        ended = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (1, b"")
