@@ -30,7 +30,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         if rank.world_size > 1:
             sys.exit(_train_with_others(rank, words))
         if line.multirun:
-            from vae_cli.sweeps.launch import launch as launch_sweep
+            from vae_cli.sweeps.launch import launch_sweep
 
             sys.exit(launch_sweep(line, _train_job, _check_parts))
         sys.exit(launch(line, _train_job, _check_parts))

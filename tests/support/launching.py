@@ -23,7 +23,7 @@ def notes(tmp_path, monkeypatch):
 
 def run(argv, job):
     line = command_line.read_command_line(argv)
-    return sweep_launch.launch(line, job) if line.multirun else launch.launch(line, job)
+    return sweep_launch.launch_sweep(line, job) if line.multirun else launch.launch(line, job)
 
 
 def launched(*argv):

@@ -10,14 +10,14 @@ import torch
 from vae_cli import cli
 from vae_cli.config.command_line import read_command_line
 from vae_cli.runs import checkpoint
-from vae_cli.sweeps.launch import launch
+from vae_cli.sweeps.launch import launch_sweep
 
 SMALL = ["epochs=2", "report=false", "device=cpu", "sample_every=0", "encoder.hidden=[8]", "decoder.hidden=[8]"]
 
 
 def sweep(*argv, train=cli._train_job):
     """The exit status of a sweep."""
-    return launch(read_command_line(["-m", *argv]), train)
+    return launch_sweep(read_command_line(["-m", *argv]), train)
 
 
 class FakeTraining:

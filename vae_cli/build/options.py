@@ -1,4 +1,4 @@
-"""What the files of `conf/` say: commands, keys, groups and their options."""
+"""The contents of the files of `conf/`: commands, keys, groups and their options."""
 
 import re
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What the console scripts do: a config in, files out."""
+"""The work of the console scripts: a config in, files out."""

@@ -20,28 +20,28 @@ LARGEST_GRID = 10_000
 Arrays = Mapping[str, np.ndarray]
 
 
-def output_path(given: str | None, kind: str, stem: str, has_formats: bool = True) -> Path:
+def output_path(name: str | None, kind: str, stem: str, has_formats: bool = True) -> Path:
     """Return the path to write to.
 
     Args:
-        given: the value of `output=`.
+        name: the value of `output=`.
         kind: the format, a key of `SUFFIXES`.
         stem: of the default name.
         has_formats: the command has a key `format`.
 
     Raises:
-        ConfigError: if the given name is not one for such a file.
+        ConfigError: if the name is not one for such a file.
     """
     suffix = SUFFIXES[kind]
-    output = Path(given or f"{stem}{suffix}").expanduser()
-    given_suffix = output.suffix.lower()
-    if suffix and given_suffix != suffix:
+    output = Path(name or f"{stem}{suffix}").expanduser()
+    name_suffix = output.suffix.lower()
+    if suffix and name_suffix != suffix:
         if not has_formats:
-            raise ConfigError(f"output={given}: end it in {suffix}")
-        fitting = next((name for name, other in SUFFIXES.items() if other == given_suffix), "png")
-        raise ConfigError(f"output={given} is no name for format={kind}: end it in {suffix}, or set format={fitting}")
-    if kind == "png" and given_suffix in (".png", ".npz"):
-        raise ConfigError(f"output={given}: format=png fills a folder; name one, or use format=grid or format=npz")
+            raise ConfigError(f"output={name}: end it in {suffix}")
+        fitting = next((key for key, other in SUFFIXES.items() if other == name_suffix), "png")
+        raise ConfigError(f"output={name} is no name for format={kind}: end it in {suffix}, or set format={fitting}")
+    if kind == "png" and name_suffix in (".png", ".npz"):
+        raise ConfigError(f"output={name}: format=png fills a folder; name one, or use format=grid or format=npz")
     return output
 
 

@@ -15,13 +15,12 @@ from vae_cli import noise
 from vae_cli.build import parts, registry
 from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.data import Data, DataFacts, Dataset, Folder, Images, Split
-from vae_cli.data.base import Support
+from vae_cli.data.base import SPLITS, Support
 from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError, DataError
 from vae_cli.evaluation.bounds import batch
 from vae_cli.models.vae import VAE
 
-SPLITS = ("train", "validation", "test")
 CHUNK = noise.BLOCK  # images that go through the model together
 
 Config = Mapping[str, Any]
@@ -64,19 +63,19 @@ def draw_codes(model: VAE, q: LatentDistribution, seed: int, stream: str, start:
 
 
 def read(trained: Trained, config: Config) -> Inputs:
-    """Return what `input=` names, prepared as the training's images were.
+    """Return the images that `input=` names, prepared as the training's were.
 
-    It is `train`, `validation` or `test` of the model's data, a directory of images, or a file of arrays.
+    It names `train`, `validation` or `test` of the model's data, a directory of images, or a file of arrays.
 
     Raises:
         DataError: if there is no such thing, or it does not fit the model.
     """
-    given, facts = config["input"], trained.facts
-    if given in SPLITS:
-        return Inputs(choose_split(load_data(trained, config), given, trained))
-    if not Path(given).expanduser().exists():
-        raise DataError(f"input={given}: there is no such file or directory; or name train, validation or test")
-    options = _dataset_options(trained, given)
+    name, facts = config["input"], trained.facts
+    if name in SPLITS:
+        return Inputs(choose_split(load_data(trained, config), name, trained))
+    if not Path(name).expanduser().exists():
+        raise DataError(f"input={name}: there is no such file or directory; or name train, validation or test")
+    options = _dataset_options(trained, name)
     if facts.support == "binary" and options["binarize"] == "none":
         options["binarize"] = "threshold"  # pictures of pixels that are black or white
     dataset: Dataset = registry.construct("dataset", options, {})

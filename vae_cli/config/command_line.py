@@ -29,7 +29,7 @@ _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The words as they were given, Hydra's overrides among them, and its flags."""
+    """The words of a command line, Hydra's overrides among them, and its flags."""
 
     words: list[str]
     overrides: list[str]
@@ -41,7 +41,7 @@ class CommandLine:
 
     @property
     def has_question(self) -> bool:
-        """Whether a flag asks for something else than to run."""
+        """Return whether a flag asks for something else than to run."""
         flags = self.flags
         return bool(flags.cfg or flags.info or flags.hydra_help or flags.shell_completion)
 

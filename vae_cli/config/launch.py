@@ -1,4 +1,4 @@
-"""From a command line through Hydra to the job."""
+"""The way of a command line through Hydra to the job."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,23 +20,22 @@ Job = Callable[[Config, Path, frozenset[str], str], int]  # config, directory, o
 Check = Callable[[Config, frozenset[str]], object]  # config, overridden keys
 
 
-def launch(line: CommandLine, job: Job, check: Check | None = None, command: str = "train") -> int:
+def launch(line: CommandLine, job: Job, check: Check | None = None) -> int:
     """Run a job once through Hydra and return its exit status; its exceptions pass through.
 
     Args:
-        line: of `vae-<command>`, without `-m`.
+        line: of `vae-train`, without `-m`.
         job: gets the plain config, its directory, the dotted keys that were overridden, and the command as a text.
         check: of values against the classes that take them, called before anything is made on the disk.
-        command: one of `options.COMMANDS`.
 
     Raises:
         ConfigError: for anything wrong with the command line.
     """
-    with session(command, line) as opened:
+    with session("train", line) as opened:
         if answer_flags(opened):
             return 0
         config = opened.checked_config()
-        plain, overridden, text = of_one_run(to_plain(config)), overrides.keys(line.overrides), line.text(command)
+        plain, overridden, text = of_one_run(to_plain(config)), overrides.keys(line.overrides), line.text("train")
         if plain["resume"] is not None:  # into a directory that exists: Hydra would make another
             return job(plain, Path(plain["resume"]).expanduser(), overridden, text)
         if check is not None:

@@ -19,6 +19,7 @@ from vae_cli.errors import ConfigError
 
 Support = Literal["binary", "levels256", "unit"]
 Binarize = Literal["none", "threshold", "static", "dynamic"]
+SPLITS = ("train", "validation", "test")
 
 # The held-out images and the binarized validation and test images are the same in every run, whatever its seed.
 FIXED_SEED = 20131220

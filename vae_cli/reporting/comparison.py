@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def warning(self) -> str:
-        """Why the runs' numbers do not compare, if so."""
+        """The reason why the runs' numbers do not compare; empty if they do."""
         keys = [key for key in self.settings if key in OTHER_NATS]
         return f"the runs differ in {' and '.join(keys)}: their nats do not compare" if keys else ""
 

@@ -22,7 +22,6 @@ PICTURES = {
 }
 WIDE_FROM = 20  # latent dimensions, above which the bars of their KL take two columns
 PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective", "optimizer", "scheduler")
-SPLITS = ("train", "validation", "test")
 
 
 def write(directory: Path, has_ended: bool = False) -> Path:
@@ -126,7 +125,7 @@ def _pictures(run: Run) -> list[dict[str, Any]]:
 
 def _facts(run: Run, data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what was trained on what, in rows of name and text."""
-    sizes = [f"{page.format_number(data[split])} {split}" for split in SPLITS if data.get(split)]
+    sizes = [f"{page.format_number(data[split])} {split}" for split in charts.SPLITS if data.get(split)]
     shape = data["shape"] if isinstance(data.get("shape"), list) else []
     settings = run.flat_settings()
     facts = {

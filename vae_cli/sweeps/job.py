@@ -135,7 +135,7 @@ def _identity(overrides: Sequence[str], swept: Collection[str]) -> frozenset[str
 
 
 def has_effect(key: str) -> bool:
-    """Whether a job's results depend on a dotted key."""
+    """Return whether a job's results depend on a dotted key."""
     return key.partition(".")[0] not in WITHOUT_EFFECT
 
 

@@ -1,8 +1,7 @@
-"""From a command line with `-m` through Hydra's sweepers and launchers to the jobs."""
+"""The way of a command line with `-m` through Hydra's sweepers and launchers to the jobs."""
 
 import os
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +11,30 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import errors
 from vae_cli.config import overrides
 from vae_cli.config.command_line import CommandLine
 from vae_cli.config.compose import of_one_run, session, to_plain
 from vae_cli.config.launch import Check, Config, Job, answer_flags
 from vae_cli.config.validation import check as check_config
 from vae_cli.config.validation import show
-from vae_cli.errors import ConfigError, describe
+from vae_cli.errors import ConfigError, describe, without_passwords
 from vae_cli.runs.reader import RUN_FILES
 from vae_cli.sweeps import sweepers
 from vae_cli.sweeps.task import Task
 
 
-def launch(line: CommandLine, job: Job, check: Check | None = None, command: str = "train") -> int:
+def launch_sweep(line: CommandLine, job: Job, check: Check | None = None) -> int:
     """Run a job for every combination of a sweep and return the worst exit status.
 
     Args:
-        line: of `vae-<command> -m`.
+        line: of `vae-train -m`.
         job: as of `config.launch.launch`; picklable.
         check: of what the jobs have in common, before anything is made on the disk.
-        command: one of `options.COMMANDS`.
 
     Raises:
         ConfigError: for anything wrong with the command line.
     """
-    with session(command, line) as opened:
+    with session("train", line) as opened:
         if answer_flags(opened):
             return 0
         config = opened.checked_config()
@@ -48,8 +45,8 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
         sweeps_classes = any(o.is_sweep_override() and o.key_or_group.endswith("._target_") for o in parsed)
         if check is not None and not sweeps_classes:  # whose jobs are checked one by one
             check(of_one_run(to_plain(config)), overrides.keys(line.overrides))
-        command_line = errors.without_passwords(line.text(command))
-        task = Task(partial(arguments, command=command), job, command_line, os.getpid())
+        command_line = without_passwords(line.text("train"))
+        task = Task(arguments, job, command_line, os.getpid())
         sweepers.register()
         texts = [*overrides.follow_swept_groups(parsed), "hydra.mode=MULTIRUN"]
         with opened.explained(texts, (HydraException, OmegaConfBaseException)):
@@ -60,12 +57,12 @@ def launch(line: CommandLine, job: Job, check: Check | None = None, command: str
                 raise ConfigError(f"{what}; name another folder") from error
 
 
-def arguments(config: DictConfig, command: str) -> tuple[Config, Path, frozenset[str], str]:
+def arguments(config: DictConfig) -> tuple[Config, Path, frozenset[str], str]:
     """Return a training's arguments: its checked plain config, directory, overridden keys and command."""
     hydra, plain = HydraConfig.get(), to_plain(config)
-    check_config(plain, command)
+    check_config(plain, "train")
     texts: list[Any] = list(hydra.overrides.task)
-    text = shlex.join([f"vae-{command}", *texts])
+    text = shlex.join(["vae-train", *texts])
     return of_one_run(plain), Path(hydra.runtime.output_dir), overrides.keys(texts), text
 
 

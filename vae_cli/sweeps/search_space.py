@@ -1,4 +1,4 @@
-"""Where a search looks: Hydra's choice, range, interval and tag(log, …) as Optuna's distributions."""
+"""The space of a search: Hydra's choice, range, interval and tag(log, …) as Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def grid(space: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def contains(space: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-    """Whether a trial's parameters, which anyone may have written into the study, are a point of the space."""
+    """Return whether a trial's parameters, which anyone may have written into the study, are a point of the space."""
     if params.keys() != space.keys():
         return False
     try:

@@ -1,4 +1,4 @@
-"""The study of a search: which settings Optuna suggests next, and what it learns of them. It knows nothing of Hydra."""
+"""The study of a search: Optuna suggests settings, and learns how they did. It knows nothing of Hydra."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class Study:
 
 
 class Pruner:
-    """Reports a trial's epochs to its study, and ends the training if the trial falls behind the others."""
+    """A callback that reports a trial's epochs to its study, and ends a training that falls behind the others."""
 
     def __init__(self, study: Study, number: int) -> None:
         loaded = study._load()

@@ -45,7 +45,7 @@ NOT_ENDED = ("pending", "unfinished", "interrupted")
 
 
 class JobSweeper(Sweeper):
-    """Runs the jobs that are left to run, and ends with a table of all."""
+    """A sweeper that runs the jobs that are left to run, and ends with a table of all."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         assert isinstance(task_function, Task)
@@ -107,7 +107,7 @@ class JobSweeper(Sweeper):
         return (self.path / STOP).exists()
 
     def _launch(self, jobs: list[Job], at_once: int | None) -> str | None:
-        """Hand jobs to the launcher; what it fails with, as a text."""
+        """Hand jobs to the launcher. Return the reason if it fails, else None."""
         launcher = self._make_launcher(at_once or len(jobs))
         size = self._at_once if self._launcher_class == "LocalLauncher" else None  # it begins all that it is given
         jobs = [job for job in jobs if self._can_be_composed(job)]
@@ -142,7 +142,7 @@ class JobSweeper(Sweeper):
 
     @cached_property
     def _at_once(self) -> int | None:
-        """How many jobs the launcher runs beside each other on this machine; None for other machines."""
+        """The number of jobs that the launcher runs beside each other on this machine; None for other machines."""
         launcher = self.settings.hydra.launcher
         if self._launcher_class == "JoblibLauncher":
             count = launcher.n_jobs or 1
@@ -152,7 +152,7 @@ class JobSweeper(Sweeper):
         return 1 if self._launcher_class == "BasicLauncher" else None
 
     def _can_be_composed(self, job: Job) -> bool:
-        """Whether a job's choices of options go together; one whose do not has failed, and leaves the others alone.
+        """Return whether a job's choices of options go together; one whose do not fails, and leaves the others alone.
 
         Jobs without a choice of their own compose as the command line did. Their values are checked as they begin.
         """
@@ -233,7 +233,7 @@ class JobSweeper(Sweeper):
 
 
 class GridSweeper(JobSweeper):
-    """Trains every combination of the values."""
+    """A sweeper that trains every combination of the values."""
 
     def check(self, parsed: list[Override]) -> None:
         self.combinations = overrides.combinations(parsed, self.context.config_loader)
@@ -249,7 +249,7 @@ class GridSweeper(JobSweeper):
 
 
 class OptunaSweeper(JobSweeper):
-    """Searches with Optuna, whose trials are jobs.
+    """A sweeper that searches with Optuna, whose trials are jobs.
 
     Args:
         settings: see `study.SETTINGS`.

@@ -86,7 +86,7 @@ def terminal_table(jobs: Sequence[Job], more: Sequence[Column] = (), width: int 
     columns = [*numbers, *more, *(by_name[name] for name in LAST)]
     values = [[column.text(job) if column.text else column.value(job) for column in columns] for job in jobs]
     titles = [column.title or column.name.replace("_", " ") for column in columns]
-    texts = [titles, *([format_number(value) for value in row] for row in values)]
+    texts = [titles, *([with_two_decimals(value) for value in row] for row in values)]
     widths = [max(map(len, column)) for column in zip(*texts)]
     is_number = [all(not isinstance(row[n], str) for row in values) for n in range(len(columns))]
     lines = []
@@ -101,7 +101,7 @@ def terminal_table(jobs: Sequence[Job], more: Sequence[Column] = (), width: int 
     return "\n".join(lines)
 
 
-def format_number(value: Any) -> str:
+def with_two_decimals(value: Any) -> str:
     """Return a number with two digits after the point, an integer as it is, None as nothing, and a text unchanged."""
     if isinstance(value, float):
         return f"{value:,.2f}"

@@ -1,4 +1,4 @@
-"""What happens in a job's process: train, go on from the last checkpoint, or leave alone what is done."""
+"""The work in a job's process: train, go on from the last checkpoint, or leave alone what is done."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from vae_cli import errors
 from vae_cli.build.settings import MAY_CHANGE
-from vae_cli.errors import CheckpointError, DirectoryInUse, UserError
+from vae_cli.errors import CheckpointError, DirectoryInUse, UserError, exit_status, one_line
 from vae_cli.runs.reader import stored_checkpoints
 from vae_cli.sweeps.job import Job, read_job
 from vae_cli.sweeps.study import Study
@@ -35,7 +34,7 @@ Arguments = tuple[dict[str, Any], Path, frozenset[str], str]  # config, run dire
 
 @dataclass(frozen=True)
 class Task:
-    """Runs one job, again and again if need be: what Hydra's launchers call in the job's process, wherever it is.
+    """The callable of a job that Hydra's launchers call in its process, wherever that is, and again if need be.
 
     Args:
         arguments: from Hydra's config to a training's arguments.
@@ -72,7 +71,7 @@ class Task:
         print(f"{job.title} begins", flush=True)
         pruner = None if self.study is None else self.study.pruner_of(job)
         with self._stopped_with_the_sweep(path.parent):
-            status = errors.exit_status("vae-train", partial(self._run, job, config, pruner))
+            status = exit_status("vae-train", partial(self._run, job, config, pruner))
         if pruner is not None and pruner.is_pruned:
             replace(job, pruned=True).write()
             status = 0
@@ -135,7 +134,7 @@ class Task:
             return 0
         except Exception as error:
             if not summary.exists():
-                job.write_summary("failed", errors.one_line(error))
+                job.write_summary("failed", one_line(error))
             if isinstance(error, UserError):
                 raise type(error)(f"{job.title}: {error}") from error
             raise

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from vae_cli.constraints import ImageSize, Index
-from vae_cli.data.base import Binarize, Source
+from vae_cli.data.base import SPLITS, Binarize, Source
 from vae_cli.data.decoded import Pictures, decode, fingerprint
 from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
@@ -19,7 +19,6 @@ from vae_cli.system.cache import cache_dir
 
 ARCHIVE, PARTITION = "img_align_celeba.zip", "list_eval_partition.txt"
 CROP = 148  # of 178x218 pixels: the face without most of what is behind it
-SPLITS = ("train", "validation", "test")
 
 
 class CelebA(DownloadedDataset):

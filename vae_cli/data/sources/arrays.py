@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from vae_cli.constraints import FilePath, Index
-from vae_cli.data.base import Binarize, Dataset, Source, Support
+from vae_cli.data.base import SPLITS, Binarize, Dataset, Source, Support
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.sources import numpy_file
 from vae_cli.data.sources.numpy_file import NamedArray
 from vae_cli.errors import ConfigError, DataError
 
-SPLITS = ("train", "validation", "test")
 CHANNELS = (1, 3)
 
 
