@@ -124,6 +124,9 @@ def test_a_wrong_job_of_a_sweep_leaves_the_others_alone(capsys):
     assert table[row : row + 3] == [["0", "completed"], ["1", "failed"], ["└", "latent_dim=0:"]]
     wrong = "latent_dim=0: latent_dim accepts an integer of at least 1"
     assert err == f"vae-train: error: job 1 (latent_dim=0): {wrong}\n"
+    assert status(cli.train, "-m", "latent_dim=2,0,3", "sweep=s") == 1
+    again = "the same command with retry_failed=true runs them again"
+    assert capsys.readouterr().err == f"vae-train: error: 1 of 3 jobs failed before; {again}\n"
 
 
 def test_a_failing_job_of_a_sweep_leaves_the_others_alone(capsys, monkeypatch):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from vae_cli import __version__
 from vae_cli.config import help
 from vae_cli.distributed.ranks import Rank, rank_from_environment
 from vae_cli.errors import INTERRUPTED, ConfigError, ConnectionLost, discard_stdout, print_error
+
+GRACE = 2.0  # seconds for rank 0 to say what has ended all processes
 
 
 def train(argv: Sequence[str] | None = None) -> NoReturn:
@@ -157,8 +160,10 @@ def _command(name: str, argv: Sequence[str] | None) -> Iterator[Sequence[str]]:
         print(f"vae-{name}: interrupted", file=sys.stderr)
         status = INTERRUPTED
     except Exception as error:
-        if is_main or not isinstance(error, (ConfigError, ConnectionLost)):  # which rank 0 prints
+        if is_main or not isinstance(error, (ConfigError, ConnectionLost)):
             print_error(f"vae-{name}" if is_main else f"vae-{name}: rank {os.environ['RANK']}", error)
+        else:
+            time.sleep(GRACE)  # rank 0 prints it, and torchrun ends the others as soon as one has ended
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -52,6 +52,7 @@ class JobSweeper(Sweeper):
         self.context, self.settings, self.task = hydra_context, config, task_function
         self.path = Path(config.hydra.sweep.dir).absolute()
         self.signal: int | None = None
+        self.failed_before = 0  # jobs of an earlier start that this one leaves alone
 
     def sweep(self, arguments: list[str]) -> int:
         """Run the jobs of a command line and return the sweep's exit status.
@@ -91,6 +92,7 @@ class JobSweeper(Sweeper):
         stood, so many times. Jobs that an earlier start has left running, as on Slurm, are waited for.
         """
         statuses = (*NOT_ENDED, "failed") if self.settings.retry_failed else NOT_ENDED
+        self.failed_before = sum(job.status == "failed" and job.status not in statuses for job in jobs)
         for _ in range(ATTEMPTS):
             waiting = [job for job in jobs if job.status in statuses]
             failure = self._launch(waiting, at_once) if waiting else None
@@ -224,6 +226,9 @@ class JobSweeper(Sweeper):
         if "failed" in statuses and not self.settings.retry_failed:
             print("the same command with retry_failed=true runs the failed ones again")
         sys.stdout.flush()
+        if self.failed_before:  # of which nobody has said anything this time
+            again = "the same command with retry_failed=true runs them again"
+            self._print_error(f"{self.failed_before} of {len(jobs)} jobs failed before; {again}")
 
     def _exit_status(self, jobs: Sequence[Job]) -> int:
         """Return 128 + the signal's number after a signal, 1 unless every job is done, else 0."""

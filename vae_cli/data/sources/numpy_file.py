@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, NamedArray]:
         return {"train": NamedArray(f"{path}: the array", values)}
     if magic.startswith(NPZ_MAGIC):
         return _load_npz(path)
-    raise DataError(f"{path} is neither an .npz nor an .npy file; {SAVE}")
+    raise DataError(f"{path} is no .npz or .npy file; {SAVE}; or name a folder of images")
 
 
 def _magic(path: Path) -> bytes:
