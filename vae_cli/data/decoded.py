@@ -20,7 +20,7 @@ from tqdm import tqdm
 from vae_cli.data.mapped import cannot_write
 from vae_cli.data.pictures import ignore_warnings
 from vae_cli.errors import DataError, describe, printable
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import atomic_write, write_text
 from vae_cli.system.locks import file_lock
 from vae_cli.system.threads import cores
 
@@ -149,8 +149,7 @@ def _make(pictures: Pictures, folder: Path, title: str, fix: str, skip: bool) ->
         for path in folder.iterdir():
             if path != temporary and path.suffix in (".bytes", ".json", ".tmp"):
                 path.unlink(missing_ok=True)
-    with atomic_write(index) as temporary:
-        temporary.write_text(json.dumps({"skipped": skipped}), encoding="utf-8")
+    write_text(index, json.dumps({"skipped": skipped}))
 
 
 def _outcomes(pictures: Pictures) -> Iterator[Outcome]:

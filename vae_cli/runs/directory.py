@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from PIL import Image
 from tqdm import tqdm
 
-from vae_cli.errors import DirectoryInUse, one_line
+from vae_cli.errors import DirectoryInUse, describe, one_line
 from vae_cli.runs.reader import LOCK
-from vae_cli.system.atomic import atomic_write
+from vae_cli.system.atomic import write_png, write_text
 from vae_cli.system.locks import file_lock
 
 log = logging.getLogger("vae_cli")
@@ -110,8 +110,7 @@ class RunDirectory:
 
     def write(self, name: str, text: str) -> None:
         """Replace a small text file as a whole."""
-        with atomic_write(self.path / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(self.path / name, text)
 
     def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl and a point to the logger's curves."""
@@ -159,7 +158,7 @@ class RunDirectory:
         except OSError as second:
             if status == "completed":
                 raise
-            log.warning("summary.json could not be written: %s", second.strerror or second)
+            log.warning("summary.json could not be written: %s", describe(second))
 
     def forget_summary(self) -> None:
         """Remove the summary of an attempt that did not come to train."""
@@ -183,8 +182,7 @@ class RunDirectory:
 
         def write() -> None:
             picture = draw()
-            with atomic_write(self.path / f"{name}.png") as temporary:
-                picture.save(temporary, format="PNG")
+            write_png(self.path / f"{name}.png", picture)
             if self._logger is not None:
                 self._logger.picture(name.split("/")[0], picture, step)
 

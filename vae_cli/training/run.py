@@ -33,6 +33,7 @@ from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import NullRunDirectory, OnMetrics, RunDirectory, log
+from vae_cli.runs.reader import BEST, LAST, stored_checkpoints
 from vae_cli.system import threads
 from vae_cli.training.console import announce, numbers_line, summary_facts, write_latent_pictures, write_pictures
 from vae_cli.training.loop import best_of, fit
@@ -70,7 +71,7 @@ def run(
     if not rank.is_main:
         output: RunDirectory = NullRunDirectory()
     elif config["resume"] is None:
-        if any((directory / "checkpoints").glob("*.pt")):
+        if stored_checkpoints(directory):
             raise UserError(
                 f"{directory} holds a training already: resume={directory} goes on with it; else choose another"
             )
@@ -193,7 +194,7 @@ def newest_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]]:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise CheckpointError(f"resume={directory} {what}; name a run directory of vae-train")
-    paths = [path for path in sorted((directory / "checkpoints").glob("*.pt")) if path.stem in ("best", "last")]
+    paths = [path for path in stored_checkpoints(directory) if path.stem in (BEST, LAST)]
     if not paths:
         raise CheckpointError(f"resume={directory}: no checkpoint in it; name a run directory of vae-train")
     opened, errors = [], []
@@ -206,8 +207,8 @@ def newest_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]]:
         raise errors[0]
     for damage in errors:
         print(f"left aside: {damage}", file=sys.stderr, flush=True)
-    path, contents = max(opened, key=lambda pair: (pair[1]["progress"]["step"], pair[0].stem == "last"))
-    if contents["best"] is not None and not any(other.stem == "best" for other, _ in opened):
+    path, contents = max(opened, key=lambda pair: (pair[1]["progress"]["step"], pair[0].stem == LAST))
+    if contents["best"] is not None and not any(other.stem == BEST for other, _ in opened):
         print(f"{directory} has no whole best.pt: the best epoch is chosen from here on", file=sys.stderr)
         contents["best"] = None
     return path, contents
@@ -279,8 +280,8 @@ def _recorded(output: RunDirectory, wants_report: bool) -> Iterator[None]:
     except (OSError, ConnectionLost) as error:
         what = str(error)
         if isinstance(error, OSError):
-            what = f"{error.filename or output.path} cannot be written ({error.strerror or error})"
-        if any(output.path.glob("checkpoints/*.pt")):
+            what = f"{error.filename or output.path} cannot be written ({describe(error)})"
+        if stored_checkpoints(output.path):
             hint = f"vae-train resume={output.path} goes on from the last checkpoint"
         ended = (OutputError if isinstance(error, OSError) else ConnectionLost)(f"{what}; {hint}")
         output.end("failed", ended)
