@@ -96,8 +96,8 @@ def test_a_newline_in_a_value_keeps_the_answer_on_one_line(capsys):
 def test_a_run_prints_nothing_of_hydras_own(capsys, tmp_path):
     assert status(cli.train, "hydra.run.dir=out dir", "latent_dim=3") == 0
     assert capsys.readouterr() == ("", "")
-    [(settings, directory, given, command)] = SEEN
-    assert (settings["latent_dim"], directory, given) == (3, tmp_path / "out dir", {"latent_dim", "hydra.run.dir"})
+    [(settings, directory, overridden, command)] = SEEN
+    assert (settings["latent_dim"], directory, overridden) == (3, tmp_path / "out dir", {"latent_dim", "hydra.run.dir"})
     assert command == "vae-train 'hydra.run.dir=out dir' latent_dim=3"
     assert [p.name for p in tmp_path.rglob("*")] == ["out dir"]
 

@@ -1,4 +1,4 @@
-"""What an annotation accepts, and how it is described."""
+"""Values that an annotation accepts, and its description in words."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -41,11 +41,11 @@ def test_tensorboard_has_every_curve_the_pictures_and_the_hyperparameters(tmp_pa
     plugin = events.PluginTagToContent("hparams")
     assert set(plugin) == {metadata.EXPERIMENT_TAG, metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG}
     started = metadata.parse_session_start_info_plugin_data(plugin[metadata.SESSION_START_INFO_TAG])
-    found = {
+    logged = {
         name: value.WhichOneof("kind") and getattr(value, value.WhichOneof("kind"))
         for name, value in started.hparams.items()
     }
-    assert found["optimizer.lr"] == 0.002 and found["latent_dim"] == 3 and found["optimizer"] == "Adam"
+    assert logged["optimizer.lr"] == 0.002 and logged["latent_dim"] == 3 and logged["optimizer"] == "Adam"
     experiment = metadata.parse_experiment_plugin_data(plugin[metadata.EXPERIMENT_TAG])
     assert "test/elbo" in {info.name.tag for info in experiment.metric_infos}
 
@@ -126,8 +126,8 @@ def test_mlflow_gets_the_curves_pictures_and_settings_in_a_local_file(tmp_path, 
     assert {"samples", "reconstructions"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
 
     settings = compose.compose("train", [f"resume={tmp_path / 'run'}", "epochs=3", "logger=mlflow"])
-    given = frozenset({"resume", "epochs", "logger"})
-    assert train(settings, tmp_path / "run", given) == 0
+    overridden = frozenset({"resume", "epochs", "logger"})
+    assert train(settings, tmp_path / "run", overridden) == 0
     history = client.get_metric_history(run.info.run_id, "train/elbo")
     assert len({point.step for point in history}) == 3 and client.get_run(run.info.run_id).info.status == "FINISHED"
 

@@ -53,16 +53,16 @@ def evaluated(run, tmp_path, *settings):
 
 def test_the_file_has_the_documented_keys_in_the_run_directory(run, capsys):
     evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", "num_importance_samples=30"]))
-    found = json.loads((run / "evaluation.json").read_text())
-    assert found.keys() >= KEYS
+    numbers = json.loads((run / "evaluation.json").read_text())
+    assert numbers.keys() >= KEYS
     for key in KEYS - {"kl_per_dim", "log_likelihood_by_samples"}:
-        assert {"value", "stderr", "n"} <= found[key].keys(), key
-    assert list(found["log_likelihood_by_samples"]) == ["1", "10", "30"]
-    assert found["log_likelihood_by_samples"]["30"] == found["log_likelihood"]
-    assert len(found["kl_per_dim"]) == 3 and found["split"] == "test" and found["elbo"]["n"] == 180
+        assert {"value", "stderr", "n"} <= numbers[key].keys(), key
+    assert list(numbers["log_likelihood_by_samples"]) == ["1", "10", "30"]
+    assert numbers["log_likelihood_by_samples"]["30"] == numbers["log_likelihood"]
+    assert len(numbers["kl_per_dim"]) == 3 and numbers["split"] == "test" and numbers["elbo"]["n"] == 180
     table = capsys.readouterr().out
     assert all(key in table for key in KEYS - {"log_likelihood_by_samples"})
-    assert f"{found['log_likelihood']['value']:.4f}" in table
+    assert f"{numbers['log_likelihood']['value']:.4f}" in table
 
 
 def network(parameters, value):
@@ -90,50 +90,50 @@ def by_hand(run, draws, images):
 
 
 def test_the_numbers_of_a_trained_model_are_those_of_plain_numpy(run, tmp_path):
-    found = evaluated(run, tmp_path, "num_importance_samples=120", "limit=60")
+    numbers = evaluated(run, tmp_path, "num_importance_samples=120", "limit=60")
     log_p_x, log_p_z, log_q, loc, log_scale = by_hand(run, 120, 60)
     for draws in (1, 10, 100, 120):
         log_w = (log_p_x + log_p_z - log_q)[:draws]
         expected = scipy.special.logsumexp(log_w, axis=0) - math.log(draws)
-        entry = found["log_likelihood_by_samples"][str(draws)]
+        entry = numbers["log_likelihood_by_samples"][str(draws)]
         assert entry["value"] == pytest.approx(expected.mean(), abs=2e-3)
         assert entry["stderr"] == pytest.approx(expected.std(ddof=1) / 60**0.5, rel=1e-3) and entry["n"] == 60
     by_dimension = 0.5 * (np.exp(2 * log_scale) + loc**2 - 1 - 2 * log_scale)
-    assert found["kl"]["value"] == pytest.approx(by_dimension.sum(1).mean(), rel=1e-4)
-    assert found["kl_per_dim"] == pytest.approx(by_dimension.mean(0), rel=1e-4)
-    assert found["reconstruction"]["value"] == pytest.approx(log_p_x.mean(), abs=2e-3)
-    assert found["elbo"]["value"] == pytest.approx(log_p_x.mean() - by_dimension.sum(1).mean(), abs=2e-3)
-    assert found["bits_per_dim"]["value"] == pytest.approx(-found["log_likelihood"]["value"] / (64 * math.log(2)))
-    assert found["active_units"]["value"] == (loc.var(0, ddof=1) > 0.01).sum()
-    values = [found["log_likelihood_by_samples"][k]["value"] for k in ("1", "10", "100")]
+    assert numbers["kl"]["value"] == pytest.approx(by_dimension.sum(1).mean(), rel=1e-4)
+    assert numbers["kl_per_dim"] == pytest.approx(by_dimension.mean(0), rel=1e-4)
+    assert numbers["reconstruction"]["value"] == pytest.approx(log_p_x.mean(), abs=2e-3)
+    assert numbers["elbo"]["value"] == pytest.approx(log_p_x.mean() - by_dimension.sum(1).mean(), abs=2e-3)
+    assert numbers["bits_per_dim"]["value"] == pytest.approx(-numbers["log_likelihood"]["value"] / (64 * math.log(2)))
+    assert numbers["active_units"]["value"] == (loc.var(0, ddof=1) > 0.01).sum()
+    values = [numbers["log_likelihood_by_samples"][k]["value"] for k in ("1", "10", "100")]
     assert values[0] < values[1] < values[2]
 
 
 def test_errors_are_those_of_the_reconstructions(run, tmp_path):
-    found = evaluated(run, tmp_path)
+    numbers = evaluated(run, tmp_path)
     model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
     x = parts.dataset(settings).splits().test.images.float() / 255
     with torch.no_grad():
         mse = (model.reconstruct(x).mean - x).square().mean((1, 2, 3)).double().numpy()
-    assert found["mse"]["value"] == pytest.approx(mse.mean(), rel=1e-5)
-    assert found["psnr"]["value"] == pytest.approx((10 * np.log10(1 / mse)).mean(), rel=1e-5)
+    assert numbers["mse"]["value"] == pytest.approx(mse.mean(), rel=1e-5)
+    assert numbers["psnr"]["value"] == pytest.approx((10 * np.log10(1 / mse)).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("memory", ["10KB", "1MB", "2 GB"])
 def test_the_memory_changes_no_value(memory, run, tmp_path):
-    expected, found = evaluated(run, tmp_path, "limit=70"), evaluated(run, tmp_path, "limit=70", f"memory={memory}")
+    expected, numbers = evaluated(run, tmp_path, "limit=70"), evaluated(run, tmp_path, "limit=70", f"memory={memory}")
     for key in ("elbo", "log_likelihood"):
-        assert found[key]["value"] == pytest.approx(expected[key]["value"], abs=1e-4)
+        assert numbers[key]["value"] == pytest.approx(expected[key]["value"], abs=1e-4)
     assert evaluated(run, tmp_path, "limit=70", "seed=1")["elbo"]["value"] != expected["elbo"]["value"]
 
 
 @pytest.mark.parametrize(("split", "images"), [("train", 1417), ("validation", 200), ("test", 180)])
 def test_every_split_is_scored_and_probes_are_not_asked_about_their_own_images(split, images, run, tmp_path):
-    found = evaluated(run, tmp_path, f"split={split}", "num_importance_samples=2")
-    assert found["elbo"]["n"] == images
-    assert ("knn_accuracy" in found) == ("linear_probe_accuracy" in found) == (split != "train")
+    numbers = evaluated(run, tmp_path, f"split={split}", "num_importance_samples=2")
+    assert numbers["elbo"]["n"] == images
+    assert ("knn_accuracy" in numbers) == ("linear_probe_accuracy" in numbers) == (split != "train")
     if split != "train":
-        assert 0.4 < found["knn_accuracy"]["value"] <= 1 and found["knn_accuracy"]["n"] == images
+        assert 0.4 < numbers["knn_accuracy"]["value"] <= 1 and numbers["knn_accuracy"]["n"] == images
 
 
 def test_the_training_split_of_a_dynamic_set_is_drawn_once(tmp_path):
@@ -144,9 +144,9 @@ def test_the_training_split_of_a_dynamic_set_is_drawn_once(tmp_path):
 
 def test_what_does_not_apply_is_absent(tmp_path):
     flow = ["prior=flow", "posterior=full_normal", "likelihood=normal", "conditional=true", "epochs=1"]
-    found = evaluated(trained_run(tmp_path / "run", *flow), tmp_path)
-    assert not {"kl_per_dim", "bits_per_dim", "knn_accuracy", "linear_probe_accuracy"} & found.keys()
-    assert {"elbo", "log_likelihood", "mmd", "active_units", "index_code_mi"} <= found.keys()
+    numbers = evaluated(trained_run(tmp_path / "run", *flow), tmp_path)
+    assert not {"kl_per_dim", "bits_per_dim", "knn_accuracy", "linear_probe_accuracy"} & numbers.keys()
+    assert {"elbo", "log_likelihood", "mmd", "active_units", "index_code_mi"} <= numbers.keys()
 
 
 # Other data
@@ -155,12 +155,12 @@ def test_what_does_not_apply_is_absent(tmp_path):
 def test_other_data_of_the_same_shape_are_scored_whole(run, tmp_path):
     images = load_digits().images.astype(np.uint8)[:50] * 15
     np.savez(tmp_path / "other.npz", images)
-    found = evaluated(run, tmp_path, f"dataset.path={tmp_path / 'other.npz'}")
-    assert found["elbo"]["n"] == 50 and found["data"] == "arrays" and "knn_accuracy" not in found
+    numbers = evaluated(run, tmp_path, f"dataset.path={tmp_path / 'other.npz'}")
+    assert numbers["elbo"]["n"] == 50 and numbers["data"] == "arrays" and "knn_accuracy" not in numbers
     noise_ = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", noise_)
     worse = evaluated(run, tmp_path, f"dataset.path={tmp_path / 'noise.npz'}")
-    assert worse["log_likelihood"]["value"] < found["log_likelihood"]["value"] - 50
+    assert worse["log_likelihood"]["value"] < numbers["log_likelihood"]["value"] - 50
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from vae_cli.training.run import run as train
 
 
 def test_a_folder_of_pngs_gives_the_codes_of_the_same_arrays_with_their_file_names(run, folder, digits, tmp_path):
-    found = encoded(run, tmp_path, f"input={folder}")
-    assert found["file"].tolist() == [f"{'ba'[n % 2]}/{n:02d}.png" for n in ORDER]
-    assert found["label"].tolist() == [0] * 6 + [1] * 6
+    codes = encoded(run, tmp_path, f"input={folder}")
+    assert codes["file"].tolist() == [f"{'ba'[n % 2]}/{n:02d}.png" for n in ORDER]
+    assert codes["label"].tolist() == [0] * 6 + [1] * 6
     expected = encoded(run, tmp_path, "limit=12")
-    np.testing.assert_allclose(found["mean"], expected["mean"][ORDER], atol=1e-5)
+    np.testing.assert_allclose(codes["mean"], expected["mean"][ORDER], atol=1e-5)
     np.savez(tmp_path / "mine.npz", digits[0][:12])
     arrays = encoded(run, tmp_path, f"input={tmp_path / 'mine.npz'}")
     np.testing.assert_allclose(arrays["mean"], expected["mean"], atol=1e-5)
@@ -61,9 +61,9 @@ def test_images_that_do_not_fit_are_refused(run, tmp_path):
     with pytest.raises(DataError, match="these images are 1x9x9, the model's are 1x8x8"):
         encoded(run, tmp_path, f"input={tmp_path / 'large.npz'}")
     (tmp_path / "empty").mkdir()
-    for given in ("nowhere", "empty"):
-        with pytest.raises(DataError, match=given):
-            encoded(run, tmp_path, f"input={tmp_path / given}")
+    for name in ("nowhere", "empty"):
+        with pytest.raises(DataError, match=name):
+            encoded(run, tmp_path, f"input={tmp_path / name}")
 
 
 def test_a_conditional_model_takes_labels_from_the_names_of_folders(tmp_path, digits):

@@ -15,10 +15,10 @@ def test_reconstructions_look_like_the_images(run, folder, digits, tmp_path):
     """Each is nearer to its own image than to any other, nearly always."""
     output = reconstructed(run, tmp_path / "r.npz", f"input={folder}", "format=npz")
     with np.load(output) as archive:
-        found, files = archive["images"], archive["file"]
+        rebuilt, files = archive["images"], archive["file"]
     originals = digits[0][:12][ORDER] / 255
-    assert found.shape == (12, 1, 8, 8) and len(files) == 12
-    distance = ((found[:, None, 0] - originals[None]) ** 2).sum((2, 3))
+    assert rebuilt.shape == (12, 1, 8, 8) and len(files) == 12
+    distance = ((rebuilt[:, None, 0] - originals[None]) ** 2).sum((2, 3))
     assert np.mean(distance.argmin(1) == np.arange(12)) > 0.8
 
 
@@ -73,9 +73,9 @@ def test_the_commands_write_where_they_are_and_answer_in_one_line(
 ):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    for given, status in ((folder, 0), ("nowhere", 1)):
+    for images, status in ((folder, 0), ("nowhere", 1)):
         with pytest.raises(SystemExit) as ended:
-            getattr(cli, command)([f"checkpoint={run}", f"input={given}"])
+            getattr(cli, command)([f"checkpoint={run}", f"input={images}"])
         assert ended.value.code == status
     assert [path.name for path in (tmp_path / "here").iterdir()] == [written]
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"vae-{command}: error: input=nowhere")

@@ -20,8 +20,8 @@ OTHERS = list(itertools.product(PRESETS, GROUPS))
 def replaced(preset, group, option):
     path = ["dataset.path=x"] if option in ("folder", "arrays") and group == "dataset" else []
     composed = compose.compose("train", [f"experiment={preset}", f"{group}={option}", *path])
-    settled, dropped = registry.check_groups(composed, frozenset())
-    assert not dropped and settled[group]["_target_"] == options.option(group, option)["_target_"]
+    checked, dropped = registry.check_groups(composed, frozenset())
+    assert not dropped and checked[group]["_target_"] == options.option(group, option)["_target_"]
 
 
 @pytest.mark.parametrize("number", range(0, len(OTHERS), 3), ids=lambda n: "-".join(OTHERS[n]))
@@ -56,8 +56,8 @@ def test_the_iwae_papers_rate_is_its_schedule():
     schedule = parts.schedule(composed, steps_per_epoch=10)
     expected = [10 ** (-i / 7) for i in range(8) for _ in range(3**i)]
     assert len(expected) == composed["epochs"]
-    found = [schedule(10 * epoch + 5) for epoch in range(3280)]
-    assert found == pytest.approx(expected, rel=1e-6)
+    factors = [schedule(10 * epoch + 5) for epoch in range(3280)]
+    assert factors == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_iwae_papers_model_has_its_layers():

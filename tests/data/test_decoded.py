@@ -47,10 +47,10 @@ def test_a_change_is_seen_and_old_states_do_not_pile_up(tmp_path, change):
         os.utime(root / "a.png", (1, 1))
     else:
         options = {"size": 8} if change == "size" else {"channels": 1}
-    found = load(root, **options).train.values
-    assert len(found) == {"added": 3, "removed": 1}.get(change, 2)
+    images = load(root, **options).train.values
+    assert len(images) == {"added": 3, "removed": 1}.get(change, 2)
     if change == "replaced":
-        assert found[0, :, 0, 0].tolist() == [1, 2, 3]
+        assert images[0, :, 0, 0].tolist() == [1, 2, 3]
     places = list((tmp_path / "cache" / "vae_cli" / "decoded").iterdir())
     assert len(places) == (2 if change in ("size", "channels") else 1)
     assert all(len(list(place.glob("*.bytes"))) == 1 for place in places)

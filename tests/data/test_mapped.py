@@ -25,10 +25,10 @@ def mapped_file(tmp_path):
 
 def peak_of(act):
     tracemalloc.start()
-    found = act()
+    result = act()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return found, peak
+    return result, peak
 
 
 @pytest.mark.parametrize("binarize", ["none", "threshold", "static", "dynamic"])

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 
 
 def one(root, name, image, size=16, channels=3, **saved):
-    """What a single picture turns into, (C, size, size)."""
+    """Return the pixels of a single picture, (C, size, size)."""
     path = root / name
     image.save(path, **saved)
     with path.open("rb") as file:
@@ -21,9 +21,9 @@ def one(root, name, image, size=16, channels=3, **saved):
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.gif", "a.jpg"])
 def test_a_picture_of_every_format_gives_its_color(tmp_path, name):
     saved = {"lossless": True} if name.endswith("webp") else {}
-    found = one(tmp_path, name, picture(), **saved)
-    assert found.shape == (3, 16, 16) and found.dtype == np.uint8
-    np.testing.assert_allclose(found.mean((1, 2)), (200, 30, 60), atol=2)
+    pixels = one(tmp_path, name, picture(), **saved)
+    assert pixels.shape == (3, 16, 16) and pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels.mean((1, 2)), (200, 30, 60), atol=2)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "PA"])
@@ -43,8 +43,8 @@ def test_a_white_picture_of_every_mode_is_white(tmp_path, mode, channels):
 
 def test_sixteen_bits_are_brought_to_eight(tmp_path):
     levels = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    found = one(tmp_path, "a.png", Image.fromarray(levels), channels=1)
-    assert np.array_equal(found[0], np.arange(256).reshape(16, 16))
+    pixels = one(tmp_path, "a.png", Image.fromarray(levels), channels=1)
+    assert np.array_equal(pixels[0], np.arange(256).reshape(16, 16))
 
 
 def test_what_is_transparent_is_put_over_white(tmp_path):
@@ -80,11 +80,11 @@ def test_exif_turns_a_picture_upright_as_pillow_does(tmp_path, orientation):
 
     image, exif = noise(30, 22), Image.Exif()
     exif[pictures.ORIENTATION] = orientation
-    found = one(tmp_path, "a.png", image, exif=exif)
+    pixels = one(tmp_path, "a.png", image, exif=exif)
     with Image.open(tmp_path / "a.png") as opened:
         upright = ImageOps.exif_transpose(opened)
     (tmp_path / "b").mkdir()
-    assert np.array_equal(found, one(tmp_path / "b", "a.png", Image.fromarray(np.asarray(upright))))
+    assert np.array_equal(pixels, one(tmp_path / "b", "a.png", Image.fromarray(np.asarray(upright))))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -102,5 +102,5 @@ def test_a_large_jpeg_decoded_at_a_fraction_looks_the_same(tmp_path):
 def test_the_first_frame_of_a_moving_picture_counts(tmp_path):
     frames = [picture(value=(250, 0, 0)), picture(value=(0, 250, 0))]
     for name in ("a.gif", "a.webp", "a.png"):
-        found = one(tmp_path, name, frames[0], save_all=True, append_images=frames[1:])
-        assert found[0].mean() > 200 > 60 > found[1].mean()
+        pixels = one(tmp_path, name, frames[0], save_all=True, append_images=frames[1:])
+        assert pixels[0].mean() > 200 > 60 > pixels[1].mean()

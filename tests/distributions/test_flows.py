@@ -31,8 +31,8 @@ def test_a_frozen_flow_of_one_dimension_has_no_gradient_of_its_own_either(kind):
     posterior = FlowPosterior(1, kind, 2, (8,), context=3)
     features, z = torch.randn(4, posterior.features, requires_grad=True), torch.randn(4, 1, requires_grad=True)
     total = posterior(features).frozen().log_prob(z).sum()
-    found, *own = torch.autograd.grad(total, [z, features, *posterior.parameters()], allow_unused=True)
-    assert found.abs().sum() > 0 and all(gradient is None for gradient in own)
+    of_z, *own = torch.autograd.grad(total, [z, features, *posterior.parameters()], allow_unused=True)
+    assert of_z.abs().sum() > 0 and all(gradient is None for gradient in own)
     assert torch.autograd.grad(posterior(features).log_prob(z).sum(), features)[0].abs().sum() > 0
 
 

@@ -45,7 +45,7 @@ def test_bernoulli_images_and_their_gradient_are_torchs_in_float64(shape, batche
     logits = 8 * torch.randn(*batches[0], *shape, generator=generator, dtype=torch.float64)
     x = (torch.rand(*batches[1], *shape, generator=generator) < 0.4).double()
     weights = torch.randn(torch.broadcast_shapes(*batches), generator=generator, dtype=torch.float64)
-    found = []
+    results = []
     for build in (
         BernoulliLikelihood(shape),
         lambda own: torch.distributions.Independent(torch.distributions.Bernoulli(logits=own), 3),
@@ -53,9 +53,9 @@ def test_bernoulli_images_and_their_gradient_are_torchs_in_float64(shape, batche
         own = logits.clone().requires_grad_()
         log_p = build(own).log_prob(x)
         (log_p * weights).sum().backward()
-        found.append((log_p.detach(), own.grad))
-    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-10, atol=1e-12)
+        results.append((log_p.detach(), own.grad))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [0.1, 3.0, 20.0, 60.0, 300.0])
@@ -65,8 +65,8 @@ def test_bernoulli_images_in_float32_are_as_near_to_float64_as_their_sum_is(size
     logits = size * torch.randn(200, 1, 28, 28, generator=generator)
     x = (torch.rand(200, 1, 28, 28, generator=generator) < 0.5).float()
     exact = torch.distributions.Bernoulli(logits=logits.double()).log_prob(x.double()).sum((1, 2, 3))
-    found = BernoulliLikelihood((1, 28, 28))(logits).log_prob(x)
-    assert ((found - exact).abs() <= 1e-6 * exact.abs() + 1e-5).all()
+    log_p = BernoulliLikelihood((1, 28, 28))(logits).log_prob(x)
+    assert ((log_p - exact).abs() <= 1e-6 * exact.abs() + 1e-5).all()
 
 
 @pytest.mark.parametrize("logit", [5.0, 10.8, 10.9, 10.95, 11.0, 11.5, 12.5, 20.0, 40.0, 88.0, 104.0])
@@ -76,10 +76,10 @@ def test_bernoulli_images_are_exact_where_products_of_their_factors_are_too_larg
     x = torch.ones(3, 1, 28, 28)
     logits = torch.full((3, 784), logit)
     logits[1, :wrong] = -logit
-    found = BernoulliLikelihood((1, 28, 28))(logits.reshape(x.shape)).log_prob(x)
+    log_p = BernoulliLikelihood((1, 28, 28))(logits.reshape(x.shape)).log_prob(x)
     right, missed = scipy.special.log_expit(logit), scipy.special.log_expit(-logit)
     expected = torch.tensor([784 * right, wrong * missed + (784 - wrong) * right, 784 * right])
-    torch.testing.assert_close(found.double(), expected.double(), rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(log_p.double(), expected.double(), rtol=1e-6, atol=1e-4)
 
 
 def test_bernoulli_images_may_be_bytes_or_none():
@@ -167,10 +167,10 @@ def test_a_residual_scale_becomes_the_trainings_root_mean_square_and_stays_in_ev
     likelihood.eval()
     before = likelihood.log_scale.clone()
     x, mean = torch.rand(5, 1, 8, 8), torch.rand(5, 1, 8, 8)
-    found = likelihood(mean).log_prob(x)
+    log_p = likelihood(mean).log_prob(x)
     assert torch.equal(likelihood.log_scale, before) and "log_scale" in likelihood.state_dict()
     expected = scipy.stats.norm(mean.numpy(), float(before.exp())).logpdf(x.numpy()).sum((1, 2, 3))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(log_p, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("cls", [DiscretizedLogisticMixtureLikelihood, CategoricalLikelihood])

@@ -39,5 +39,5 @@ def test_a_mixture_is_the_log_of_the_sum_however_far(far):
     loc, log_scale = torch.tensor([[0.0, 0.0], [3.0, -3.0]]), torch.tensor([[0.0, -1.0], [-2.0, 0.5]])
     z = torch.tensor([far, -far])
     each = scipy.stats.norm(loc.double(), log_scale.double().exp()).logpdf(z.double()).sum(1)
-    found = Mixture(DiagonalNormal(loc, log_scale), torch.tensor([0.25, 0.75]).log()).log_prob(z)
-    close(found, scipy.special.logsumexp(each, b=[0.25, 0.75]))
+    log_p = Mixture(DiagonalNormal(loc, log_scale), torch.tensor([0.25, 0.75]).log()).log_prob(z)
+    close(log_p, scipy.special.logsumexp(each, b=[0.25, 0.75]))

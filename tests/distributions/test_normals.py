@@ -45,23 +45,23 @@ def test_float32_densities_of_every_pair_are_as_exact_as_those_of_one(log_scale,
     p = DiagonalNormal(loc, torch.full((6, 3), log_scale) + 0.3 * torch.randn(6, 3))
     z = torch.stack([p.rsample_and_log_prob(torch.randn(4, 6, 3))[0], spread * torch.randn(4, 6, 3)]).flatten(1, 2)
     expected = scipy.stats.norm(p.loc.double(), p.log_scale.double().exp()).logpdf(z.double().unsqueeze(2)).sum(-1)
-    found = p.log_prob_of_all(z)
-    assert found.dtype is torch.float32 and found.shape == (2, 24, 6)
-    np.testing.assert_allclose(found.double(), expected, rtol=1e-6, atol=1e-5)
+    log_p = p.log_prob_of_all(z)
+    assert log_p.dtype is torch.float32 and log_p.shape == (2, 24, 6)
+    np.testing.assert_allclose(log_p.double(), expected, rtol=1e-6, atol=1e-5)
 
 
 def test_densities_of_every_pair_have_the_gradients_of_those_of_one():
     loc, log_scale, z = torch.randn(4, 3, dtype=F64), torch.randn(4, 3, dtype=F64), torch.randn(2, 5, 3, dtype=F64)
     weights = torch.randn(2, 5, 4, dtype=F64)
-    found = []
+    gradients = []
     for each in (
         DiagonalNormal.log_prob_of_all,
         lambda p, value: Independent(Normal(p.loc, p.scale), 1).log_prob(value[..., None, :]),
     ):
         leaves = [value.clone().requires_grad_() for value in (loc, log_scale, z)]
         (each(DiagonalNormal(*leaves[:2]), leaves[2]) * weights).sum().backward()
-        found.append([leaf.grad for leaf in leaves])
-    for own, expected in zip(*found):
+        gradients.append([leaf.grad for leaf in leaves])
+    for own, expected in zip(*gradients):
         torch.testing.assert_close(own, expected)
 
 

@@ -143,11 +143,11 @@ def log_logistic(levels, loc, scale):
 def test_discretized_logistic_is_a_difference_of_scipys_logarithms(loc, log_scale):
     levels = np.arange(256)
     parameters = [torch.tensor(value, requires_grad=True) for value in (loc, log_scale)]
-    found = DiscretizedLogistic(*parameters).log_prob(torch.tensor(levels / 255, dtype=torch.float32))
+    log_p = DiscretizedLogistic(*parameters).log_prob(torch.tensor(levels / 255, dtype=torch.float32))
     np.testing.assert_allclose(
-        found.detach().numpy(), log_logistic(levels, loc, np.exp(log_scale)), rtol=2e-4, atol=2e-3
+        log_p.detach().numpy(), log_logistic(levels, loc, np.exp(log_scale)), rtol=2e-4, atol=2e-3
     )
-    found.sum().backward()
+    log_p.sum().backward()
     assert all(parameter.grad.isfinite() for parameter in parameters)
 
 
@@ -156,5 +156,5 @@ def test_a_mixture_of_discretized_logistics_is_the_log_of_their_sum_far_away():
     each = [log_logistic(levels, m, np.exp(s)) for m, s in zip(loc, log_scale)]
     expected = scipy.special.logsumexp(each, axis=0, b=[[0.5], [0.5]])
     p = DiscretizedLogisticMixture(torch.zeros(2), torch.tensor(loc), torch.tensor(log_scale))
-    found = p.log_prob(torch.tensor(levels / 255, dtype=torch.float32))
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-3)
+    log_p = p.log_prob(torch.tensor(levels / 255, dtype=torch.float32))
+    np.testing.assert_allclose(log_p, expected, rtol=2e-4, atol=2e-3)

@@ -43,8 +43,8 @@ def test_a_frozen_distribution_has_the_same_density_and_gradient_of_z_and_none_o
     torch.testing.assert_close(plain, frozen)
     (expected,) = torch.autograd.grad(plain.sum(), z, retain_graph=True)
     parameters = [features, *getattr(make, "parameters", list)()]
-    found, *own = torch.autograd.grad(frozen.sum(), [z, *parameters], allow_unused=True)
-    torch.testing.assert_close(expected, found)
+    of_z, *own = torch.autograd.grad(frozen.sum(), [z, *parameters], allow_unused=True)
+    torch.testing.assert_close(expected, of_z)
     assert all(gradient is None for gradient in own)
     assert all(p.requires_grad for p in parameters), "what was frozen for a moment trains again"
     assert torch.autograd.grad(q.log_prob(z).sum(), features)[0].abs().sum() > 0

@@ -48,8 +48,8 @@ def test_with_the_exact_posterior_every_number_of_draws_gives_log_p_x():
     data = split()
     model = made_exact(linear_gaussian(FullNormalPosterior), data.images)
     log_p_x, _ = exact(model, data.images.double())
-    found = log_likelihood(single(model), data, [1, 3, 120], seed=0)
-    np.testing.assert_allclose(found, log_p_x.expand(3, -1), atol=1e-3)
+    estimates = log_likelihood(single(model), data, [1, 3, 120], seed=0)
+    np.testing.assert_allclose(estimates, log_p_x.expand(3, -1), atol=1e-3)
 
 
 def test_it_rises_to_log_p_x_with_the_number_of_draws():
@@ -68,7 +68,7 @@ def test_it_is_what_numpy_makes_of_the_weights_of_a_network_that_is_not_linear()
     encoder, decoder = MLPEncoder(SHAPE, 2 * D, [7], "tanh"), MLPDecoder(D, SHAPE, [7], "tanh")
     model = VAE(encoder, decoder, posterior, StandardNormalPrior(D), BernoulliLikelihood(SHAPE)).eval()
     data = Split((torch.rand(4, *SHAPE) < 0.5).byte(), None, 1.0)
-    (found,) = log_likelihood(model, data, [130], seed=9)
+    (estimate,) = log_likelihood(model, data, [130], seed=9)
 
     def layer(network, value):
         w1, b1, w2, b2 = (p.detach().double().numpy() for p in network.parameters())
@@ -82,7 +82,7 @@ def test_it_is_what_numpy_makes_of_the_weights_of_a_network_that_is_not_linear()
     p = 1 / (1 + np.exp(-layer(decoder, z)))
     log_w = scipy.stats.bernoulli(p).logpmf(x).sum(-1)
     log_w += scipy.stats.norm.logpdf(z).sum(-1) - scipy.stats.norm(loc, np.exp(log_scale)).logpdf(z).sum(-1)
-    np.testing.assert_allclose(found, scipy.special.logsumexp(log_w, axis=0) - math.log(130), atol=1e-4)
+    np.testing.assert_allclose(estimate, scipy.special.logsumexp(log_w, axis=0) - math.log(130), atol=1e-4)
 
 
 @pytest.mark.parametrize("together", [1, 13, 700, 1 << 22])

@@ -44,10 +44,10 @@ def test_the_information_is_the_mutual_information_of_a_gaussian_channel():
     """I = ½ log(1 + s²/v) nats a dimension for codes of mean N(0, s²) and variance v, up to the finite set's bias."""
     torch.manual_seed(0)
     loc = torch.randn(3000, 2)
-    found = latent_codes.index_code_information(
+    information = latent_codes.index_code_information(
         flat_model(StandardNormalPrior(2)), codes_of(loc, torch.zeros(3000, 2)), 0
     )
-    assert float(found.mean()) == pytest.approx(2 * 0.5 * math.log(2), abs=0.05)
+    assert float(information.mean()) == pytest.approx(2 * 0.5 * math.log(2), abs=0.05)
 
 
 def test_the_gap_is_nothing_where_the_aggregate_is_the_prior_and_grows_with_distance():

@@ -63,8 +63,8 @@ def test_of_a_conditional_model_codes_come_from_images_of_the_label(sampler, lab
     z = torch.cat([make[sampler]().chunk(CHUNK * n, torch.full((CHUNK,), 3)) for n in range(30)]).double()
     spread = (z.var(0) / len(of_three) + z.var(0) / len(z)).sqrt()
     assert ((z.mean(0) - of_three.mean(0)).abs() < 4 * spread).all()
-    found = drawn(labeled, tmp_path, f"sampler={sampler}", "label=3", "n=4")
-    assert found["labels"].tolist() == [3] * 4
+    samples = drawn(labeled, tmp_path, f"sampler={sampler}", "label=3", "n=4")
+    assert samples["labels"].tolist() == [3] * 4
 
 
 def test_a_label_without_training_images_is_refused(labeled):

@@ -21,27 +21,27 @@ from vae_cli.generation import walks
 
 
 def test_an_interpolation_leads_straight_from_one_test_images_reconstruction_to_the_others(run, tmp_path):
-    found = drawn(run, tmp_path, "mode=interpolate", "between=[3,17,4]", "steps=5")
+    archive = drawn(run, tmp_path, "mode=interpolate", "between=[3,17,4]", "steps=5")
     model, x, _ = used_and_test_images(run)
     means = model.encode(x[[3, 17, 4]]).mean
-    assert found["images"].shape == (10, 1, 8, 8) and found["z"].shape == (10, 2)
-    close(found["images"][[0, 4, 5, 9]], model.reconstruct(x[[3, 17, 17, 4]]).mean)
-    close(found["z"][1], 0.75 * means[0] + 0.25 * means[1])
-    close(found["images"][7], model.decode((means[1:2] + means[2:]) / 2).mean[0])
+    assert archive["images"].shape == (10, 1, 8, 8) and archive["z"].shape == (10, 2)
+    close(archive["images"][[0, 4, 5, 9]], model.reconstruct(x[[3, 17, 17, 4]]).mean)
+    close(archive["z"][1], 0.75 * means[0] + 0.25 * means[1])
+    close(archive["images"][7], model.decode((means[1:2] + means[2:]) / 2).mean[0])
 
 
 def test_an_interpolation_of_draws_has_the_samples_at_its_ends(run, tmp_path):
-    found = drawn(run, tmp_path, "mode=interpolate", "n=3", "steps=4", "seed=5")
+    archive = drawn(run, tmp_path, "mode=interpolate", "n=3", "steps=4", "seed=5")
     plain = drawn(run, tmp_path, "n=6", "seed=5")
-    np.testing.assert_allclose(found["images"].reshape(3, 4, 1, 8, 8)[:, [0, 3]].reshape(6, 1, 8, 8), plain["images"])
+    np.testing.assert_allclose(archive["images"].reshape(3, 4, 1, 8, 8)[:, [0, 3]].reshape(6, 1, 8, 8), plain["images"])
     assert len(drawn(run, tmp_path, "mode=interpolate")["images"]) == 8 * 11
 
 
 def test_a_traversal_varies_one_dimension_a_row_over_three_deviations_most_active_first(run, tmp_path):
-    found = drawn(run, tmp_path, "mode=traverse", "steps=7")
+    archive = drawn(run, tmp_path, "mode=traverse", "steps=7")
     model, x, _ = used_and_test_images(run)
     variance = model.encode(x).mean.numpy().var(0)
-    z, order = found["z"].reshape(2, 7, 2), np.argsort(-variance)
+    z, order = archive["z"].reshape(2, 7, 2), np.argsort(-variance)
     for row, dimension in enumerate(order):
         np.testing.assert_allclose(z[row, :, dimension], np.arange(-3, 4), atol=1e-6)
         assert not z[row, :, 1 - dimension].any()
@@ -64,12 +64,12 @@ def test_a_traversals_captions_name_dimension_and_variance():
 
 
 def test_a_manifold_lies_at_the_priors_quantiles_and_grows_to_the_right_and_upwards(run, tmp_path):
-    found = drawn(run, tmp_path, "mode=manifold", "steps=4")
-    z, ppf = found["z"].reshape(4, 4, 2), scipy.stats.norm.ppf([1 / 8, 3 / 8, 5 / 8, 7 / 8])
+    archive = drawn(run, tmp_path, "mode=manifold", "steps=4")
+    z, ppf = archive["z"].reshape(4, 4, 2), scipy.stats.norm.ppf([1 / 8, 3 / 8, 5 / 8, 7 / 8])
     np.testing.assert_allclose(z[..., 0], np.tile(ppf, (4, 1)), atol=1e-5)
     np.testing.assert_allclose(z[..., 1], np.tile(ppf[::-1, None], (1, 4)), atol=1e-5)
     model, _, _ = used_and_test_images(run)
-    close(found["images"], model.decode(torch.from_numpy(found["z"])).mean)
+    close(archive["images"], model.decode(torch.from_numpy(archive["z"])).mean)
 
 
 def test_a_latent_line_is_a_manifold_of_one_row():
@@ -99,11 +99,11 @@ def test_quantiles_and_moments_of_a_prior_without_closed_form_are_those_of_its_d
 
 def test_walks_of_a_conditional_model_keep_the_labels(labeled, tmp_path):
     model, x, y = used_and_test_images(labeled)
-    found = drawn(labeled, tmp_path, "mode=interpolate", "between=[0,1]", "steps=4")
-    assert found["labels"].tolist() == [y[0]] * 2 + [y[1]] * 2
-    close(found["images"][[0, 3]], model.reconstruct(x[:2], y[:2]).mean)
-    found = drawn(labeled, tmp_path, "mode=traverse", "label=4", "steps=3")
-    assert found["labels"].tolist() == [4] * 6
+    archive = drawn(labeled, tmp_path, "mode=interpolate", "between=[0,1]", "steps=4")
+    assert archive["labels"].tolist() == [y[0]] * 2 + [y[1]] * 2
+    close(archive["images"][[0, 3]], model.reconstruct(x[:2], y[:2]).mean)
+    archive = drawn(labeled, tmp_path, "mode=traverse", "label=4", "steps=3")
+    assert archive["labels"].tolist() == [4] * 6
     assert drawn(labeled, tmp_path, "mode=traverse", "around=1", "steps=3")["labels"].tolist() == [int(y[1])] * 6
     assert drawn(labeled, tmp_path, "mode=manifold", "label=2", "steps=3")["labels"].tolist() == [2] * 9
     pairs = drawn(labeled, tmp_path, "mode=interpolate", "n=3", "steps=2")["labels"]

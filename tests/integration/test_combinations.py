@@ -29,9 +29,9 @@ REFUSED = {
 
 def choices(group):
     """Every class of a group once; flows once for each kind."""
-    found = {name: options.option(group, name) for name in options.options(group) if name not in OF_PRESETS}
-    flow = found.pop("flow", None)
-    return found | ({f"{group} flow {kind}": flow | {"kind": kind} for kind in FLOWS} if flow else {})
+    configs = {name: options.option(group, name) for name in options.options(group) if name not in OF_PRESETS}
+    flow = configs.pop("flow", None)
+    return configs | ({f"{group} flow {kind}": flow | {"kind": kind} for kind in FLOWS} if flow else {})
 
 
 OPTIONS = {group: choices(group) for group in GROUPS}
@@ -112,12 +112,12 @@ def evidence_over_z(model, x, y):
 def evidence_over_noise(model, x, y):
     """log ∫ N(ε) p(x|z) p(z) / q(z|x) dε at z = z(ε): what many draws arrive at."""
     noise, log_cell = grid(16.0)
-    found = []
+    log_joints = []
     for part in noise.split(5000):
         e = model.evidence(x, part.expand(-1, len(x), -1), y)
         log_density = torch.distributions.Normal(0, 1).log_prob(part.double()).sum(-1)
-        found.append((e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x).double() + log_density)
-    return torch.cat(found).logsumexp(0) + log_cell
+        log_joints.append((e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x).double() + log_density)
+    return torch.cat(log_joints).logsumexp(0) + log_cell
 
 
 def numbered(number):

@@ -73,7 +73,7 @@ def test_tasks_run_on_both_nodes_of_a_ray_cluster_until_one_dies():
 
 
 def driver(cluster: services.RayCluster) -> int:
-    """How many nodes four tasks ran on."""
+    """Return the number of nodes that four tasks ran on."""
     command = [sys.executable, "-c", RAY, cluster.address]
     return int(subprocess.run(command, env=cluster.env, capture_output=True, check=True, timeout=120).stdout)
 
@@ -100,6 +100,6 @@ def test_slurm_accounts_for_a_job_that_was_cancelled():
 
 
 def slurm(env: dict[str, str], *command: str) -> str:
-    """What one of Slurm's commands prints."""
+    """Return the output of one of Slurm's commands."""
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60, cwd="/")
     return done.stdout

@@ -1,4 +1,4 @@
-"""What takes minutes: real MNIST, and compiled networks. Run by `make test-slow`."""
+"""Tests that take minutes: real MNIST, and compiled networks. Run by `make test-slow`."""
 
 import json
 import os
@@ -30,11 +30,11 @@ def test_the_main_job_on_mnist_ends_above_minus_105_nats(tmp_path):
 
 @needs_mnist
 def test_conv_beats_mlp_on_mnist_at_equal_epochs(tmp_path):
-    found = {}
+    elbos = {}
     for name in ("mlp", "conv"):
         (tmp_path / name).mkdir()
-        found[name] = trained(tmp_path / name, "dataset=mnist", "epochs=3", f"encoder={name}", f"decoder={name}")
-    assert found["conv"] > found["mlp"]
+        elbos[name] = trained(tmp_path / name, "dataset=mnist", "epochs=3", f"encoder={name}", f"decoder={name}")
+    assert elbos["conv"] > elbos["mlp"]
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])

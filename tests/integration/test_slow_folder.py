@@ -65,11 +65,11 @@ def test_5000_mixed_pictures_train_from_files_from_the_cache_and_as_arrays_alike
     monkeypatch.setattr(decoded, "_make", fail)
     times = {"folder": [], "arrays": []}
     for turn in range(2):
-        found, seconds = run(tmp_path / f"folder{turn}", "dataset=folder", *here)
+        metrics, seconds = run(tmp_path / f"folder{turn}", "dataset=folder", *here)
         times["folder"].append(seconds)
-        assert found == first
-        found, seconds = run(tmp_path / f"arrays{turn}", "dataset=arrays", f"dataset.path={tmp_path / 'x.npz'}")
+        assert metrics == first
+        metrics, seconds = run(tmp_path / f"arrays{turn}", "dataset=arrays", f"dataset.path={tmp_path / 'x.npz'}")
         times["arrays"].append(seconds)
-        assert found == first
+        assert metrics == first
     with capsys.disabled():
         print(f"\nseconds an epoch: {times}")

@@ -1,4 +1,4 @@
-"""What the design promises of the code's structure."""
+"""Rules of the design for the structure of the code."""
 
 import ast
 from pathlib import Path

@@ -80,12 +80,12 @@ def test_more_draws_give_the_same_mean_gradient_with_less_variance():
     x = torch.rand(4, *SHAPE, dtype=torch.float64)
 
     def gradients(k, repeats):
-        found = []
+        gradients = []
         for _ in range(repeats):
             model.zero_grad()
             ELBO(mc_samples=k)(model, (x, None), torch.randn(k, 4, D, dtype=torch.float64), 0).loss.backward()
-            found.append(model.encoder.output.weight.grad.flatten().clone())
-        return torch.stack(found)
+            gradients.append(model.encoder.output.weight.grad.flatten().clone())
+        return torch.stack(gradients)
 
     one, ten = gradients(1, 600), gradients(10, 600)
     error = ((one.var(0) + ten.var(0)) / 600).sqrt()

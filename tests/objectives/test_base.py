@@ -1,4 +1,4 @@
-"""What holds for every objective."""
+"""Properties of every objective."""
 
 import math
 
@@ -26,9 +26,9 @@ from vae_cli.objectives import ELBO, IWAE, BetaTC, IncompatibleError, InfoVAE
 def test_with_the_exact_posterior_the_encoder_gradient_is_zero(objective):
     x = images()
     model = made_exact(linear_gaussian(FullNormalPosterior), x)
-    found = encoder_gradient(objective, model, x, noise(5))
+    gradient = encoder_gradient(objective, model, x, noise(5))
     plain = encoder_gradient(ELBO(kl="monte_carlo", mc_samples=5), model, x, noise(5))
-    assert found.abs().max() < 1e-8 < 1e-2 < plain.abs().max()
+    assert gradient.abs().max() < 1e-8 < 1e-2 < plain.abs().max()
 
 
 @pytest.mark.parametrize(

@@ -55,37 +55,37 @@ def test_the_bound_is_the_log_of_the_mean_weight_and_groups_average_bounds():
     e = model.evidence(x, drawn)
     w = (e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x).detach().numpy()
     expected = np.log(np.mean(np.exp(w - w.max(0)), 0)) + w.max(0)
-    found = IWAE(mc_samples=6)(model, (x, None), drawn, 0)
-    np.testing.assert_allclose(found.bound.detach(), expected, atol=1e-10)
-    np.testing.assert_allclose(found.elbo.detach(), w.mean(0), atol=1e-10)
+    bound = IWAE(mc_samples=6)(model, (x, None), drawn, 0)
+    np.testing.assert_allclose(bound.bound.detach(), expected, atol=1e-10)
+    np.testing.assert_allclose(bound.elbo.detach(), w.mean(0), atol=1e-10)
     grouped = IWAE(groups=6, mc_samples=6)(model, (x, None), drawn, 0)
     np.testing.assert_allclose(grouped.bound.detach(), w.mean(0), atol=1e-10)
     three = np.stack([np.log(np.exp(part - part.max(0)).mean(0)) + part.max(0) for part in np.split(w, 3)])
-    found = IWAE(groups=3, mc_samples=6)(model, (x, None), drawn, 0)
-    np.testing.assert_allclose(found.bound.detach(), three.mean(0), atol=1e-10)
+    bound = IWAE(groups=3, mc_samples=6)(model, (x, None), drawn, 0)
+    np.testing.assert_allclose(bound.bound.detach(), three.mean(0), atol=1e-10)
     mixed = IWAE(elbo_weight=0.3, mc_samples=6)(model, (x, None), drawn, 0)
     np.testing.assert_allclose(-mixed.loss.detach(), (0.7 * expected + 0.3 * w.mean(0)).mean(), atol=1e-10)
 
 
 def test_dreg_gives_the_decoder_the_pathwise_gradient():
     model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(5)
-    found = []
+    gradients = []
     for objective in (IWAE(mc_samples=5), IWAE("dreg", mc_samples=5)):
         model.zero_grad()
         objective(model, (x, None), drawn, 0).loss.backward()
-        found.append(torch.cat([p.grad.flatten() for p in model.decoder.parameters()]))
-    torch.testing.assert_close(*found, rtol=0, atol=1e-9)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.decoder.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, -3.0])
 def test_dregs_gradient_is_linear_in_the_loss(factor):
     model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(4)
-    found = []
+    gradients = []
     for scale in (1.0, factor):
         model.zero_grad()
         (scale * IWAE("dreg", groups=2, mc_samples=4)(model, (x, None), drawn, 0).loss).backward()
-        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
-    torch.testing.assert_close(found[1], factor * found[0], rtol=1e-10, atol=1e-12)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(gradients[1], factor * gradients[0], rtol=1e-10, atol=1e-12)
 
 
 def test_dregs_loss_is_minus_the_bound_whatever_its_gradient_is_of():

@@ -56,9 +56,9 @@ def test_the_gap_of_several_draws_is_unbiased_where_posteriors_are_narrow():
     with torch.no_grad():
         encoder.output.weight.copy_(torch.cat([(1 - v) ** 0.5 * torch.eye(D), torch.zeros(D, D)]))
         encoder.output.bias.copy_(torch.cat([torch.zeros(D), torch.full((D,), 0.5 * math.log(v))]))
-        found = []
+        estimates = []
         for _ in range(120):
             x, drawn = torch.randn(20, *shape, dtype=F64), torch.randn(k, 20, 2 * D, dtype=F64)
-            found.append(float(InfoVAE(mc_samples=k)(model, (x, None), drawn, 0).terms["mmd"]))
-    found = torch.tensor(found)
-    assert abs(found.mean()) < 4 * found.std() / math.sqrt(len(found))
+            estimates.append(float(InfoVAE(mc_samples=k)(model, (x, None), drawn, 0).terms["mmd"]))
+    estimates = torch.tensor(estimates)
+    assert abs(estimates.mean()) < 4 * estimates.std() / math.sqrt(len(estimates))

@@ -86,8 +86,8 @@ def test_the_stratified_weights_are_the_published_matrix(m):
     published.view(-1)[:: m + 1] = 1 / n
     published.view(-1)[1 :: m + 1] = strat
     published[m - 1, 0] = strat
-    found = BetaTC(estimator="stratified", size=n).log_weights(m).exp()
-    torch.testing.assert_close(found, published)
+    weights = BetaTC(estimator="stratified", size=n).log_weights(m).exp()
+    torch.testing.assert_close(weights, published)
 
 
 def test_beta_tc_with_weights_of_one_is_the_elbo_and_weights_weigh():

@@ -17,9 +17,9 @@ def test_codes_of_any_dimension_and_labels_are_drawn(dim, labels):
 
 def test_codes_of_many_dimensions_are_seen_in_their_principal_components():
     values = np.random.default_rng(0).normal(size=(200, 6)) * [5, 3, 1, 1, 1, 1]
-    found, names = charts._plane(values)
+    projected, names = charts._plane(values)
     fitted = PCA(2).fit(values)
-    np.testing.assert_allclose(np.abs(found), np.abs(fitted.transform(values)), atol=1e-8)
+    np.testing.assert_allclose(np.abs(projected), np.abs(fitted.transform(values)), atol=1e-8)
     assert f"{fitted.explained_variance_ratio_[0]:.0%}" in names[0]
 
 
@@ -28,11 +28,11 @@ def test_a_single_code_is_drawn():
 
 
 def test_curves_are_thinned_evenly_and_keep_their_ends():
-    found = charts.thinned([{"epoch": epoch, "value": 0} for epoch in range(5, 12_000, 7)], 100)
-    epochs = [row["epoch"] for row in found]
-    assert len(found) == 100 and epochs[0] == 5 and epochs[-1] == 11_996
+    rows = charts.thinned([{"epoch": epoch, "value": 0} for epoch in range(5, 12_000, 7)], 100)
+    epochs = [row["epoch"] for row in rows]
+    assert len(rows) == 100 and epochs[0] == 5 and epochs[-1] == 11_996
     assert np.ptp(np.diff(epochs)) <= 7
-    assert charts.thinned(found, 100) == found
+    assert charts.thinned(rows, 100) == rows
 
 
 def record(epoch, split, elbo, **more):

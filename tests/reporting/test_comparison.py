@@ -14,15 +14,15 @@ def rows(folder):
 
 
 def test_the_csv_has_every_run_best_first_with_what_differs(sweep, compared):
-    found = rows(compared)
-    assert [row["run"] for row in found][2:] == ["2", "3", "10"]
+    table = rows(compared)
+    assert [row["run"] for row in table][2:] == ["2", "3", "10"]
     summaries = {n: json.loads((sweep / n / "summary.json").read_text()) for n in "01"}
     order = sorted("01", key=lambda n: -summaries[n]["test"]["elbo"])
-    assert [row["run"] for row in found][:2] == order
-    for row in found[:2]:
+    assert [row["run"] for row in table][:2] == order
+    for row in table[:2]:
         assert float(row["elbo"]) == summaries[row["run"]]["test"]["elbo"]
         assert row["status"] == "completed" and row["error"] == ""
-    by_name = {row["run"]: row for row in found}
+    by_name = {row["run"]: row for row in table}
     assert {name: by_name[name]["status"] for name in ("2", "3", "10")} == {
         "2": "failed",
         "3": "running",
@@ -30,7 +30,7 @@ def test_the_csv_has_every_run_best_first_with_what_differs(sweep, compared):
     }
     assert by_name["2"]["elbo"] == "" and "not finite" in by_name["2"]["error"]
     assert by_name["1"]["latent_dim"] == "9" and by_name["1"]["seed"] == "5" and by_name["1"]["log_likelihood"]
-    assert "batch_size" not in found[0] and "report" not in found[0]
+    assert "batch_size" not in table[0] and "report" not in table[0]
 
 
 def test_settings_take_the_place_of_no_result(sweep, tmp_path, capsys):

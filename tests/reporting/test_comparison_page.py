@@ -39,13 +39,13 @@ def test_texts_beside_an_axis_do_not_crowd():
 @needs_browser
 @pytest.mark.parametrize("width", [400, 1100])
 def test_a_comparison_is_drawn_without_errors_sorts_and_filters(width, compared):
-    found = look(compared / "comparison.html", width, SORT)
-    assert found["console"] == []
-    assert len(found["images"]) == 5 and all(found["images"])
-    assert len(found["charts"]) == 2 and all(found["charts"])
-    assert found["wide"] <= width and found["cut"] == []
-    assert found["letters"] >= 13 and found["chart_letters"] >= 11
-    table = found["script"]
+    page = look(compared / "comparison.html", width, SORT)
+    assert page["console"] == []
+    assert len(page["images"]) == 5 and all(page["images"])
+    assert len(page["charts"]) == 2 and all(page["charts"])
+    assert page["wide"] <= width and page["cut"] == []
+    assert page["letters"] >= 13 and page["chart_letters"] >= 11
+    table = page["script"]
     assert table["start"][2:] == ["2", "3", "10"] and table["sorted"] == "ascending"
     assert table["up"][-1] == "1" and table["down"][0] == "1"
     assert table["run"] == ["0", "1", "2", "3", "10"]

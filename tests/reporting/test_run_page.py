@@ -144,10 +144,10 @@ def test_an_evaluation_of_other_weights_than_the_final_ones_is_not_shown(tmp_pat
 @needs_browser
 @pytest.mark.parametrize("width", [400, 1100])
 def test_a_report_is_drawn_without_errors_and_readable(width, sweep):
-    found = look(sweep / "1" / "report.html", width, HOVER)
-    assert found["console"] == []
-    assert len(found["images"]) == 5 and all(found["images"])
-    assert len(found["charts"]) == 5 and all(found["charts"])
-    assert found["wide"] <= width and found["cut"] == []
-    assert found["letters"] >= 13 and found["chart_letters"] >= 11
-    assert "epoch" in found["script"] and "validation" in found["script"]
+    page = look(sweep / "1" / "report.html", width, HOVER)
+    assert page["console"] == []
+    assert len(page["images"]) == 5 and all(page["images"])
+    assert len(page["charts"]) == 5 and all(page["charts"])
+    assert page["wide"] <= width and page["cut"] == []
+    assert page["letters"] >= 13 and page["chart_letters"] >= 11
+    assert "epoch" in page["script"] and "validation" in page["script"]

@@ -57,11 +57,11 @@ def test_random_damage_is_noticed_or_harmless(digits_run, tmp_path):
             damaged[at:at] = b"x"
         path.write_bytes(damaged)
         try:
-            found = checkpoint.load(path)
+            loaded = checkpoint.load(path)
         except CheckpointError:
             refused += 1
         else:
-            assert all(torch.equal(found["model"][key], value) for key, value in whole["model"].items())
+            assert all(torch.equal(loaded["model"][key], value) for key, value in whole["model"].items())
     assert refused > 80
 
 

@@ -302,9 +302,9 @@ def numel(change):
     """A pickle whose tensors say they have other sizes than their records."""
 
     def act(content):
-        found = content.replace(b"K\x06K@\x86", change)
-        assert found != content
-        return found
+        changed = content.replace(b"K\x06K@\x86", change)
+        assert changed != content
+        return changed
 
     return act
 

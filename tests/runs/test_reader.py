@@ -56,6 +56,6 @@ def test_a_run_that_goes_on_is_no_longer_completed(tmp_path):
     assert status() == "completed"
     assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=60).returncode == 10
     assert status() == "unfinished"
-    given = frozenset({"resume", "epochs"})
-    assert train(compose.compose("train", [f"resume={tmp_path}", "epochs=2"]), tmp_path, given) == 0
+    overridden = frozenset({"resume", "epochs"})
+    assert train(compose.compose("train", [f"resume={tmp_path}", "epochs=2"]), tmp_path, overridden) == 0
     assert status() == "completed"

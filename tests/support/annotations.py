@@ -1,4 +1,4 @@
-"""What the annotations of a constructor accept."""
+"""Checks of a constructor's annotations."""
 
 from typing import get_type_hints
 

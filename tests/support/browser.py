@@ -48,7 +48,7 @@ f.onload = async () => {
 
 
 def look(page, width=400, script="return null"):
-    """What the browser found in a page: pictures drawn, charts, sizes, what `script` returned, and console messages.
+    """Return what a browser shows of a page: pictures, charts, sizes, the value of `script`, and console messages.
 
     `script` sees the page's window and document as `w` and `d`, and `pause(ms)`.
     """
@@ -60,6 +60,6 @@ def look(page, width=400, script="return null"):
     frame.unlink()
     written = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
     assert written and written[1], done.stderr[-2000:]
-    found = json.loads(unescape(written[1]))
-    found["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return found
+    shown = json.loads(unescape(written[1]))
+    shown["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return shown

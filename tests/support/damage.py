@@ -157,9 +157,9 @@ def replaced(contents, path, value):
 def resumed(directory, *more):
     """Resume a run; return the one line with which that is refused, or None."""
     settings = compose.compose("train", [f"resume={directory}", *more])
-    given = ["resume", *(override.partition("=")[0] for override in more)]
+    overridden = ["resume", *(override.partition("=")[0] for override in more)]
     try:
-        train(settings, directory, frozenset(given))
+        train(settings, directory, frozenset(overridden))
     except UserError as error:
         assert "\n" not in str(error)
         return str(error)

@@ -43,5 +43,5 @@ def grid(half_width, points=401):
 FAR = [0.0, 1.0, 30.0, 1e3, 1e6]
 
 
-def close(found, expected):
-    np.testing.assert_allclose(found.detach().double().numpy(), expected, rtol=1e-5, atol=1e-4)
+def close(actual, expected):
+    np.testing.assert_allclose(actual.detach().double().numpy(), expected, rtol=1e-5, atol=1e-4)

@@ -1,4 +1,4 @@
-"""What a directory holds, and what is said of a file that is wrong."""
+"""Contents of directories, and messages about files that are wrong."""
 
 import hashlib
 

@@ -47,8 +47,8 @@ def used_and_test_images(run):
     return used.model.requires_grad_(False), test.images / test.scale, test.labels
 
 
-def close(found, expected):
-    torch.testing.assert_close(torch.as_tensor(found), expected.detach(), atol=1e-5, rtol=1e-5)
+def close(actual, expected):
+    torch.testing.assert_close(torch.as_tensor(actual), expected.detach(), atol=1e-5, rtol=1e-5)
 
 
 def toy(classes=0):

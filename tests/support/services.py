@@ -20,13 +20,13 @@ from pathlib import Path
 
 
 class NotHere(RuntimeError):
-    """The service cannot be had on this machine; the message is a reason for `pytest.skip`."""
+    """An error for a service that this machine lacks; the message is a reason for `pytest.skip`."""
 
 
 @contextmanager
 def folder(name: str) -> Iterator[Path]:
-    """A temporary folder with a path short enough for Unix sockets; at the end every process that names it is killed
-    and the folder removed."""
+    """Make a temporary folder with a path short enough for Unix sockets; at the end every process that names it is
+    killed and the folder removed."""
     path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/tmp"))
     try:
         yield path
@@ -41,26 +41,26 @@ def folder(name: str) -> Iterator[Path]:
 
 
 def log_tails(path: Path) -> list[str]:
-    """The last lines of what a service's daemons wrote."""
+    """Return the last lines that a service's daemons wrote."""
     return [f"{file.name}: {file.read_text(errors='replace')[-2000:]}" for file in sorted(path.glob("*.log"))]
 
 
 def kill_users(path: Path) -> list[int]:
-    """Kills the processes whose arguments or environment name the folder, and returns them."""
-    found = [pid for pid in processes() if pid != os.getpid() and names(pid, path)]
-    for pid in found:
+    """Kill the processes whose arguments or environment name the folder, and return them."""
+    pids = [pid for pid in processes() if pid != os.getpid() and names(pid, path)]
+    for pid in pids:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    return found
+    return pids
 
 
 def processes() -> list[int]:
-    """The running processes; zombies too."""
+    """Return the running processes, zombies included."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def names(pid: int, text: str | Path) -> bool:
-    """Whether a process was started with a text, such as a folder's name, in its arguments or its environment."""
+    """Return whether a process has a text, such as a folder's name, in its arguments or its environment."""
     wanted = os.fsencode(text)
     for file in ("cmdline", "environ"):
         with suppress(OSError):
@@ -70,15 +70,15 @@ def names(pid: int, text: str | Path) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different TCP ports of the loopback interface that nobody listens on."""
+    """Return different TCP ports of the loopback interface that nobody listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
 
 
 def wait_for(ready: Callable[[], bool], what: str, *needed: subprocess.Popen, seconds: float = 60) -> None:
-    """Waits until it is so, or raises a RuntimeError that says what did not happen, at once when a process that is
-    needed for it has ended."""
+    """Wait until a condition holds, or raise a RuntimeError that says what did not happen, at once when a process
+    that is needed for it has ended."""
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end or any(process.poll() is not None for process in needed):
@@ -87,12 +87,12 @@ def wait_for(ready: Callable[[], bool], what: str, *needed: subprocess.Popen, se
 
 
 def output(command: list[str], env: dict[str, str]) -> str:
-    """What a command prints, whether it succeeds or not."""
+    """Return the output of a command, whether it succeeds or not."""
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=30).stdout
 
 
 def succeeds(*command: str | Path, **options: object) -> bool:
-    """Whether a command ends with status 0."""
+    """Return whether a command ends with status 0."""
     return subprocess.run(command, capture_output=True, timeout=30, check=False, **options).returncode == 0
 
 
@@ -104,8 +104,9 @@ def daemon(
     env: dict[str, str] | None = None,
     user: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen]:
-    """A process in the background that is told to stop at the end, or when this process dies, and killed if it has not
-    within ten seconds. Signals that this process ignores, as jobs in the background of a shell do, it does not."""
+    """Run a process in the background that is asked to stop at the end, or when this process dies, and killed if it
+    has not ended within ten seconds. Signals that this process ignores, as jobs in the background of a shell do, it
+    does not."""
     with log.open("ab") as file:
         guarded = [
             *user,
@@ -133,7 +134,7 @@ def daemon(
 
 @contextmanager
 def postgres(connections: int = 100) -> Iterator[str]:
-    """A PostgreSQL server with an empty database, on a Unix socket only; yields its SQLAlchemy URL."""
+    """Start a PostgreSQL server with an empty database, on a Unix socket only; yield its SQLAlchemy URL."""
     binaries = postgres_binaries()
     with folder("postgres") as path:
         user = unprivileged(path)
@@ -152,20 +153,20 @@ def postgres(connections: int = 100) -> Iterator[str]:
 
 
 def postgres_binaries() -> Path:
-    """The folder of the newest installed server's programs, which Debian keeps off the PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
+    """Return the folder of the newest installed server's programs, which Debian keeps off the PATH."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
     on_path = shutil.which("initdb")
-    if not found and not on_path:
+    if not programs and not on_path:
         raise NotHere("not here: PostgreSQL's server (Debian's package postgresql)")
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise NotHere(f"not here: PostgreSQL's driver for Python ({error}): pip install 'psycopg[binary]'") from error
-    return found[-1].parent if found else Path(on_path).parent
+    return programs[-1].parent if programs else Path(on_path).parent
 
 
 def unprivileged(path: Path) -> list[str]:
-    """The words before a command that PostgreSQL refuses to run as root; the folder is given to that user."""
+    """Return the words before a command that PostgreSQL refuses to run as root; the folder is given to that user."""
     if os.geteuid():
         return []
     shutil.chown(path, "postgres", "postgres")
@@ -185,18 +186,18 @@ class RayCluster:
     nodes: list[subprocess.Popen] = field(default_factory=list)
 
     def alive(self) -> int:
-        """How many nodes the cluster counts as alive; a power cut is noticed after some ten seconds."""
+        """Return the number of nodes that the cluster counts as alive; a power cut shows after ten seconds or so."""
         command = [sys.executable, "-c", COUNT_NODES, self.address]
         return int(subprocess.run(command, env=self.env, capture_output=True, check=True, timeout=60).stdout)
 
     def kill(self, node: int = -1) -> None:
-        """A node dies as in a power cut, and with it the tasks that it runs."""
+        """Kill a node as a power cut would, and with it the tasks that it runs."""
         for pid in descendants(self.nodes[node].pid):
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 
     def stop(self, node: int = -1) -> None:
-        """A node is told to stop: its tasks have `RAY_DRAIN` seconds to end, and are not told."""
+        """Stop a node: its tasks have `RAY_DRAIN` seconds to end, and get no signal."""
         self.nodes[node].terminate()
 
 
@@ -210,8 +211,8 @@ print(sum(node.state == 0 for node in GcsClient(address=sys.argv[1]).get_all_nod
 
 @contextmanager
 def ray_cluster(nodes: int = 2, cpus: int = 1) -> Iterator[RayCluster]:
-    """A Ray cluster on this machine, of a head and further nodes; node `i` has one of the resource `node<i>`. Nothing
-    is stopped by `ray stop`, which ends every cluster of the machine."""
+    """Start a Ray cluster on this machine, of a head and further nodes; node `i` has one of the resource `node<i>`.
+    Nothing is stopped by `ray stop`, which ends every cluster of the machine."""
     program = Path(sys.executable).with_name("ray")
     if not program.exists():
         raise NotHere("not here: ray (pip install 'vae-cli[ray]')")
@@ -229,7 +230,7 @@ def ray_cluster(nodes: int = 2, cpus: int = 1) -> Iterator[RayCluster]:
 
 
 def ray_options(path: Path, node: int, cpus: int) -> list[str]:
-    """What lets several nodes live on one machine: no dashboard, little memory, ports that nobody else has."""
+    """Return options with which several nodes fit on one machine: no dashboard, little memory, ports of their own."""
     agent, client, dashboard = free_ports(3)
     options = {"node-ip-address": "127.0.0.1", "num-cpus": cpus, "resources": json.dumps({f"node{node}": 1})}
     options |= {"object-store-memory": 80_000_000, "min-worker-port": 0, "max-worker-port": 0}
@@ -249,21 +250,21 @@ def ray_environment() -> dict[str, str]:
 
 
 def says(log: Path, text: str) -> bool:
-    """Whether a log holds a text."""
+    """Return whether a log holds a text."""
     return text in log.read_text(errors="replace")
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below one, the nearest first."""
+    """Return the descendants of a process, the nearest first."""
     parents = {child: parent for child in processes() if (parent := parent_of(child))}
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found[1:]
+    tree = [pid]
+    for each in tree:
+        tree += [child for child, parent in parents.items() if parent == each]
+    return tree[1:]
 
 
 def parent_of(pid: int) -> int | None:
-    """A process's parent, None once it has ended."""
+    """Return a process's parent, None once the process has ended."""
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return None
@@ -329,7 +330,7 @@ PidFile={path}/slurmdbd.pid
 def slurm(
     cpus: int | None = None, grace: int = 10, user_signal: bool = True, kill_wait: int = 5, accounting: bool = False
 ) -> Iterator[Path]:
-    """A Slurm of one node, this machine; yields the file that its commands want named in `SLURM_CONF`.
+    """Start a Slurm of one node, this machine; yield the file that its commands want named in `SLURM_CONF`.
 
     Jobs of the partition `urgent` put those of the default one, `tests`, back into the queue: these get `grace`
     seconds, begun by SIGTERM or, with `user_signal` and where they asked for one, by the job's own `--signal`. Only
@@ -351,7 +352,7 @@ def slurm(
 
 
 def require_slurm(accounting: bool) -> None:
-    """Raises `NotHere` where a daemon is missing."""
+    """Raise `NotHere` if a daemon is missing."""
     wanted = ["munged", "slurmctld", "slurmd", "srun", *(["slurmdbd", "mariadbd"] if accounting else [])]
     missing = [name for name in wanted if not shutil.which(name, path=SYSTEM_PATH)]
     if missing:
@@ -361,7 +362,7 @@ def require_slurm(accounting: bool) -> None:
 
 @contextmanager
 def mariadb() -> Iterator[Path]:
-    """A MariaDB server; yields its Unix socket."""
+    """Start a MariaDB server; yield its Unix socket."""
     with folder("mariadb") as path:
         user = pwd.getpwuid(os.geteuid()).pw_name
         own = ["--no-defaults", f"--datadir={path}/data", f"--user={user}"]
@@ -393,13 +394,13 @@ def write_slurm_conf(path: Path, accounting: bool, **facts: object) -> None:
 
 
 def private(path: Path, content: bytes) -> None:
-    """A file that only its owner may read."""
+    """Write a file that only its owner may read."""
     path.touch(0o600)
     path.write_bytes(content)
 
 
 def host() -> str:
-    """The machine's name as Slurm's daemons find themselves by."""
+    """Return the machine's name by which Slurm's daemons find themselves."""
     return socket.gethostname().partition(".")[0]
 
 
@@ -420,13 +421,13 @@ def slurm_daemons(path: Path, accounting: bool) -> dict[str, tuple[list[str], Re
 
 
 def knows_cluster(env: dict[str, str]) -> bool:
-    """Whether the accounts' database answers; the cluster is entered on the way."""
+    """Register the cluster; return whether the accounts' database answers."""
     succeeds("sacctmgr", "-i", "add", "cluster", "tests", env=env)
     return "tests" in output(["sacctmgr", "-n", "show", "cluster"], env)
 
 
 def cancel_all(env: dict[str, str]) -> None:
-    """Ends every job, and waits until the node has let go of them."""
+    """End every job, and wait until the node has released them."""
     subprocess.run(["scancel", "--user", pwd.getpwuid(os.geteuid()).pw_name], env=env, capture_output=True, check=False)
     queue = ["squeue", "-h"]
     with suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""What tests of sweeps share: a sweep in this process, a training that takes no time, and what a sweep leaves."""
+"""Helpers for tests of sweeps: a sweep in this process, a training that takes no time, and the files of a sweep."""
 
 import csv
 import json
@@ -16,12 +16,12 @@ SMALL = ["epochs=2", "report=false", "device=cpu", "sample_every=0", "encoder.hi
 
 
 def sweep(*argv, train=cli._train_job):
-    """The exit status of a sweep."""
+    """Run a sweep; return its exit status."""
     return launch_sweep(read_command_line(["-m", *argv]), train)
 
 
 class FakeTraining:
-    """Trains nothing. Its ELBO is −(latent_dim − 6)² − log₁₀(lr / 10⁻³)², reached from below over the epochs."""
+    """A training that only writes its files. Its ELBO is −(latent_dim − 6)² − log₁₀(lr / 10⁻³)², from below."""
 
     def __init__(self):
         self.settings = []
@@ -46,7 +46,7 @@ class FakeTraining:
         return 0 if status == "completed" else 143
 
     def begin(self, settings):
-        """Raise here what a training is to raise."""
+        """Raise nothing; a subclass raises the errors of its training here."""
 
 
 class Killed(BaseException):
@@ -54,7 +54,7 @@ class Killed(BaseException):
 
 
 def table(directory="s"):
-    """The rows of sweep.csv."""
+    """Return the rows of sweep.csv."""
     with (Path(directory) / "sweep.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -64,7 +64,7 @@ def statuses(directory="s"):
 
 
 def assert_same(one, other):
-    """Two run directories hold the same weights and numbers."""
+    """Assert that two run directories hold the same weights and numbers."""
     (weights, numbers), (others, same) = _outcome(one), _outcome(other)
     assert all(torch.equal(weights[key], others[key]) for key in weights) and numbers == same
 

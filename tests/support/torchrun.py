@@ -118,8 +118,8 @@ def alone(directory, *overrides):
 
 
 def numbers(directory):
-    found = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMING} for line in found]
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMING} for line in lines]
 
 
 def assert_same_to_rounding(one, other, weights=CLOSE, nats=2e-5):

@@ -1,4 +1,4 @@
-"""Small trainings and what they leave."""
+"""Small trainings and their files."""
 
 import json
 
@@ -20,19 +20,19 @@ def settings(*overrides):
     return compose.compose("train", [*SMALL, *narrow, *overrides])
 
 
-def given(overrides):
+def keys_of(overrides):
     return frozenset(o.partition("=")[0].lstrip("+") for o in overrides)
 
 
 def trained(directory, *overrides):
-    assert train(settings(*overrides), directory, given(overrides)) == 0
+    assert train(settings(*overrides), directory, keys_of(overrides)) == 0
     assert "could not be written" not in (directory / "train.log").read_text()
     return json.loads((directory / "summary.json").read_text())
 
 
 def lines(directory, split=None):
-    found = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if split in (None, line["split"])]
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in records if split in (None, line["split"])]
 
 
 def elbo_on_test(contents, weights):

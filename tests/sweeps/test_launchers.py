@@ -31,7 +31,7 @@ def numbers(sweep):
 
 
 def alone(*argv):
-    """What the same jobs come to one after the other on this machine."""
+    """Return the numbers of the same jobs, run one after the other on this machine."""
     subprocess.run([*COMMAND, *argv, "sweep=alone"], check=True, stdout=subprocess.DEVNULL)
     return numbers("alone")
 

@@ -204,8 +204,8 @@ COMMAND = [sys.executable, "-m", "vae_cli", "train", "-m", *SMALL, "log_every=50
 
 def processes(group):
     """The living processes of a group."""
-    found = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-    lines = [line.split(None, 2) for line in found.splitlines()]
+    listing = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 2) for line in listing.splitlines()]
     return [args for pgid, state, args in lines if int(pgid) == group and not state.startswith("Z")]
 
 
@@ -266,7 +266,9 @@ def test_a_worker_that_is_killed_costs_no_job():
     argv = [*COMMAND, "epochs=300", "latent_dim=2,3,4", *CORES]
     with subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL) as process:
         wait_for(begun(2))
-        found = subprocess.run(["pgrep", "-g", str(process.pid), "-f", "LokyProcess"], capture_output=True, check=True)
-        os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+        workers = subprocess.run(
+            ["pgrep", "-g", str(process.pid), "-f", "LokyProcess"], capture_output=True, check=True
+        )
+        os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
         assert process.wait(180) == 0
     assert statuses() == ["completed"] * 3

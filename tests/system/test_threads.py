@@ -1,4 +1,4 @@
-"""How a process is set up for computing, alone and beside others."""
+"""Threads and GPUs of a process, alone and beside others."""
 
 import os
 import subprocess

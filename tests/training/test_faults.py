@@ -1,4 +1,4 @@
-"""What a full disk, a vanished or a read-only directory costs a run: never more than a checkpoint interval."""
+"""Full disks and read-only directories cost a run no more than a checkpoint interval."""
 
 import errno
 import itertools

@@ -35,9 +35,9 @@ def test_a_run_leaves_the_documented_files(digits_run):
 
 
 def test_metrics_have_a_line_per_epoch_and_split_and_the_test_once(digits_run):
-    found = [(line["epoch"], line["split"]) for line in lines(digits_run)]
-    assert found[:4] == [(1, "train"), (1, "validation"), (2, "train"), (2, "validation")]
-    assert [split for _, split in found[4:]] == ["test"]
+    splits = [(line["epoch"], line["split"]) for line in lines(digits_run)]
+    assert splits[:4] == [(1, "train"), (1, "validation"), (2, "train"), (2, "validation")]
+    assert [split for _, split in splits[4:]] == ["test"]
     for line in lines(digits_run):
         assert {"step", "elbo", "reconstruction", "kl", "bound", "loss"} <= line.keys()
         assert abs(line["reconstruction"] - line["kl"] - line["elbo"]) < 1e-3

@@ -1,4 +1,4 @@
-"""What holds of every data set that comes as archives."""
+"""Properties of every data set that comes as archives."""
 
 import numpy as np
 import pytest

@@ -70,7 +70,7 @@ def put_texts(data, files):
 
 
 def refused(data, path):
-    """What is said about a file that is not what it should be: its name, what is wrong, and the fix."""
+    """Return the message about a wrong file: its name, what is wrong, and the fix."""
     message = error_of(StaticMNIST(str(data)).load)
     start, end = f"{path} does not hold the published images (", "); delete it to have it downloaded again"
     assert message.startswith(start) and message.endswith(end)

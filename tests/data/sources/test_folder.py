@@ -106,8 +106,8 @@ def test_the_seeded_split_is_the_same_every_time_and_covers_every_image(tmp_path
 
     def parts():
         data = Folder(str(tmp_path / "x"), image_size=4).splits()
-        found = [pixels(part, slice(None), CPU)[:, 0, 0, 0] for part in (data.train, data.validation, data.test)]
-        return [part.mul(255).round().int().tolist() for part in found]
+        splits = [pixels(part, slice(None), CPU)[:, 0, 0, 0] for part in (data.train, data.validation, data.test)]
+        return [part.mul(255).round().int().tolist() for part in splits]
 
     assert parts() == parts() and sorted(sum(parts(), [])) == list(range(40)) and list(map(len, parts())) == [32, 4, 4]
 
@@ -236,8 +236,8 @@ def test_labels_stay_with_their_images_when_some_are_skipped(tmp_path):
     for number in range(4):
         put(tmp_path / "x", f"{'ab'[number % 2]}/{number}.png", image=picture(value=(number, 0, 0)))
     (tmp_path / "x" / "a" / "1.png").write_text("broken")
-    found = load(tmp_path / "x", on_error="skip").train
-    assert dict(zip(found.values[:, 0, 0, 0].tolist(), found.labels.tolist())) == {0: 0, 2: 0, 1: 1, 3: 1}
+    images = load(tmp_path / "x", on_error="skip").train
+    assert dict(zip(images.values[:, 0, 0, 0].tolist(), images.labels.tolist())) == {0: 0, 2: 0, 1: 1, 3: 1}
 
 
 @pytest.mark.parametrize(
