@@ -147,7 +147,7 @@ def wait_for(path, limit=30):
 
 
 def test_one_process_decodes_while_the_others_wait(tmp_path):
-    processes = [decoding(tmp_path, 0.3) for _ in range(3)]
+    processes = [decoding(tmp_path, 1) for _ in range(3)]
     answers = [process.communicate(timeout=60) for process in processes]
     assert {said for said, _ in answers} == {"[97, 98, 99, 100, 101, 102]\n"}
     assert len((tmp_path / "decoded.txt").read_text().split()) == 6
