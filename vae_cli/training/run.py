@@ -194,7 +194,7 @@ def newest_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]]:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise CheckpointError(f"resume={directory} {what}; name a run directory of vae-train")
-    paths = [path for path in stored_checkpoints(directory) if path.stem in (BEST, LAST)]
+    paths = [path for path in stored_checkpoints(directory) if path.name in (BEST, LAST)]
     if not paths:
         raise CheckpointError(f"resume={directory}: no checkpoint in it; name a run directory of vae-train")
     opened, errors = [], []
@@ -207,8 +207,8 @@ def newest_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]]:
         raise errors[0]
     for damage in errors:
         print(f"left aside: {damage}", file=sys.stderr, flush=True)
-    path, contents = max(opened, key=lambda pair: (pair[1]["progress"]["step"], pair[0].stem == LAST))
-    if contents["best"] is not None and not any(other.stem == BEST for other, _ in opened):
+    path, contents = max(opened, key=lambda pair: (pair[1]["progress"]["step"], pair[0].name == LAST))
+    if contents["best"] is not None and not any(other.name == BEST for other, _ in opened):
         print(f"{directory} has no whole best.pt: the best epoch is chosen from here on", file=sys.stderr)
         contents["best"] = None
     return path, contents
