@@ -46,7 +46,7 @@ def keep_freed() -> None:
 def format_size(count: float) -> str:
     """Return bytes in a unit that suits them."""
     for unit in ("bytes", "KB", "MB", "GB", "TB"):
-        if count < 1000:
+        if count < 999.5:  # what three digits round to 1000 is one of the next unit
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.0f} PB"
