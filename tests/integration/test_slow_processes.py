@@ -50,18 +50,6 @@ def test_three_processes_train_every_kind_of_part_as_one_does(parts, tmp_path):
     assert_same_to_rounding(tmp_path / "alone", tmp_path / "run", weights=2e-3, nats=0.02)
 
 
-@pytest.mark.parametrize("who", [0, 1, 2])
-@pytest.mark.parametrize("what", ["killed", "failing"])
-def test_one_of_three_that_ends_is_named(what, who, tmp_path):
-    settings = [*SMALL, *NARROW, "batch_size=100", "hydra.run.dir=run", "device=cpu"]
-    statuses, _, complaints = together(3, tmp_path, *settings, extra=(what, 12, who))
-    assert [status for rank, status in enumerate(statuses) if rank != who] == [1, 1]
-    named = (
-        f"no answer from rank {who} of 3" if what == "killed" else f"rank {who} of 3: " * (who > 0) + "out of memory"
-    )
-    assert complaints.startswith(f"vae-train: error: {named}") and complaints.count("\n") == 1
-
-
 @needs_mnist
 def test_mnist_by_three_processes_is_mnist_by_one(tmp_path):
     settings = ["dataset=mnist", *SMALL, "epochs=1", "device=cpu", "mc_samples=2"]
