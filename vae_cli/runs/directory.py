@@ -6,7 +6,9 @@ import json
 import logging
 import math
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,6 +23,9 @@ from vae_cli.system.atomic import write_png, write_text
 from vae_cli.system.locks import file_lock
 
 log = logging.getLogger("vae_cli")
+
+LABEL, WIDTH = 12, 80  # characters of a line's label and of a line on the terminal
+_BY_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 
 OnMetrics = Callable[[int, str, Mapping[str, float]], None]  # epoch, split, values
 
@@ -58,6 +63,7 @@ class RunDirectory:
         self.on_metrics: OnMetrics | None = None  # called with every line of metrics
         self._logger: Logger | None = None
         self._status = "failed"
+        self.warnings: list[str] = []
         self._summary: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
         self._stack = ExitStack()
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -70,6 +76,7 @@ class RunDirectory:
             temporary.unlink(missing_ok=True)
         log.setLevel(logging.DEBUG)
         log.propagate = False
+        self._add_handler(_Collector(self.warnings))
         self._add_handler(_Console(logging.INFO))
         self.attempt(self._open_log_file, "train.log")
         return self
@@ -143,8 +150,12 @@ class RunDirectory:
         """Keep values for the summary, however the run ends."""
         self._summary |= values
 
+    def warn(self, text: str) -> None:
+        """Log a warning, which the summary holds too."""
+        log.warning("%s", " ".join(text.splitlines()))
+
     def end(self, status: str, error: BaseException | None = None) -> None:
-        """Write summary.json: a status, what was noted until then, and the line of the error that ended the run.
+        """Write summary.json: a status, what was noted, the warnings, and the line of the error that ended the run.
 
         Raises:
             OSError: if the summary of a completed run cannot be written.
@@ -152,7 +163,8 @@ class RunDirectory:
         self._status = status
         if error is not None:
             log.debug("traceback", exc_info=error)
-        values = {"status": status, **self._summary, "error": None if error is None else one_line(error)}
+        ended_by = None if error is None else one_line(error)
+        values = {"status": status, **self._summary, "warnings": self.warnings, "error": ended_by}
         try:
             self.write("summary.json", json.dumps(_jsonable(values), indent=2) + "\n")
         except OSError as second:
@@ -193,7 +205,7 @@ class RunDirectory:
         try:
             act()
         except Exception as error:
-            log.warning("%s could not be written, the training goes on: %s", what, error)
+            self.warn(f"{what} could not be written, the training goes on: {error}")
             log.debug("traceback", exc_info=True)
 
 
@@ -201,7 +213,7 @@ class NullRunDirectory(RunDirectory):
     """The run directory in the processes that leave writing and speaking to rank 0: every method does nothing."""
 
     def __init__(self) -> None:
-        self.path = Path()
+        self.path, self.warnings = Path(), []
 
     def __enter__(self) -> NullRunDirectory:
         log.propagate = False
@@ -220,6 +232,8 @@ class NullRunDirectory(RunDirectory):
 
     def note(self, **values: Any) -> None: ...
 
+    def warn(self, text: str) -> None: ...
+
     def end(self, status: str, error: BaseException | None = None) -> None: ...
 
     def forget_summary(self) -> None: ...
@@ -231,15 +245,44 @@ class NullRunDirectory(RunDirectory):
     def attempt(self, act: Callable[[], object], what: str) -> None: ...
 
 
+class _Collector(logging.Handler):
+    """Keeps the texts of warnings, each once."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() not in self._texts:
+            self._texts.append(record.getMessage())
+
+
 class _Console(logging.Handler):
     """Prints log lines on standard output without tearing a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            tqdm.write(record.getMessage(), file=sys.stdout)
+            tqdm.write(_lines(record), file=sys.stdout)
             sys.stdout.flush()
         except OSError:  # the reader has gone, or has no room; the training and its log go on
             log.removeHandler(self)
+
+
+def _lines(record: logging.LogRecord) -> str:
+    """Return a record as it is printed: a warning with that label, a long text by words in lines below each other.
+
+    A path stays on its line, to be copied.
+    """
+    message, is_warning = record.getMessage(), record.levelno >= logging.WARNING
+    if is_warning:
+        message = f"{'warning':<{LABEL}}{message}"
+    label, text = message[:LABEL], message[LABEL:]
+    has_path = isinstance(record.args, tuple) and any(isinstance(value, Path) for value in record.args)
+    if re.fullmatch(r"[a-z]+ +", label) and not has_path:
+        message = textwrap.fill(text, WIDTH, initial_indent=label, subsequent_indent=" " * LABEL, **_BY_WORDS)
+    if is_warning and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        message = f"\033[1;33m{message}\033[0m"
+    return message
 
 
 class _LogFile(logging.FileHandler):
