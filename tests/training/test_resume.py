@@ -175,6 +175,30 @@ def test_other_images_of_the_same_number_are_refused_too(tmp_path, monkeypatch):
     assert go_on(tmp_path / "run") == 0
 
 
+def test_data_that_were_moved_are_named_by_path_or_folder_and_must_be_the_same(tmp_path, monkeypatch):
+    data, moved = tmp_path / "here" / "x.npz", tmp_path / "there" / "x, y=z.npz"
+    data.parent.mkdir()
+    np.savez(data, train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
+    killed_at(5, tmp_path / "run", monkeypatch, "dataset=arrays", f"dataset.path={data}", "batch_size=2")
+    data.parent.rename(moved.parent)
+    data.parent.mkdir()
+    np.savez(data.parent / "other.npz", train=np.ones((25, 8, 8), np.uint8))
+    (moved.parent / "x.npz").rename(moved)
+    with pytest.raises(DataError, match=r"x\.npz does not exist; set dataset\.path"):
+        go_on(tmp_path / "run")
+    with pytest.raises(DataError, match="not those that it was trained on"):
+        go_on(tmp_path / "run", f"dataset.path={data.parent / 'other.npz'}")
+    monkeypatch.chdir(moved.parent)
+    assert go_on(tmp_path / "run", f"dataset.path={moved.name}", f"data_dir={tmp_path}") == 0
+    stored = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["config"]
+    assert stored["dataset"]["path"] == str(moved) and stored["data_dir"] == str(tmp_path)
+
+
+def test_a_path_for_data_that_have_none_is_refused_by_their_name(undisturbed):
+    with pytest.raises(ConfigError, match="dataset.path=x: .* was trained on digits, which has no path"):
+        go_on(undisturbed, "dataset.path=x")
+
+
 def test_two_trainings_in_one_directory_at_once_are_refused(undisturbed, tmp_path, monkeypatch):
     from vae_cli.runs.directory import RunDirectory
 
@@ -215,7 +239,8 @@ def test_a_metrics_line_that_was_cut_short_is_dropped(undisturbed, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    "override", ["latent_dim=4", "batch_size=7", "seed=3", "optimizer.lr=1", "dataset=mnist", "hydra.run.dir=x"]
+    "override",
+    ["latent_dim=4", "batch_size=7", "seed=3", "optimizer.lr=1", "dataset=mnist", "hydra.run.dir=x", "foo=1"],
 )
 def test_what_would_change_the_training_may_not_be_given(override, undisturbed):
     with pytest.raises(ConfigError, match=f"{override.partition('=')[0]}: beside resume= only epochs, device"):

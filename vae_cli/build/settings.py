@@ -1,7 +1,7 @@
 """The values of a config's top-level keys; those inside a group are the class's that takes them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from vae_cli.constraints import (
@@ -20,8 +20,13 @@ from vae_cli.constraints import (
     accepts,
     check_value,
 )
+from vae_cli.errors import ConfigError
 
-MAY_CHANGE = ("epochs", "device", "compile", "checkpoint_every", "sample_every", "logger", "threads")  # beside resume=
+# Keys that may be given beside resume=.
+MAY_CHANGE = (
+    *("epochs", "device", "compile", "checkpoint_every", "sample_every", "logger", "threads"),
+    *("data_dir", "dataset.path"),
+)
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _POSITIVE_NUMBER = r"(?=.*[1-9])(\d+(?:\.\d+)?) *"
@@ -95,6 +100,23 @@ def check_values(config: Mapping[str, Any]) -> None:
     for key, annotation in RULES.items():
         if key in config:
             check_value(key, config[key], annotation)
+
+
+def may_change(key: str) -> bool:
+    """Return whether a dotted key may be given beside `resume=`, of the logger any."""
+    return key in MAY_CHANGE or key.startswith("logger.")
+
+
+def check_beside_resume(keys: Iterable[str]) -> None:
+    """Check the dotted keys that are given beside `resume=`; Hydra's own are of no effect there.
+
+    Raises:
+        ConfigError: for a setting of a run that may not change.
+    """
+    for key in keys:
+        is_hydras = key.startswith("hydra") and key != "hydra.run.dir"
+        if not (may_change(key) or is_hydras or key in ("resume", "allow")):
+            raise ConfigError(f"{key}: beside resume= only {', '.join(MAY_CHANGE)} may be given")
 
 
 def is_accepted(key: str, value: Any) -> bool:

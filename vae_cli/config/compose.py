@@ -6,7 +6,7 @@ Every mistake in a command line is a `ConfigError` of one line, raised before an
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,8 @@ def session(command: str, line: CommandLine) -> Iterator[Session]:
     for provider, folder in (("vae_cli", conf_dir()), ("command-line", extra)):
         if folder and folder != main:
             search_path.prepend(provider, f"file://{folder}", SearchPathQuery(provider="schema"))
+    if command == "train" and not line.multirun:
+        line = replace(line, overrides=overrides.beside_resume(line.overrides))
     before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().clear()
     version.setbase("1.3")

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_cli.build import options
+from vae_cli.build.settings import check_beside_resume
 from vae_cli.config.validation import show, unknown
 from vae_cli.errors import ConfigError, first_line
 
@@ -64,6 +65,21 @@ def _malformed(text: str, error: Exception) -> str:
         return f"{text}: {what} not match; close them, or quote the value twice: \"{key}='...'\""
     why = first_line(error).removeprefix("HydraException while evaluating ")
     return f"{text}: cannot read the value ({why}); if it is text, quote it twice: \"{key}='...'\""
+
+
+def beside_resume(texts: list[str]) -> list[str]:
+    """Return the overrides of a command line; beside `resume=` those that may be given there.
+
+    `dataset.path` is then added to the composed config: the stored data set may have one, the default one has none.
+
+    Raises:
+        ConfigError: for a key that may not be given beside `resume=`.
+    """
+    parsed = parse(texts)
+    if not any(override.key_or_group == "resume" and override.value() is not None for override in parsed):
+        return texts
+    check_beside_resume(override.key_or_group for override in parsed)
+    return [f"++{text}" if text.startswith("dataset.path=") else text for text in texts]
 
 
 def check_sweep(override: Override, multirun: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from vae_cli.build.settings import MAY_CHANGE
+from vae_cli.build.settings import may_change
 from vae_cli.errors import CheckpointError, DirectoryInUse, UserError, exit_status, one_line
 from vae_cli.runs.reader import stored_checkpoints
 from vae_cli.sweeps.job import Job, read_job
@@ -160,7 +160,7 @@ def train_or_resume(
 ) -> int:
     """Train, or go on from the newest checkpoint in the directory; one that does not open is put aside."""
     if stored_checkpoints(directory):
-        changes = frozenset(key for key in overridden if key.partition(".")[0] in (*MAY_CHANGE, "allow"))
+        changes = frozenset(key for key in overridden if may_change(key) or key == "allow")
         resume = {"resume": str(directory), "allow": settings["allow"] or own_package(settings, overridden)}
         try:
             return train(settings | resume, directory, changes, command)

@@ -13,7 +13,7 @@ from typing import Any
 
 from vae_cli.build import parts, registry
 from vae_cli.build.device import choose_device
-from vae_cli.build.settings import MAY_CHANGE, check_values
+from vae_cli.build.settings import MAY_CHANGE, check_beside_resume, check_values
 from vae_cli.build.trained import with_local_folders
 from vae_cli.data import Data, DataFacts
 from vae_cli.distributed import collectives
@@ -140,7 +140,7 @@ def restore(
         threads.use_threads(changes.get("threads", stored.get("threads")))
         trusted = () if config["allow"] is None else (config["allow"],)
         device = choose_device(changes.get("device", stored["device"]), rank)
-        here = with_local_folders(stored, config["data_dir"])
+        here = with_local_folders(stored | changes, config["data_dir"])
         data = load_data(here, trusted, rank)
         if asdict(data.facts) != contents["data"]:
             difference = _difference(contents["data"], asdict(data.facts), "then", "now")
@@ -149,7 +149,7 @@ def restore(
                 "run"
             )
         processes = contents["progress"].get("processes", 1)
-        state = TrainingState(here | changes, data, device, trusted, contents["model"], rank, processes)
+        state = TrainingState(here, data, device, trusted, contents["model"], rank, processes)
         state.restore(contents)
     except UserError:
         raise
@@ -220,15 +220,22 @@ def resume_changes(
     """Return the settings that are changed beside `resume=`.
 
     Raises:
-        ConfigError: for a setting that may not change, or fewer epochs than were trained.
+        ConfigError: for a setting that may not change or that the run does not have, or fewer epochs than were trained.
     """
-    keys = [key for key in overridden if not key.startswith("hydra") and key not in ("resume", "allow")]
-    for key in [*keys, *(key for key in overridden if key == "hydra.run.dir")]:
-        if key not in MAY_CHANGE and not key.startswith("logger."):
-            raise ConfigError(f"{key}: beside resume= only {', '.join(MAY_CHANGE)} may be given")
-    changes = {key: config[key] for key in keys if key.partition(".")[0] != "logger"}
+    check_beside_resume(overridden)
+    stored = contents["config"]
+    changes = {key: config[key] for key in overridden if key in MAY_CHANGE and key in config and key != "logger"}
+    if "dataset.path" in overridden:
+        path = config["dataset"]["path"]
+        if "path" not in stored["dataset"]:
+            name = contents["data"]["name"]
+            raise ConfigError(
+                f"dataset.path={path}: {directory} was trained on {name}, which has no path; leave it out"
+            )
+        changes["dataset"] = stored["dataset"] | {"path": path}
+    changes = _with_absolute_paths(changes)
     done = contents["progress"]["epoch"]
-    epochs = changes.get("epochs", contents["config"]["epochs"])
+    epochs = changes.get("epochs", stored["epochs"])
     if epochs < done:
         raise ConfigError(f"epochs={epochs}: {directory} has trained for {done} epochs already")
     return changes
@@ -251,10 +258,11 @@ def _with_absolute_paths(config: Config) -> Config:
     def absolute(value: Any) -> Any:
         return str(Path(value).expanduser().absolute()) if isinstance(value, str) else value
 
-    dataset = config["dataset"]
-    if str(dataset["_target_"]).startswith("vae_cli."):
-        dataset = dataset | {key: absolute(dataset[key]) for key in ("path", "cache") if key in dataset}
-    return config | {"dataset": dataset, "data_dir": absolute(config["data_dir"])}
+    config = config | {key: absolute(config[key]) for key in ("data_dir",) if key in config}
+    dataset = config.get("dataset")
+    if dataset is not None and str(dataset["_target_"]).startswith("vae_cli."):
+        config["dataset"] = dataset | {key: absolute(dataset[key]) for key in ("path", "cache") if key in dataset}
+    return config
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any], there: str = "there", here: str = "here") -> str:
