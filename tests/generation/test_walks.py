@@ -74,7 +74,12 @@ def test_a_manifold_lies_at_the_priors_quantiles_and_grows_to_the_right_and_upwa
 
 def test_a_latent_line_is_a_manifold_of_one_row():
     walk = walks.manifold(model_of(DiagonalNormalPosterior(1), StandardNormalPrior(1)), 5)
-    assert walk.z.shape == (1, 5, 1)
+    assert walk.z.shape == (1, 5, 1) and (walk.axis, walk.rows) == ("z0", [])
+
+
+def test_a_manifold_names_its_axes():
+    walk = walks.manifold(model_of(DiagonalNormalPosterior(2), StandardNormalPrior(2)), 2)
+    assert walk.axis == "z0" and walk.columns == ["-0.67", "+0.67"] and walk.rows == ["z1 +0.67", "z1 -0.67"]
 
 
 @pytest.mark.parametrize("kind", ["mixture", "flow"])

@@ -17,9 +17,10 @@ def test_codes_of_any_dimension_and_labels_are_drawn(dim, labels):
 
 def test_codes_of_many_dimensions_are_seen_in_their_principal_components():
     values = np.random.default_rng(0).normal(size=(200, 6)) * [5, 3, 1, 1, 1, 1]
-    projected, names = charts._plane(values)
+    projected, axes, names = charts._plane(values)
     fitted = PCA(2).fit(values)
-    np.testing.assert_allclose(np.abs(projected), np.abs(fitted.transform(values)), atol=1e-8)
+    np.testing.assert_allclose(np.abs(axes), np.abs(fitted.components_), atol=1e-8)
+    np.testing.assert_allclose(projected, values @ axes.T, atol=1e-8)
     assert f"{fitted.explained_variance_ratio_[0]:.0%}" in names[0]
 
 
@@ -78,6 +79,43 @@ def test_the_kl_of_each_dimension_is_drawn_largest_first(dimensions):
     assert charts.to_png(chart).height > 200
 
 
+def domains(chart):
+    encodings = [layer["encoding"] for layer in chart.to_dict(validate=False)["layer"]]
+    return [encodings[0][name]["scale"]["domain"] for name in "xy"]
+
+
+@pytest.mark.parametrize("dim", [2, 7])
+def test_a_collapsed_cloud_is_a_dot_within_the_priors_border(dim):
+    means = np.random.default_rng(0).normal(size=(50, dim)) * 1e-3
+    for low, high in domains(charts.latent_codes(means, None, (np.zeros(dim), np.ones(dim)))):
+        assert low < -2 and high > 2
+
+
+def test_the_border_lies_two_standard_deviations_from_the_priors_mean_whatever_the_axes():
+    mean, std = np.asarray([1.0, -2.0, 0.5]), np.asarray([1.0, 3.0, 0.2])
+    np.testing.assert_allclose(np.ptp(charts._border(mean, std, np.eye(3)[:2]), axis=0), [4, 12], rtol=1e-3)
+    np.testing.assert_allclose(charts._border(mean, std, np.eye(3)[:1])[:2, 0], [3, -1])
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0][:2]
+    drawn = (mean + std * np.random.default_rng(1).normal(size=(100_000, 3))) @ axes.T
+    border = charts._border(mean, std, axes)
+    np.testing.assert_allclose(np.ptp(border, axis=0), 4 * drawn.std(0), rtol=0.02)
+    np.testing.assert_allclose(border[:-1].mean(0), drawn.mean(0), atol=0.05)
+
+
+def test_a_unit_of_latent_space_is_as_long_upwards_as_to_the_right():
+    means = np.random.default_rng(0).normal(size=(50, 2)) * [5, 1]
+    (left, right), (low, high) = domains(charts.latent_codes(means, None))
+    assert right - left == pytest.approx(high - low)
+
+
+@pytest.mark.parametrize(("values", "top"), [([0.001, 0.0], 1), ([30.0, 2.0], 30)])
+def test_axes_of_kl_start_at_zero_and_end_at_one_nat_or_above(values, top):
+    records = [{"epoch": epoch, "split": "train", "kl": kl} for epoch, kl in enumerate(values, 1)]
+    curve = charts.curves(records)["kl"].to_dict(validate=False)["layer"][0]["encoding"]["y"]["scale"]
+    bars = charts.kl_per_dim(values).to_dict(validate=False)["encoding"]["y"]["scale"]
+    assert curve["domain"] == bars["domain"] == [0, top]
+
+
 def test_every_chart_is_one_that_vega_lite_knows():
     rows = [{"run": "a", "epoch": epoch, "value": 1.0} for epoch in (1, 2)]
     points = [{"run": "a", "axis": axis, "position": 0.5, "text": "3", "score": 1.0} for axis in "xy"]
@@ -85,6 +123,7 @@ def test_every_chart_is_one_that_vega_lite_knows():
     some = [charts.run_curves(rows, "ELBO"), charts.parallel_coordinates(points, ["x", "y"], marks)]
     some += charts.curves([record(1, "train", -1.0)]).values()
     some += [charts.latent_codes(np.ones((3, d)), np.arange(3)) for d in (1, 2)]
+    some += [charts.latent_codes(np.ones((3, d)), None, (np.zeros(d), np.ones(d))) for d in (1, 2, 3)]
     for chart in some:
         chart.to_dict(validate=True)
         assert charts.to_spec(chart)["width"] == "container"

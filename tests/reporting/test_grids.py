@@ -39,6 +39,14 @@ def test_captions_stand_beside_rows_and_above_columns():
     assert np.asarray(captioned)[:, :left].min() < 128
 
 
+def test_a_name_stands_before_the_captions_of_columns():
+    images = torch.zeros(2, 1, 56, 56)
+    without, named = (grids.captioned(images, [], ["a", "b"], 2, axis) for axis in ("", "z0"))
+    left = named.width - without.width
+    assert left > 0 and np.asarray(named)[:20, :left].min() < 128
+    np.testing.assert_array_equal(np.asarray(named)[:, left:], np.asarray(without))
+
+
 def test_a_png_replaces_an_older_one_whole(tmp_path):
     for shade in (0, 200):
         write_png(tmp_path / "new" / "x.png", Image.new("L", (3, 3), shade))

@@ -51,7 +51,7 @@ def walk_picture(
     columns, shown = walk.columns, images.unflatten(0, walk.z.shape[:2])
     if ends is not None:
         shown, columns = torch.cat([ends[:, :1], shown, ends[:, 1:]], dim=1), ["from", *columns, "to"]
-    return grids.captioned(shown.flatten(0, 1), walk.rows, columns, shown.shape[1])
+    return grids.captioned(shown.flatten(0, 1), walk.rows, columns, shown.shape[1], walk.axis)
 
 
 def label_columns(y: Int[Tensor, "n"] | None) -> int | None:

@@ -30,12 +30,14 @@ class Walk:
         y: (R, S), or None.
         rows: a caption for each row, or none.
         columns: a caption for each column, or none.
+        axis: a name for what the captions of the columns are, or none.
     """
 
     z: Float[Tensor, "r s d"]
     y: Int[Tensor, "r s"] | None
     rows: list[str]
     columns: list[str]
+    axis: str = ""
 
     @torch.no_grad()
     def images(self, model: VAE) -> Iterator[Float[Tensor, "n c h w"]]:
@@ -116,7 +118,8 @@ def manifold(model: VAE, steps: int, label: int = 0) -> Walk:
         z = torch.stack([across, quantiles[:, 1].flip(0).unsqueeze(-1).expand_as(across)], dim=-1)
     y = torch.full(z.shape[:2], label, device=z.device) if model.classes else None
     columns = [f"{value:+.2f}" for value in quantiles[:, 0].tolist()]
-    return Walk(z, y, [f"{value:+.2f}" for value in quantiles[:, 1].flip(0).tolist()] if dim == 2 else [], columns)
+    rows = [f"z1 {value:+.2f}" for value in quantiles[:, 1].flip(0).tolist()] if dim == 2 else []
+    return Walk(z, y, rows, columns, axis="z0")
 
 
 @torch.no_grad()

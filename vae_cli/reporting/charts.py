@@ -39,6 +39,7 @@ LABELS = (
 MOST_LABELS = 20  # with a color and a name each
 MOST_DIMENSIONS = 64  # with their numbers below their bars
 BINS = 60
+DASHED: dict[str, Any] = {"color": "#555", "strokeDash": [5, 4], "strokeWidth": 1.2}
 SCALE = 1.5  # pixels of a PNG for each of a chart
 
 Row = dict[str, Any]
@@ -120,7 +121,8 @@ def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
     hover = alt.selection_point(
         f"hover_{name}", fields=["epoch"], nearest=True, on="pointermove", clear="pointerout", empty=False
     )
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(format=",.6~g"), scale=alt.Scale(zero=name == "lr"))
+    values = _from_zero([row["value"] for row in rows]) if name == "kl" else alt.Scale(zero=name == "lr")
+    y = alt.Y("value:Q", title=None, axis=alt.Axis(format=",.6~g"), scale=values)
     scale = alt.Scale(domain=list(splits), range=list(splits.values()))
     color = alt.Color("split:N", scale=scale, legend=alt.Legend(orient="top", title=None))
     base = alt.Chart(_data(rows), title=title).encode(x=_epochs(rows))
@@ -211,6 +213,13 @@ def _pointed_run() -> alt.Parameter:
 # Latent space
 
 
+def _from_zero(values: Sequence[float]) -> alt.Scale:
+    """Return a scale of nats of KL from 0 to 1 at least, so that a KL of nothing looks like nothing."""
+    import altair as alt
+
+    return alt.Scale(domain=[min(0, *values), max(1, *values)], nice=True)
+
+
 def kl_per_dim(values: Sequence[float]) -> alt.Chart:
     """Return a chart of the mean KL of each latent dimension in nats, the largest first."""
     import altair as alt
@@ -224,51 +233,78 @@ def kl_per_dim(values: Sequence[float]) -> alt.Chart:
         .mark_bar(color=SPLITS["validation"])
         .encode(
             x=alt.X("dimension:N", sort=None, title="latent dimension, largest first", axis=axis),
-            y=alt.Y("kl:Q", title=None),
+            y=alt.Y("kl:Q", title=None, scale=_from_zero(values)),
         )
         .properties(width=width, height=200)
     )
 
 
-def latent_codes(means: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"] | None) -> alt.Chart:
-    """Return a chart of codes in the plane, colored by label.
+def latent_codes(
+    means: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, "n"] | None,
+    prior: tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]] | None = None,
+) -> alt.LayerChart:
+    """Return a chart of codes in the plane, colored by label, within two standard deviations of the prior.
 
     Two dimensions are shown as they are, more in their first two principal components, one as a histogram.
 
     Args:
         means: of q(z|x) for N images.
         labels: of the images, if they have any.
+        prior: its mean and standard deviations, if it has independent dimensions.
     """
-    points, titles = _plane(np.asarray(means, np.float64))
-    title = f"means of q(z|x) of {len(means):,} test images"
-    is_line = points.shape[1] == 1
-    chart = _histogram(points[:, 0], labels, title) if is_line else _scatter(points, labels, titles, title)
-    return chart.properties(width=430, height=370)
+    import altair as alt
+
+    points, axes, titles = _plane(np.asarray(means, np.float64))
+    border = np.zeros((0, len(axes))) if prior is None else _border(*prior, axes)
+    title = alt.Title(
+        f"means of q(z|x) of {len(means):,} test images",
+        subtitle=[] if prior is None else "dashed: 2 standard deviations of the prior",
+    )
+    if len(axes) == 1:
+        chart = _histogram(points[:, 0], labels, border[:, 0])
+    else:
+        chart = _scatter(points, labels, titles, border)
+    return chart.properties(title=title)
 
 
-def _scatter(points: np.ndarray, labels: np.ndarray | None, titles: tuple[str, str], title: str) -> alt.Chart:
+def _border(mean: np.ndarray, std: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Return the points of the plane, or the line, of some axes at two standard deviations of a prior from its mean."""
+    spread = np.linalg.cholesky((axes * std**2) @ axes.T)
+    angles = np.linspace(0, 2 * np.pi, 101 if len(axes) == 2 else 3)
+    directions = np.stack([np.cos(angles), np.sin(angles)][: len(axes)], axis=1)
+    return axes @ mean + 2 * directions @ spread.T
+
+
+def _scatter(
+    points: np.ndarray, labels: np.ndarray | None, titles: tuple[str, str], border: np.ndarray
+) -> alt.LayerChart:
+    """Return points and a dashed border; a unit is as long upwards as to the right."""
     import altair as alt
 
     rows: list[Row] = [{"x": x, "y": y} for x, y in points.round(5).tolist()]
     if labels is not None:
         rows = [row | {"label": label} for row, label in zip(rows, labels.tolist())]
-    size = float(np.clip(30_000 / len(points), 8, 60))
-    return (
-        alt.Chart(_data(rows), title=title)
-        .mark_circle(size=size, opacity=0.9)
-        .encode(
-            x=alt.X("x:Q", title=titles[0], scale=alt.Scale(zero=False)),
-            y=alt.Y("y:Q", title=titles[1], scale=alt.Scale(zero=False)),
-            color=_label_color(labels),
-        )
+    all_points = np.concatenate([points, border])
+    low, high = all_points.min(0), all_points.max(0)
+    half = 0.52 * max(float((high - low).max()), 1e-6)
+    domains = [[middle - half, middle + half] for middle in ((low + high) / 2).tolist()]
+    x, y = (
+        alt.X("x:Q", title=titles[0], scale=alt.Scale(domain=domains[0], nice=False)),
+        alt.Y("y:Q", title=titles[1], scale=alt.Scale(domain=domains[1], nice=False)),
     )
+    size = float(np.clip(30_000 / len(points), 8, 60))
+    circles = alt.Chart(_data(rows)).mark_circle(size=size, opacity=0.9)
+    outline = [{"x": x, "y": y, "order": order} for order, (x, y) in enumerate(border.tolist())]
+    line = alt.Chart(_data(outline)).mark_line(**DASHED).encode(x=x, y=y, order="order:Q")
+    return alt.layer(circles.encode(x=x, y=y, color=_label_color(labels)), line).properties(width=400, height=400)
 
 
-def _histogram(values: np.ndarray, labels: np.ndarray | None, title: str) -> alt.Chart:
-    """Return outlines of the counts in 60 bins, one for each label where they are few."""
+def _histogram(values: np.ndarray, labels: np.ndarray | None, border: np.ndarray) -> alt.LayerChart:
+    """Return outlines of the counts in 60 bins, one for each label where they are few, and dashed borders."""
     import altair as alt
 
-    edges = np.histogram_bin_edges(values, BINS)
+    edges = np.histogram_bin_edges(np.concatenate([values, border]), BINS)
     has_names = labels is not None and len(np.unique(labels)) <= MOST_LABELS
     groups = labels if labels is not None and has_names else np.zeros(len(values), int)
     rows = []
@@ -277,9 +313,11 @@ def _histogram(values: np.ndarray, labels: np.ndarray | None, title: str) -> alt
         heights = [0, *counts.tolist(), 0]  # the outline begins and ends at zero
         rows += [{"x": x, "images": n, "label": label} for x, n in zip([edges[0], *edges], heights)]
     color = _label_color(groups) if has_names else alt.value(SPLITS["validation"])
-    chart = alt.Chart(_data(rows), title=title).mark_line(interpolate="step-after", strokeWidth=1.5)
     x = alt.X("x:Q", title="z0", scale=alt.Scale(zero=False))
-    return chart.encode(x=x, y=alt.Y("images:Q", title="images"), color=color)
+    line = alt.Chart(_data(rows)).mark_line(interpolate="step-after", strokeWidth=1.5)
+    ends = alt.Chart(_data([{"x": end} for end in sorted(set(border.tolist()))])).mark_rule(**DASHED).encode(x=x)
+    lines = line.encode(x=x, y=alt.Y("images:Q", title="images"), color=color)
+    return alt.layer(lines, ends).properties(width=400, height=400)
 
 
 def _label_color(labels: np.ndarray | None) -> Any:
@@ -294,15 +332,15 @@ def _label_color(labels: np.ndarray | None) -> Any:
     return alt.Color("label:N", scale=colors, legend=alt.Legend(title="label", symbolOpacity=1, symbolSize=80))
 
 
-def _plane(means: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, tuple[str, str]]:
-    """Return codes in at most two dimensions, and the names of these."""
+def _plane(means: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
+    """Return codes in at most two dimensions, the axes of these in latent space, and their names."""
     if means.shape[1] <= 2:
-        return means, ("z0", "z1")
+        return means, np.eye(means.shape[1]), ("z0", "z1")
     centered = np.pad(means - means.mean(0), ((0, max(0, 2 - len(means))), (0, 0)))
     _, scales, axes = np.linalg.svd(centered, full_matrices=False)
     shares = scales**2 / max((scales**2).sum(), 1e-30)
     names = [f"principal component {number + 1} ({shares[number]:.0%} of the variance)" for number in (0, 1)]
-    return centered[: len(means)] @ axes[:2].T, (names[0], names[1])
+    return means @ axes[:2].T, axes[:2], (names[0], names[1])
 
 
 def _data(rows: Sequence[Row]) -> Any:

@@ -30,17 +30,23 @@ def grid(images: Float[Tensor, "n c h w"], columns: int | None = None) -> Image.
 
 
 def captioned(
-    images: Float[Tensor, "n c h w"], row_captions: list[str], column_captions: list[str], columns: int
+    images: Float[Tensor, "n c h w"],
+    row_captions: list[str],
+    column_captions: list[str],
+    columns: int,
+    axis: str = "",
 ) -> Image.Image:
-    """Return a grid with captions to the left of its rows and above its columns, where there are any."""
+    """Return a grid with captions to the left of its rows and above its columns, where there are any, and a name of
+    the latter before them."""
     cells = _enlarge(to_bytes(images))
     picture, font = from_pixels(_tile(cells, columns)), ImageFont.load_default(LETTERS)
     height, width = (side + GAP for side in cells.shape[1:3])
-    left = max((math.ceil(font.getlength(text)) + 3 * GAP for text in row_captions), default=0)
+    left = max((math.ceil(font.getlength(text)) + 3 * GAP for text in [*row_captions, axis] if text), default=0)
     top = LETTERS + 4 * GAP if column_captions else 0
     canvas = Image.new(picture.mode, (picture.width + left, picture.height + top), _shade(picture, BACKGROUND))
     canvas.paste(picture, (left, top))
     pen, ink = ImageDraw.Draw(canvas), _shade(picture, INK)
+    pen.text((left - GAP, top // 2), axis, ink, font, anchor="rm")
     for number, text in enumerate(row_captions):
         pen.text((left - GAP, top + GAP + number * height + height // 2), text, ink, font, anchor="rm")
     # Of captions that are wider than a column, only every second or third has room.

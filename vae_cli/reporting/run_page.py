@@ -17,7 +17,7 @@ PICTURES = {
     "reconstructions": "test images above, their reconstructions below",
     "traversals": "along {} over three standard deviations of the prior to either side, the dimension whose posterior "
     "mean varies most first",
-    "latents": "where the test images lie in latent space",
+    "latents": "where the test images lie in latent space; a cloud that is small beside the dashed line tells little",
     "kl_per_dim": "the information about an image in each latent dimension",
 }
 WIDE_FROM = 20  # latent dimensions, above which the bars of their KL take two columns

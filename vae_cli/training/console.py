@@ -186,7 +186,12 @@ def write_latent_pictures(state: TrainingState, test: Split, output: RunDirector
     means, kl_per_dim = codes.means, latent_codes.kl_per_dim(model, codes)
     y = None if codes.labels is None else codes.labels.numpy()
     output.picture("traversals", lambda: traversal_picture(model, means), step)
-    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y)), step)
+    _, prior = model.example_distributions()
+    border = None
+    if prior.is_factorized and prior.provides("moments") and not prior.batch_shape:
+        mean, std = prior.moments()
+        border = mean.cpu().numpy(), std.cpu().numpy()
+    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y, border)), step)
     if kl_per_dim is not None:
         output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)
     model.train()
