@@ -88,6 +88,15 @@ def test_a_run_that_fails_has_a_page_with_the_reason(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["error"] in Page(page_).text
 
 
+def test_warnings_stand_at_the_top_of_the_page_and_nothing_where_there_are_none(tmp_path):
+    for warnings in (["the codes <b>collapsed</b>", "few images"], [], None, [3]):
+        (tmp_path / "summary.json").write_text(json.dumps({"status": "completed", "warnings": warnings}))
+        text = run_page.write(tmp_path).read_text()
+        texts = [text for text in warnings or [] if isinstance(text, str)]
+        assert text.count('<p class="warning">') == len(texts)
+        assert all(f"Warning: {warning}" in Page(text).text.partition("Numbers")[0] for warning in texts)
+
+
 def test_a_page_is_drawn_of_whatever_lies_in_a_directory(tmp_path):
     (tmp_path / "config.yaml").write_text("dataset: [1, 2]\nlatent_dim: '</script><script>alert(1)</script>'\n")
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "split": "train", "elbo": "x"}\nnonsense\n{"epoch": 2}\n[]\n')

@@ -60,6 +60,15 @@ def test_the_summary_of_a_run_that_nothing_was_amiss_with_has_no_warnings(digits
     assert json.loads((digits_run / "summary.json").read_text())["warnings"] == []
 
 
+def test_warnings_are_the_last_lines_too_where_they_do_not_scroll_away(tmp_path, capsys):
+    with RunDirectory(tmp_path / "run") as output:
+        output.warn("one")
+        output.warn("two")
+        log.info("epoch  1/1")
+    words = " ".join(capsys.readouterr().out.split())
+    assert words == "warning one warning two epoch 1/1 warning one warning two"
+
+
 def test_a_picture_that_could_not_be_written_is_in_the_summary(tmp_path):
     with RunDirectory(tmp_path / "run") as output:
         output.picture("samples", lambda: 1 / 0, 0)

@@ -97,6 +97,8 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         with self._stack:
+            for text in list(self.warnings):
+                log.warning("%s", text)  # again, where it has not scrolled away
             if self._logger is not None:
                 self._logger.finish(self._status, self._summary["test"])
 

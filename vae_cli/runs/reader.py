@@ -97,6 +97,12 @@ class Run:
         return " ".join(str(self.summary.get("error") or "").split())
 
     @property
+    def warnings(self) -> list[str]:
+        """What its training has warned of, one line each."""
+        texts = self.summary.get("warnings")
+        return [text for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
+
+    @property
     def epochs(self) -> int | None:
         """The number of epochs that were trained."""
         done = self.summary.get("epochs")
