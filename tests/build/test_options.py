@@ -46,3 +46,26 @@ def test_option_files_are_short():
     for path in options.conf_dir().rglob("*.yaml"):
         limit = 40 if path.parent == options.conf_dir() else 12 if path.parent.name != "experiment" else 30
         assert len(path.read_text().splitlines()) <= limit, path
+
+
+@pytest.mark.parametrize("group", ["encoder", "decoder", "posterior", "prior", "likelihood", "objective", "scheduler"])
+def test_the_option_that_settings_come_from_is_found_again(group):
+    for name in options.general_options(group):
+        node = options.option(group, name)
+        assert options.choice(group, node) == name
+        for key in node.keys() - {"_target_"}:
+            found = options.choice(group, node | {key: "changed"})
+            assert options.option(group, found)["_target_"] == node["_target_"]
+
+
+def test_one_changed_key_leaves_the_nearest_option():
+    assert options.choice("objective", options.option("objective", "stl") | {"beta": 4.0}) == "stl"
+    assert options.choice("encoder", options.option("encoder", "mlp") | {"hidden": [16]}) == "mlp"
+    assert options.choice("prior", {"_target_": "my_package.Laplace", "scale": 2}) == "my_package.Laplace"
+
+
+def test_nothing_of_the_default_config_has_changed_and_what_was_typed_has():
+    assert options.changes(compose.compose("train")) == {}
+    typed = ["latent_dim=3", "encoder=conv", "optimizer.lr=0.1", "objective=stl"]
+    expected = {"latent_dim": 3, "encoder": "conv", "optimizer.lr": 0.1, "objective": "stl"}
+    assert options.changes(compose.compose("train", typed)) == expected

@@ -1,11 +1,13 @@
 """The contents of the files of `conf/`: commands, keys, groups and their options."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vae_cli.constraints import show
 from vae_cli.errors import ConfigError
 
 _KEY = re.compile(r"^(?!hydra:)(?P<name>[a-z]\w*): +(?P<default>\S.*?)(?: +# *(?P<comment>.*))?$", re.MULTILINE)
@@ -90,8 +92,56 @@ def option(group: str, name: str) -> dict[str, Any]:
     """
     if name not in options(group):
         raise ConfigError(f"{group}={name}: {group} is one of {', '.join(general_options(group))}")
+    return dict(_option_files(group)[name])
+
+
+@cache
+def _option_files(group: str) -> dict[str, dict[str, Any]]:
     from omegaconf import OmegaConf  # for which, unlike PyYAML, 1e-3 is a number
 
-    loaded = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
-    assert isinstance(loaded, dict)
-    return {str(key): value for key, value in loaded.items()}
+    loaded = {
+        name: OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml")) for name in options(group)
+    }
+    return {
+        name: {str(key): value for key, value in node.items()}
+        for name, node in loaded.items()
+        if isinstance(node, dict)
+    }
+
+
+def choice(group: str, node: Mapping[str, Any]) -> str:
+    """Return the name of the option that a group's settings come from; for a class without one, the class's path.
+
+    Of several options with the class it is the one that differs in the fewest keys.
+    """
+    target, general = str(node["_target_"]), general_options(group)
+
+    def distance(name: str) -> tuple[int, bool, bool]:
+        is_alike = name.replace("_", "") in target.lower()
+        return len(_differing(group, name, node)), not is_alike, name not in general
+
+    names = [name for name, settings in _option_files(group).items() if settings.get("_target_") == target]
+    return min(names, key=distance, default=target)
+
+
+def _differing(group: str, name: str, node: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a group's settings, or of an option's file, that have another value in the other."""
+    file = _option_files(group).get(name, {})
+    keys = [*node, *(key for key in file if key not in node)]
+    return [key for key in keys if key != "_target_" and (key not in file or key not in node or node[key] != file[key])]
+
+
+def changes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what differs from the defaults in the config of a training: keys and groups with their values."""
+    changed: dict[str, Any] = {
+        key.name: config[key.name]
+        for key in keys("train")
+        if key.name in config and not key.default.startswith("${") and show(config[key.name]) != key.default
+    }
+    for group, default in groups("train").items():
+        if isinstance(node := config.get(group), Mapping):
+            name = choice(group, node)
+            changed |= {group: name} if name != default else {}
+            file = name if name in _option_files(group) else default  # of which a class of one's own keeps values
+            changed |= {f"{group}.{key}": node[key] for key in _differing(group, file, node) if key in node}
+    return changed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vae_cli.build.options import option, options
+from vae_cli.build.options import choice, option
 from vae_cli.build.registry import Config, construct, constructor_parameters, resolve
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
@@ -212,15 +212,7 @@ def objective(
 def _option_of(config: Config, key: str) -> str:
     """Return `group=option` for a group whose option has become a class, or `group.key=value`."""
     group, _, inner = key.partition(".")
-    node = config[group]
-    if inner:
-        return f"{key}={node[inner]}"
-    target = str(node["_target_"])
-    files = {name: option(group, name) for name in options(group)}
-    of_class = [name for name, settings in files.items() if settings["_target_"] == target]
-    equal = [name for name in of_class if files[name] == node]
-    alike = [name for name in of_class if name.replace("_", "") in target.lower()]
-    return f"{group}={(equal or alike or of_class or [target])[0]}"
+    return f"{key}={config[group][inner] if inner else choice(group, config[group])}"
 
 
 def optimizer(config: Config, model: nn.Module, trusted: Trusted = None) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from vae_cli import __version__
-from vae_cli.build import parts
+from vae_cli.build import options, parts
 from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
@@ -22,10 +22,16 @@ from vae_cli.generation.pictures import reconstruction_grid, sample_grid, traver
 from vae_cli.reporting import charts
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import RunDirectory, log
-from vae_cli.training.state import Config, TrainingState
+from vae_cli.training.state import TrainingState
 
 RECONSTRUCTIONS = 32  # in a picture
 ENCODED = 10_000  # test images at most whose codes are drawn
+ROWS = 20  # of epochs below each row of titles
+NARROWEST = 7  # characters of a number
+SHOWN = {  # settings that have lines of their own
+    *("dataset", "encoder", "decoder", "posterior", "prior", "likelihood", "objective", "mc_samples", "conditional"),
+    "resume",
+}
 HELD = 1 << 26  # numbers of their posteriors in memory at most
 
 
@@ -40,20 +46,18 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     log.info("images      %s, %s test", ", ".join(counts), f"{len(data.test):,}")
     for note in data.notes:
         log.info("note        %s", note)
-    log.info(
-        "model       %s",
-        ", ".join(f"{g}={_class_name(settings, g)}" for g in ("encoder", "decoder", "posterior", "prior")),
-    )
+    changes = options.changes(settings)
+    networks = {group: options.choice(group, settings[group]) for group in ("encoder", "decoder")}
+    latent = {group: changes[group] for group in ("posterior", "prior") if group in changes}
+    log.info("model       %s", ", ".join(f"{group}={name}" for group, name in (networks | latent).items()))
     if classes := state.model.classes:
         log.info("condition   q(z|x, y) and p(x|z, y), y one of %d labels", classes)
         seen = 0 if data.train.labels is None else len(data.train.labels.unique())
         if seen < classes:
             log.info("note        no training image has %d of those labels: nothing is learned of them", classes - seen)
     kind = "probabilities" if state.model.likelihood.discrete else "a density of x on [0, 1]"
-    log.info("likelihood  %s (%s)", _class_name(settings, "likelihood"), kind)
-    draws = settings["mc_samples"]
-    shaped = ", ".join(f"{key}={show(value)}" for key, value in settings["objective"].items() if key != "_target_")
-    name = _class_name(settings, "objective") + (f" ({shaped})" if shaped else "")
+    log.info("likelihood  %s (%s)", options.choice("likelihood", settings["likelihood"]), kind)
+    name, draws = options.choice("objective", settings["objective"]), settings["mc_samples"]
     log.info("objective   %s, %d draw%s an image", name, draws, "s" if draws > 1 else "")
     log.info(
         "training    %s parameters on %s, %s steps an epoch",
@@ -61,6 +65,8 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
         state.device,
         len(state.batches),
     )
+    if others := [f"{key}={show(value)}" for key, value in changes.items() if key not in SHOWN]:
+        log.info("settings    %s", ", ".join(others))
     if state.rank.world_size > 1:
         log.info("processes   %s", _division(state))
     if dropped:
@@ -90,10 +96,6 @@ def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
     }
 
 
-def _class_name(settings: Config, group: str) -> str:
-    return settings[group]["_target_"].rpartition(".")[2]
-
-
 def numbers_line(values: Mapping[str, float]) -> str:
     """The three numbers of the bound."""
     names = ["elbo", "reconstruction", "kl"]
@@ -106,18 +108,25 @@ def numbers_line(values: Mapping[str, float]) -> str:
 def epoch_line(
     state: TrainingState, train: Mapping[str, float], held_out: Mapping[str, float] | None, is_best: bool
 ) -> str:
-    """What an epoch brought, in one line."""
-    at, epochs = state.position, state.config["epochs"]
-    title = f"epoch {at.epoch:>{len(str(epochs))}}/{epochs}"
-    elbo = f"train elbo {train['elbo']:.2f}" if "elbo" in train else "every step was skipped"
-    parts = [title, elbo]
-    if held_out is not None:
-        best = " (best)" if is_best else ""
-        parts.append(f"validation {numbers_line(held_out).removesuffix(' nats per image')}{best}")
-    parts.append(f"{train['images_per_second']:,.0f} images/s")
+    """What an epoch brought, in a row below the names of its numbers, which stand above every twentieth."""
+    epochs, held_out = state.config["epochs"], held_out or {}
+    numbers = {"train elbo": train.get("elbo"), "validation elbo": held_out.get("elbo")}
+    if held_out.get("bound") == held_out.get("elbo"):
+        numbers["reconstruction"] = (held_out or train).get("reconstruction")
+    else:
+        numbers["validation bound"] = held_out["bound"]
+    numbers["kl"] = (held_out or train).get("kl")
+    cells = {name: f"{value:.2f}" for name, value in numbers.items() if value is not None}
+    cells["images/s"] = f"{train['images_per_second']:,.0f}"
+    width = max(5, 2 * len(str(epochs)) + 1)
+    row = [f"{state.position.epoch}/{epochs}".rjust(width)]
+    row += [cell.rjust(max(len(name), NARROWEST)) for name, cell in cells.items()]
+    row[-1] += " (best)" if is_best else ""
     if train["skipped_steps"]:
-        parts.append(f"{train['skipped_steps']} steps skipped: not finite")
-    return "  ".join(parts)
+        row.append(f"{train['skipped_steps']} steps skipped: not finite")
+    titles = ["epoch".rjust(width), *(name.rjust(NARROWEST) for name in cells)]
+    state.rows += 1
+    return "\n".join(["  ".join(titles)] * (state.rows % ROWS == 1) + ["  ".join(row)])
 
 
 class ProgressBar:

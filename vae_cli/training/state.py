@@ -101,6 +101,7 @@ class TrainingState:
         self.best: dict[str, Any] | None = None
         self.totals = Totals(device)
         self.skipped = SkippedSteps(device)
+        self.rows = 0  # of epochs that were printed
         self._seed_networks()
 
     def _seed_networks(self) -> None:
