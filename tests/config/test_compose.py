@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.refusals import refusal
 from vae_cli.config import compose
 
@@ -73,6 +75,33 @@ def test_a_folder_of_ones_own_adds_options(tmp_path):
     assert composed("experiment=mine", "--config-dir", folder)["latent_dim"] == 5
     assert composed("--config-dir", folder, "experiment=mine", "latent_dim=6")["latent_dim"] == 6
     assert "did you mean mine?" in refusal("experiment=mime", "--config-dir", folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["latent_dim: 5\n", "optimizer: {lr: 0.1}\n", "# mine\n", "#\n# @package _global_\nlatent_dim: 5\n"]
+    + [f"defaults:\n  - override /encoder: conv\n{rest}" for rest in ("", "epochs: 3\n")],
+)
+def test_a_preset_that_is_not_at_the_root_is_an_error_with_the_fix(text, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    assert "begin it" in (said := refusal("experiment=mine", "--config-dir", str(tmp_path))) or "begin its" in said
+    assert said.endswith("# @package _global_") and said.startswith("experiment")
+
+
+@pytest.mark.parametrize("option", ["prior: {_target_: my.Prior}\n", "scale: 2\n"])
+def test_an_option_file_without_a_class_at_its_root_is_an_error_with_the_fix(option, tmp_path):
+    (tmp_path / "prior").mkdir()
+    (tmp_path / "prior/mine.yaml").write_text(option)
+    said = refusal("prior=mine", "--config-dir", str(tmp_path))
+    assert said.startswith("prior: its option file") and "_target_: my_package.MyClass" in said
+
+
+def test_a_preset_that_chooses_an_option_like_a_key_is_told_the_way(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nencoder: conv\n")
+    said = refusal("experiment=mine", "--config-dir", str(tmp_path))
+    assert said == "encoder: conv: a file chooses it in its defaults list, as - override /encoder: conv"
 
 
 def test_a_primary_file_of_ones_own_builds_on_the_packages(tmp_path):

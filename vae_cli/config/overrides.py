@@ -31,6 +31,7 @@ NEEDED = {
 _NOISE = re.compile(
     r"\n\s*(See https?://|(Config )?[Ss]earch path:|full_key:|reference_type=|object_type=).*", re.DOTALL
 )
+_PRESET = re.compile(r"In '(\w+)/(.+?)': Could not override '[\w/]+@\1\.")  # without a package
 
 
 def parse(texts: list[str]) -> list[Override]:
@@ -212,6 +213,8 @@ def explain(error: Exception, texts: list[str], loader: ConfigLoader, command: s
         return message
     if "Cannot find primary config" in str(error):
         return f"--config-name {config_name}: there is no {config_name}.yaml in the config folders"
+    if nested := _PRESET.match(str(error)):
+        return f"{nested[1]}={nested[2]}: begin its option file with the line # @package _global_"
     causes = [error, *([error.__cause__] if isinstance(error.__cause__, OmegaConfBaseException) else [])]
     messages = (" ".join(_NOISE.sub("", str(each)).split()) for each in causes)
     return "; ".join(filter(None, messages)) or type(error).__name__

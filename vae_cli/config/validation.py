@@ -37,15 +37,27 @@ def check_keys(config: Mapping[str, Any], command: str) -> None:
         if key not in config:
             raise ConfigError(f"{key} is missing: vae-{command} needs it, leave it in")
     for group, default in groups.items():
-        if default == "null" and isinstance(config.get(group), dict):
-            key = next(iter(config[group]), "…")
+        if group in config:
+            _check_group(group, config[group], default)
+
+
+def _check_group(group: str, node: Any, default: str) -> None:
+    """Check that an option file has left a group's node as it should be: with a class, or without any of a preset."""
+    if not isinstance(node, dict):
+        if node in options.options(group):
             raise ConfigError(
-                f"{group}.{key}: the option file of {group}= leaves its keys under {group}; "
-                "begin it with the line # @package _global_"
+                f"{group}: {node}: a file chooses it in its defaults list, as - override /{group}: {node}"
             )
-        if group in config and not isinstance(config[group], dict):
-            names = ", ".join(options.general_options(group))
-            raise ConfigError(f"{group}={show(config[group])}: {group} accepts one of {names}")
+        raise ConfigError(f"{group}={show(node)}: {group} accepts one of {', '.join(options.general_options(group))}")
+    if default == "null":
+        key = f"{group}.{next(iter(node))}" if node else group
+        raise ConfigError(
+            f"{key}: the option file of {group}= leaves its keys under {group}; "
+            "begin it with the line # @package _global_"
+        )
+    if "_target_" not in node:
+        what = f"has its keys under {group}: write them at its root" if group in node else "has no class: add _target_"
+        raise ConfigError(f"{group}: its option file {what}, as in _target_: my_package.MyClass")
 
 
 def unknown(key: str, known_keys: Iterable[str]) -> str:
