@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
@@ -135,13 +136,35 @@ def as_annotated(annotation: Any, value: Any) -> Any:
     return float(value) if is_whole and float in types and int not in types else value
 
 
+def from_text(annotation: Any, value: Any) -> Any:
+    """Return the number, the truth value or the null that a text spells, where the annotation asks for one.
+
+    The environment, which `${oc.env:NAME}` reads, holds nothing but texts.
+    """
+    types = _plain_types(annotation)
+    takes_texts = str in types or not types
+    if accepts(annotation, value) and (takes_texts or not isinstance(value, str)):
+        return value
+    read = [_read(entry) for entry in value] if isinstance(value, list) else _read(value)
+    return read if accepts(annotation, read) else value
+
+
+def _read(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False, "null": None}.get(text.lower(), text)
+
+
 def _plain_types(annotation: Any) -> set[Any]:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _plain_types(arguments[0])
     if origin in (Union, UnionType):
         return set().union(*map(_plain_types, arguments))
-    return {annotation} if annotation in (int, float) else set()
+    return {annotation} if annotation in (int, float, str) else set()
 
 
 def describe_type(annotation: Any) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.refusals import refusal
+from vae_cli.build.registry import check_groups
 from vae_cli.config import compose
+from vae_cli.errors import ConfigError
 
 
 def composed(*argv):
@@ -38,6 +40,41 @@ def test_numbers_are_numbers():
         plain["objective"]["beta"],
     )
     assert values == (1e-3, 1, 1000, 0.5)
+
+
+def test_what_the_environment_spells_is_a_number_where_one_is_asked_for(monkeypatch):
+    words = {"SEED": "7", "NORM": "1e2", "YES": "true", "NONE": "null", "NAME": "2024", "TIME": "10min"}
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    typed = {
+        "seed": ("SEED", 7),
+        "clip_grad_norm": ("NORM", 100.0),
+        "compile": ("YES", True),
+        "threads": ("NONE", None),
+        "data_dir": ("NAME", "2024"),
+        "checkpoint_every": ("TIME", "10min"),
+        "log_every": ("SEED", 7),
+    }
+    plain = composed(*(f"{key}=${{oc.env:{name}}}" for key, (name, _) in typed.items()))
+    assert {key: plain[key] for key in typed} == {key: value for key, (_, value) in typed.items()}
+    assert refusal("seed=${oc.env:NORM}x") == "seed=1e2x: seed accepts an integer from 0 to 2**63 - 1"
+    assert refusal("seed=${oc.env:NORM}").startswith("seed=1e2: seed accepts an integer")
+    between = compose.compose("sample", ["checkpoint=a", "mode=interpolate", "between=[${oc.env:SEED},17]"])["between"]
+    assert between == [7, 17]
+
+
+def test_what_the_environment_spells_is_a_number_inside_a_group_too(monkeypatch):
+    words = {"RATE": "1e-2", "WIDTH": "16", "BETA": "4", "CAPACITY": "null", "KL": "monte_carlo"}
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    typed = ["optimizer.lr=${oc.env:RATE}", "encoder.hidden=[${oc.env:WIDTH},8]", "objective.beta=${oc.env:BETA}"]
+    typed += ["objective.capacity=${oc.env:CAPACITY}", "objective.kl=${oc.env:KL}"]
+    checked, _ = check_groups(composed(*typed), frozenset())
+    assert checked["optimizer"]["lr"] == 0.01 and checked["encoder"]["hidden"] == [16, 8]
+    assert checked["objective"]["beta"] == 4.0 and checked["objective"]["capacity"] is None
+    assert checked["objective"]["kl"] == "monte_carlo"
+    with pytest.raises(ConfigError, match="optimizer.lr=fast: optimizer.lr accepts a number"):
+        check_groups(composed("optimizer.lr=fast"), frozenset())
 
 
 def test_a_users_own_class_and_keys_pass_inside_a_group():

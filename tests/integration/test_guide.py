@@ -90,7 +90,17 @@ def test_options_have_files(page):
     groups = [*options.groups("train"), "hydra/launcher", "hydra/sweeper"]
     words = [word for snippet in code_snippets(TEXTS[page]) for word in snippet.split()]
     for group, name in re.findall(rf"^({'|'.join(groups)})=([a-z_]+)$", "\n".join(words), re.MULTILINE):
-        assert name in options.options(group) or name in ("best", "laplace"), f"{group}={name}"
+        assert name in options.options(group) or name in ("best", "laplace", "mine"), f"{group}={name}"
+
+
+def test_the_shown_preset_composes(tmp_path, capsys):
+    text = re.search(r"`parts/(experiment/mine\.yaml)`:\n\n```yaml\n(.*?)```", TEXTS[".docs/extending.md"], re.DOTALL)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / text[1]).write_text(text[2])
+    with pytest.raises(SystemExit) as ended:
+        cli.train(["--config-dir", str(tmp_path), "experiment=mine", "seed=1", "--cfg", "job"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0 and "latent_dim: 32\n" in printed and "ConvDecoder" in printed
 
 
 @pytest.mark.parametrize("command", shown_commands())

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
-from vae_cli.constraints import BelowOne, Betas, NonNegative, as_annotated, check_value
+from vae_cli.constraints import BelowOne, Betas, NonNegative, as_annotated, check_value, from_text
 from vae_cli.data import Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
@@ -135,15 +135,16 @@ def constructor_parameters(cls: type) -> dict[str, inspect.Parameter] | None:
 
 def _checked_values(group: str, cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return values out of a config, checked against the constructor's annotations, whole numbers as floats where those
-    are wanted. A default is right whatever the annotation says."""
+    are wanted and texts as what they spell. A default is right whatever the annotation says."""
     signature = inspect.signature(cls).parameters
     annotations, checked = _annotations(cls), {}
     for key, value in arguments.items():
         default = signature[key].default if key in signature else inspect.Parameter.empty
         annotation = annotations.get(key, type(default) if isinstance(default, float) else Any)
-        if type(value) is not type(default) or value != default:
-            check_value(f"{group}.{key}", value, annotation)
-        checked[key] = as_annotated(annotation, value)
+        read = from_text(annotation, value)
+        if type(read) is not type(default) or read != default:
+            check_value(f"{group}.{key}", read, annotation)
+        checked[key] = as_annotated(annotation, read)
     return checked
 
 
@@ -198,8 +199,9 @@ def check_groups(
                 dropped.append(path)
             else:
                 raise ConfigError(_unknown(path, group, accepted))
-        _checked_values(group, cls, arguments)
-        checked[group] = {"_target_": options["_target_"]} | arguments
+        values = _checked_values(group, cls, arguments)
+        texts = {key: values[key] for key, value in arguments.items() if isinstance(value, (str, list))}
+        checked[group] = {"_target_": options["_target_"]} | arguments | texts
     return checked, dropped
 
 

@@ -19,6 +19,7 @@ from vae_cli.constraints import (
     Range,
     accepts,
     check_value,
+    from_text,
 )
 from vae_cli.errors import ConfigError
 
@@ -117,6 +118,11 @@ def check_beside_resume(keys: Iterable[str]) -> None:
         is_hydras = key.startswith("hydra") and key != "hydra.run.dir"
         if not (may_change(key) or is_hydras or key in ("resume", "allow")):
             raise ConfigError(f"{key}: beside resume= only {', '.join(MAY_CHANGE)} may be given")
+
+
+def from_texts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config whose top-level values are the numbers that texts spell, where the rules ask for numbers."""
+    return {key: from_text(RULES.get(key, Any), value) for key, value in config.items()}
 
 
 def is_accepted(key: str, value: Any) -> bool:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_cli.build.options import conf_dir, sweep_keys
+from vae_cli.build.settings import from_texts
 from vae_cli.config import overrides
 from vae_cli.config.command_line import CommandLine, read_command_line
 from vae_cli.config.validation import check, check_keys, show
@@ -144,7 +145,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_config else value
 
     try:
-        return {str(key): plain(config[key]) for key in config if key != "hydra"}
+        return from_texts({str(key): plain(config[key]) for key in config if key != "hydra"})
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {first_line(error)}") from error
 
