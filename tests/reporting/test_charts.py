@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import vl_convert
 from sklearn.decomposition import PCA
 
 from vae_cli.reporting import charts
@@ -114,6 +115,16 @@ def test_axes_of_kl_start_at_zero_and_end_at_one_nat_or_above(values, top):
     curve = charts.curves(records)["kl"].to_dict(validate=False)["layer"][0]["encoding"]["y"]["scale"]
     bars = charts.kl_per_dim(values).to_dict(validate=False)["encoding"]["y"]["scale"]
     assert curve["domain"] == bars["domain"] == [0, top]
+
+
+@pytest.mark.parametrize(("width", "count", "is_tilted"), [(400, 3, False), (400, 8, True), (1300, 8, False)])
+def test_the_names_of_parallel_axes_do_not_touch_on_a_narrow_page(width, count, is_tilted):
+    axes = ["encoder.channels", "latent_dim", "optimizer.lr", "objective.free_bits", "encoder", "seed", "prior", "elbo"]
+    axes = axes[1:count] + ["elbo"] if count == 3 else axes
+    points = [{"run": "a", "axis": axis, "position": 0.5, "text": "3", "score": 1.0} for axis in axes]
+    spec = charts.to_spec(charts.parallel_coordinates(points, axes, [])) | {"width": width}
+    drawn = vl_convert.vegalite_to_svg(spec, vl_version=charts.vegalite_version())
+    assert ("rotate(-40)" in drawn) == is_tilted and all(f">{axis}</text>" in drawn for axis in axes)
 
 
 def test_every_chart_is_one_that_vega_lite_knows():

@@ -3,9 +3,11 @@
 import csv
 import json
 
+from vae_cli.build import options
 from vae_cli.commands import compare
 from vae_cli.config import compose
 from vae_cli.reporting.comparison import Comparison
+from vae_cli.runs.reader import find
 
 
 def rows(folder):
@@ -48,7 +50,45 @@ def test_settings_take_the_place_of_no_result(sweep, tmp_path, capsys):
 
 
 def test_a_narrow_terminal_loses_the_last_columns_first():
-    row = {"run": "a", "status": "completed", "elbo": -1.0, "latent_dim": 3, "kl": 2.0, "error": "why not"}
+    row = {"run": "a", "status": "failed", "elbo": -1.0, "latent_dim": 3, "kl": 2.0, "error": "why not"}
     comparison = Comparison([], "elbo", ["latent_dim"], [row | {"bound": None}])
     assert comparison.as_text().splitlines()[0].split() == list(row)
     assert comparison.as_text(40).splitlines()[0].split() == [name for name in row if name != "kl"]
+
+
+def comparison_of(*rows):
+    defaults = {"run": "a", "status": "completed", "elbo": -1.0, "bound": None, "kl": 2.0, "encoder": "conv"}
+    more = {"evaluated": "", "seconds": 1.0, "warnings": 0, "error": ""}
+    return Comparison([], "elbo", ["encoder"], [defaults | more | row for row in rows])
+
+
+def test_columns_that_say_nothing_are_left_out_of_the_table_and_stay_in_the_csv():
+    comparison = comparison_of({"run": "a", "kl": 3.0}, {"run": "b"})
+    assert comparison.columns == ["run", "elbo", "kl"]
+    assert comparison.as_csv().splitlines()[0].split(",")[1:5] == ["status", "elbo", "bound", "kl"]
+    assert comparison_of({"run": "a", "seconds": None}, {"run": "b"}).columns == ["run", "elbo", "seconds"]
+    assert comparison_of({"status": "failed"}, {"status": "failed"}).columns == ["run", "status", "elbo"]
+    assert comparison_of({}).columns == ["run", "elbo", "encoder", "kl", "seconds"]
+
+
+def test_warnings_are_counted_only_where_a_run_has_some():
+    comparison = comparison_of({"warnings": 2}, {"run": "b"})
+    assert comparison.columns == ["run", "elbo", "warnings"]
+    assert [line.split()[-1] for line in comparison.as_text().splitlines()] == ["warnings", "2", "0"]
+
+
+def test_a_table_fits_its_terminal_by_cutting_long_texts_off():
+    runs = [{"run": "latent_dim-2__optimizer-adam__encoder-" + n, "error": "why " * 30, "encoder": n} for n in "ab"]
+    text = comparison_of(*runs).as_text(60)
+    assert max(map(len, text.splitlines())) <= 60 and "error" in text and "encoder" in text and "kl" not in text
+    assert max(map(len, comparison_of(*runs).as_text(100).splitlines())) > 60
+
+
+def test_settings_are_in_the_words_that_were_typed(tmp_path):
+    for name, node in (("a", options.option("encoder", "conv")), ("b", {"_target_": "my_package.Wide"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(json.dumps({"encoder": node}))
+        (tmp_path / name / "summary.json").write_text(json.dumps({"status": "completed", "test": {"elbo": -1.0}}))
+    comparison = Comparison.of(find([str(tmp_path)]), "elbo")
+    assert [row["encoder"] for row in comparison.rows] == ["conv", "my_package.Wide"]
+    assert comparison.label(comparison.runs[0]).startswith("a: encoder=conv")

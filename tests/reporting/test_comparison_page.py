@@ -1,10 +1,15 @@
 """comparison.html: places on its axes, and how a browser shows, sorts and filters it."""
 
+import json
+
 import numpy as np
 import pytest
 
 from tests.support.browser import look, needs_browser
-from vae_cli.reporting.comparison_page import axis_positions, spaced
+from tests.support.pages import Page
+from vae_cli.reporting.comparison import Comparison
+from vae_cli.reporting.comparison_page import axis_positions, render, spaced
+from vae_cli.runs.reader import find
 
 SORT = """
   const shown = () => [...d.querySelectorAll("#runs tbody tr")].filter(r => !r.hidden);
@@ -52,3 +57,12 @@ def test_a_comparison_is_drawn_without_errors_sorts_and_filters(width, compared)
     assert table["filtered"] == ["2"] and table["count"] == "1 of 5 runs"
     assert table["badges"] == ["completed", "completed", "failed", "running", "unfinished"]
     assert table["bold"] == 0
+
+
+def test_a_runs_warnings_stand_below_the_table_with_its_name(tmp_path):
+    for name, warnings in (("a", ["the codes <b>collapsed</b>"]), ("b", [])):
+        (tmp_path / name).mkdir()
+        summary = {"status": "completed", "test": {"elbo": -1.0}, "warnings": warnings}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    text = render(Comparison.of(find([str(tmp_path)]), "elbo"))
+    assert text.count('<p class="warning">') == 1 and "a: the codes <b>collapsed</b>" in Page(text).text

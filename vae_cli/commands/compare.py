@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +30,7 @@ def run(places: Sequence[str], config: dict[str, Any]) -> None:
     check_value("metric", config["metric"], Literal[METRICS])
     runs, folder = find(places), Path(config["output"]).expanduser()
     comparison = Comparison.of(runs, _choose_metric(runs, config["metric"]))
-    print(comparison.as_text(shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+    print(comparison.as_text(shutil.get_terminal_size().columns))
     for path, text in ((folder / CSV, comparison.as_csv()), (folder / PAGE, comparison_page.render(comparison))):
         try:
             write_text(path, text)

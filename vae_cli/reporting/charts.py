@@ -40,6 +40,7 @@ MOST_LABELS = 20  # with a color and a name each
 MOST_DIMENSIONS = 64  # with their numbers below their bars
 BINS = 60
 DASHED: dict[str, Any] = {"color": "#555", "strokeDash": [5, 4], "strokeWidth": 1.2}
+LETTER, WIDEST_NAME = 7.5, 120  # pixels at most of a letter, and of the name of an axis
 SCALE = 1.5  # pixels of a PNG for each of a chart
 
 Row = dict[str, Any]
@@ -188,7 +189,17 @@ def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], marks: Sequen
     import altair as alt
 
     pointed = _pointed_run()
-    axis = alt.Axis(labelAngle=0, orient="top", domain=False, ticks=False, labelLimit=110)
+    # Names that would touch, where the page is narrow, are tilted; values are cut off before the next axis.
+    room, letters = f"width / {len(axes)}", max(map(len, axes))
+    is_narrow = f"{room} < {min(WIDEST_NAME, LETTER * letters)}"
+    axis = alt.Axis(
+        orient="top",
+        domain=False,
+        ticks=False,
+        labelLimit=WIDEST_NAME,
+        labelAngle=alt.ExprRef(f"{is_narrow} ? -40 : 0"),
+        labelAlign=alt.ExprRef(f"{is_narrow} ? 'left' : 'center'"),
+    )
     x = alt.X("axis:N", sort=list(axes), title=None, scale=alt.Scale(type="point"), axis=axis)
     y = alt.Y("position:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06]))
     color = alt.Color("score:Q", legend=None, scale=alt.Scale(scheme="viridis", domain=[0, 1]))
@@ -199,7 +210,8 @@ def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], marks: Sequen
     points = base.mark_point(filled=True, size=60).encode(tooltip=tooltip).add_params(pointed)
     rules = alt.Chart(_data([{"axis": name} for name in axes])).mark_rule(color="#999").encode(x=x)
     texts = alt.Chart(_data(marks)).encode(x=x, y=y, text="text:N")
-    place = {"align": "left", "dx": 7, "fontSize": 12, "limit": 110}
+    limit = alt.ExprRef(f"min({WIDEST_NAME}, max(44, {room} - 10))")
+    place: dict[str, Any] = {"align": "left", "dx": 7, "fontSize": 12, "limit": limit}
     halo = texts.mark_text(**place, stroke="white", strokeWidth=4, strokeJoin="round")
     return alt.layer(rules, lines, points, halo, texts.mark_text(**place, fill="#333")).properties(height=300)
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vae_cli.build import options
 from vae_cli.constraints import show
 from vae_cli.errors import printable
 from vae_cli.reporting.page import format_number
-from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, TEST_METRICS, Run, differing, finite, ranked
+from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, TEST_METRICS, Run, differing, finite, mapping, ranked
 
-NO_SETTINGS = frozenset({"run", "status", "error", "epochs", "evaluated", *METRICS})  # columns of results
+NO_SETTINGS = frozenset({"run", "status", "error", "epochs", "evaluated", "warnings", *METRICS})  # columns of results
 SAME_MODEL = ("data_dir", "dataset.path", "dataset.cache", "resume", "report")  # settings that change no model
 OTHER_NATS = ("dataset", "dataset.binarize", "dataset.image_size", "likelihood")  # that change what a nat is of
-WIDEST = 40  # characters of a cell on the terminal
+WIDEST = (40, 32, 24, 16)  # characters of a cell on the terminal, as many as there is room for
 
 Row = dict[str, Any]
 
@@ -46,11 +47,28 @@ class Comparison:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are not empty: the metric before the settings, errors last."""
-        names = list(dict.fromkeys(["run", "status", self.metric, *map(setting_column, self.settings), *self.rows[0]]))
+        """The columns that say something: the metric before the settings, errors last.
+
+        Of several runs that all have one value in a column, it says nothing.
+        """
+        names = list(dict.fromkeys([*self._leading, *self.rows[0]]))
         if self.metric != "bound" and all(row["bound"] == row["elbo"] for row in self.rows):
             names.remove("bound")
-        return [name for name in names if any(row[name] not in (None, "") for row in self.rows)]
+        return [name for name in names if self._says_something(name)]
+
+    @property
+    def _leading(self) -> list[str]:
+        return ["run", "status", self.metric, *map(setting_column, self.settings)]
+
+    def _says_something(self, column: str) -> bool:
+        values = [row[column] for row in self.rows]
+        if column == "status":
+            return any(value != "completed" for value in values)
+        if column == "warnings":
+            return any(values)
+        is_filled = any(value not in (None, "") for value in values)
+        is_constant = len(values) > 1 and all(value == values[0] for value in values)
+        return is_filled and (not is_constant or column in ("run", self.metric, "error"))
 
     @property
     def warning(self) -> str:
@@ -63,11 +81,11 @@ class Comparison:
 
     def label(self, run: Run) -> str:
         """Return a run's name with its settings where these are short; only these if its directory is named by them."""
-        values = run.flat_settings()
+        values = named_settings(run)
         settings = " ".join(f"{key}={show(values[key])}" for key in self.settings if key in values)
         if run.name == settings.replace("=", "-").replace(" ", "__"):
             return settings
-        return f"{run.name}: {settings}" if settings and len(settings) <= WIDEST else run.name
+        return f"{run.name}: {settings}" if settings and len(settings) <= WIDEST[0] else run.name
 
     def as_csv(self) -> str:
         """Return all rows and columns as CSV in full precision."""
@@ -84,25 +102,44 @@ class Comparison:
         """Return the rows in aligned lines.
 
         Args:
-            width: of the terminal, for which the last columns are left out, but for the settings and the errors.
+            width: of the terminal, for which the last results are left out and long texts are cut off.
         """
-        texts = {
-            name: [_short(name), *(_short(cell_text(name, row[name])) for row in self.rows)] for name in self.columns
-        }
+        columns = self.columns
+        further = [name for name in columns if name not in (*self._leading, "warnings", "error")]
+        texts = self._texts(columns, WIDEST[0])
+        while width and _width(texts) > width and further:
+            del texts[further.pop()]
+        for widest in WIDEST[1:]:
+            if width and _width(texts) > width:
+                texts = self._texts(list(texts), widest)
+        columns = list(texts)
         widths = {name: max(map(len, cells)) for name, cells in texts.items()}
-        columns, has_errors = self.columns, "error" in self.columns
-        fewest = 3 + len(self.settings) + has_errors
-        while width and sum(widths[name] + 2 for name in columns) - 2 > width and len(columns) > fewest:
-            columns.pop(-2 if has_errors else -1)
         aligned = [
             [cell.rjust(widths[name]) if self.is_numeric(name) else cell.ljust(widths[name]) for cell in texts[name]]
             for name in columns
         ]
         return "\n".join("  ".join(line).rstrip() for line in zip(*aligned))
 
+    def _texts(self, columns: Sequence[str], widest: int) -> dict[str, list[str]]:
+        return {
+            name: [_short(text, widest) for text in (name, *(cell_text(name, row[name]) for row in self.rows))]
+            for name in columns
+        }
+
+
+def _width(texts: Mapping[str, Sequence[str]]) -> int:
+    return sum(max(map(len, cells)) + 2 for cells in texts.values()) - 2
+
+
+def named_settings(run: Run) -> dict[str, Any]:
+    """Return a run's settings under dotted keys, with the names of the options of groups, as one types them."""
+    nodes = {group: mapping(run.settings.get(group)) for group in options.groups("train")}
+    chosen = {group: options.choice(group, node) for group, node in nodes.items() if "_target_" in node}
+    return run.flat_settings() | chosen
+
 
 def _row(run: Run, settings: Sequence[str]) -> Row:
-    values = run.flat_settings()
+    values = named_settings(run)
     images, draws = run.evaluated_images, run.evaluation.get("num_importance_samples")
     row: Row = {"run": run.name, "status": run.status, "epochs": run.epochs}
     row |= {metric: run.number(metric) for metric in (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS)}
@@ -111,7 +148,7 @@ def _row(run: Run, settings: Sequence[str]) -> Row:
         row[setting_column(key)] = show(value) if isinstance(value, list) else value
     evaluated = "" if images is None else f"{format_number(images)} images, K = {format_number(draws)}"
     numbers = {metric: run.number(metric) for metric in ("parameters", "seconds")}
-    return row | {"evaluated": evaluated, **numbers, "error": run.error}
+    return row | {"evaluated": evaluated, **numbers, "warnings": len(run.warnings), "error": run.error}
 
 
 def setting_column(key: str) -> str:
@@ -124,6 +161,6 @@ def cell_text(column: str, value: Any) -> str:
     return format_number(value) if value is None or column in NO_SETTINGS else show(value)
 
 
-def _short(text: str) -> str:
+def _short(text: str, widest: int) -> str:
     text = printable(text)
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    return text if len(text) <= widest else text[: widest - 1] + "…"

@@ -42,6 +42,7 @@ def render(comparison: Comparison) -> str:
         charts={name: spec for name, spec in specs.items() if spec},
         pictures=pictures,
         errors=[{"name": run.name, "reason": run.error} for run in runs if run.error],
+        warnings=[{"name": run.name, "text": text} for run in runs for text in run.warnings],
         warning=comparison.warning,
         note=f"The samples of {left_out} further runs are left out." if left_out > 0 else "",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.reporting import charts, grids, page, tables
+from vae_cli.reporting.comparison import named_settings
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
 from vae_cli.system.atomic import write_png, write_text
 
@@ -127,7 +128,7 @@ def _facts(run: Run, data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what was trained on what, in rows of name and text."""
     sizes = [f"{page.format_number(data[split])} {split}" for split in charts.SPLITS if data.get(split)]
     shape = data["shape"] if isinstance(data.get("shape"), list) else []
-    settings = run.flat_settings()
+    settings = named_settings(run)
     facts = {
         "data": ", ".join(filter(None, [str(data.get("name") or ""), "×".join(map(str, shape)), *sizes])),
         "kind of data": str(data.get("support") or ""),
