@@ -12,7 +12,7 @@ from vae_cli.errors import UserError, describe
 from vae_cli.reporting import comparison_page
 from vae_cli.reporting.comparison import Comparison
 from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, Run, find
-from vae_cli.system.atomic import write_text
+from vae_cli.system.atomic import write_text, written_or_replaced
 
 CSV, PAGE = "comparison.csv", "comparison.html"
 
@@ -31,6 +31,7 @@ def run(places: Sequence[str], config: dict[str, Any]) -> None:
     runs, folder = find(places), Path(config["output"]).expanduser()
     comparison = Comparison.of(runs, _choose_metric(runs, config["metric"]))
     print(comparison.as_text(shutil.get_terminal_size().columns))
+    where = [written_or_replaced(folder / name) for name in (CSV, PAGE)]
     for path, text in ((folder / CSV, comparison.as_csv()), (folder / PAGE, comparison_page.render(comparison))):
         try:
             write_text(path, text)
@@ -38,7 +39,7 @@ def run(places: Sequence[str], config: dict[str, Any]) -> None:
             raise UserError(f"{path} cannot be written ({describe(error)}); name a folder with output=") from error
     if comparison.warning:
         print(f"note: {comparison.warning}")
-    print(f"written to {folder / CSV} and {folder / PAGE}")
+    print(" and ".join(where))
 
 
 def _choose_metric(runs: Sequence[Run], metric: str) -> str:

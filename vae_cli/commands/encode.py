@@ -13,6 +13,7 @@ from vae_cli.commands import image_files, inputs
 from vae_cli.commands.inputs import Inputs, draw_codes
 from vae_cli.models.vae import VAE
 from vae_cli.runs import checkpoint
+from vae_cli.system.atomic import written_or_replaced
 
 DRAWS = 200  # of a posterior whose mean and standard deviation have no closed form
 
@@ -33,9 +34,10 @@ def run(config: dict[str, Any]) -> None:
     count = min(config["limit"] or len(images.split), len(images.split))
     chunks = list(codes(loaded.model, images, count, config["seed"]))
     arrays = {name: torch.cat([chunk[name] for chunk in chunks]).numpy() for name in chunks[0]}
+    where = written_or_replaced(output)
     with image_files.errors_name(output):
         image_files.write_npz(output, arrays | images.arrays(count))
-    print(f"{count:,} code(s) of {config['input']} by {path} in {output}")
+    print(f"{count:,} code(s) of {config['input']} by {path}: {where}")
 
 
 @torch.no_grad()

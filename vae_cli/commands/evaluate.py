@@ -28,7 +28,7 @@ from vae_cli.reporting.tables import Number
 from vae_cli.runs import checkpoint
 from vae_cli.runs.reader import CHECKPOINTS
 from vae_cli.system import memory
-from vae_cli.system.atomic import write_text
+from vae_cli.system.atomic import write_text, written_or_replaced
 
 MEMORY_SHARE = 0.1  # of the free memory, for decoded images and all that is made of them
 MOST_MEMORY = 1 << 29  # bytes of it, by default
@@ -63,12 +63,13 @@ def run(config: dict[str, Any]) -> None:
         "path": config["dataset"]["path"],
         **numbers,
     }
+    where = written_or_replaced(output)
     try:
         write_text(output, json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({describe(error)}); name another with output=") from error
     print(tables.table(result))
-    print(f"written to {output}")
+    print(where)
 
     # A run's page shows the new numbers.
     page = run_directory / run_page.NAME

@@ -16,7 +16,7 @@ from vae_cli.commands.inputs import Inputs, draw_codes
 from vae_cli.models.vae import VAE
 from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint
-from vae_cli.system.atomic import write_png
+from vae_cli.system.atomic import write_png, written_or_replaced
 
 GRID = 64  # images in a grid, by default
 
@@ -39,6 +39,7 @@ def run(config: dict[str, Any]) -> None:
     if kind == "grid":
         count = min(count, image_files.LARGEST_GRID)
     pairs = reconstructions(loaded.model, images, count, config["seed"], config["draw"])
+    where = written_or_replaced(output)
     with image_files.errors_name(output):
         if kind == "grid":
             above, below = (torch.cat(chunks) for chunks in zip(*pairs))
@@ -50,7 +51,7 @@ def run(config: dict[str, Any]) -> None:
         else:
             shape = (count, *loaded.facts.shape)
             image_files.write_npz(output, images.arrays(count), (below for _, below in pairs), shape)
-    print(f"{count:,} reconstruction(s) of {config['input']} by {path} in {output}")
+    print(f"{count:,} reconstruction(s) of {config['input']} by {path}: {where}")
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ from vae_cli.generation.samplers import (
 from vae_cli.generation.walks import Walk
 from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint
-from vae_cli.system.atomic import write_png
+from vae_cli.system.atomic import write_png, written_or_replaced
 
 ENCODED = 10_000  # most test images by which the activity of a dimension is judged
 STEMS = {"prior": "samples", "interpolate": "interpolation", "traverse": "traversal", "manifold": "manifold"}
@@ -73,8 +73,9 @@ def run(config: dict[str, Any]) -> None:
         image_files.check_folder(output, image_files.numbered_names(config["n"] or IMAGES))
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, config["device"], config["allow"])
+    where = written_or_replaced(output)
     written = _write_samples(loaded, config, output) if mode == "prior" else _write_walk(loaded, config, output)
-    print(f"{written} from {path} in {output}")
+    print(f"{written} from {path}: {where}")
 
 
 def check_keys(config: Config) -> None:
