@@ -1,5 +1,6 @@
 """The console scripts: what they print, where, and with which status they end."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -209,6 +210,35 @@ def test_hydras_own_flags_answer(line, part, capsys, tmp_path):
     assert part in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
     assert SEEN == []
+
+
+def completions(line):
+    name = line.split()[0]
+    code = (
+        "import sys, atexit; from vae_cli import __main__ as m;"
+        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); m.main()"
+    )
+    words = [sys.executable, "-c", code, name.removeprefix("vae-"), "-sc", "query=bash"]
+    environment = os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert ended.stderr.splitlines() == ["False"]
+    return ended.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted", "unwanted"),
+    [
+        ("vae-train latent_dim=3 encoder=", "encoder=conv", "decoder=conv"),
+        ("vae-train encoder=conv encoder.", "encoder.channels.", "encoder.hidden."),
+        ("vae-train early", "early_stopping=", "epochs="),
+        ("vae-sample ", "mode=", "encoder="),
+        ("vae-evaluate d", "dataset.", "decoder="),
+        ("vae-compare ", "metric=", "dataset="),
+    ],
+)
+def test_a_command_line_is_completed_without_torch(line, wanted, unwanted):
+    words = completions(line)
+    assert wanted in words and unwanted not in words
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -1,6 +1,9 @@
 """The way of a command line through Hydra to the job."""
 
+import re
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from vae_cli.build import options
 from vae_cli.config import overrides
 from vae_cli.config.command_line import CommandLine, quote
 from vae_cli.config.compose import Session, of_one_run, session, to_plain
@@ -82,12 +86,20 @@ def call(command: str, line: CommandLine, job: Callable[[Config], None]) -> int:
     return 0
 
 
+def _without_other_groups(completions: str, command: str) -> str:
+    """Return words that complete a command line without the groups that only other commands take."""
+    own = {*options.groups(command), *(key.name for key in options.keys(command))}
+    others = "|".join({*options.groups("train")} - own)
+    return re.sub(rf"(?<!\S)({others})[.=]\S*[ \n]?", "", completions) if others else completions
+
+
 def answer_flags(opened: Session) -> bool:
     """Answer `--cfg`, `--info`, `--hydra-help` and `--shell-completion`; False where none was given."""
     hydra, flags, texts = opened.hydra, opened.line.flags, opened.line.overrides
     if flags.shell_completion:
-        with opened.explained(texts):
+        with opened.explained(texts), redirect_stdout(StringIO()) as printed:
             hydra.shell_completion(opened.config_name, texts)
+        print(_without_other_groups(printed.getvalue(), opened.command), end="")
     elif flags.hydra_help:
         flags.overrides = [text for text in texts if text.lstrip("+~").startswith("hydra")]
         with opened.explained(texts):
