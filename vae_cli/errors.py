@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 LONGEST = 300  # characters of a description
 INTERRUPTED = 130  # the exit status after Ctrl-C
@@ -104,6 +104,11 @@ def discard_stdout() -> None:
 def printable(name: object) -> str:
     """Return a file's name on one line that every terminal can show, with odd characters escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))
+
+
+def shortened(names: Sequence[object], most: int = 20) -> str:
+    """Return names on one line, the first of them if there are many."""
+    return ", ".join(map(printable, names[:most])) + (", …" if len(names) > most else "")
 
 
 def without_passwords(text: str) -> str:

@@ -213,3 +213,17 @@ def test_the_command_prints_a_table_and_answers_in_one_line(run, tmp_path, capsy
         cli.evaluate(["checkpoint=nowhere"])
     err = capsys.readouterr().err
     assert ended.value.code == 1 and err.count("\n") == 1 and "nowhere" in err
+
+
+def test_black_images_are_scored_by_a_model_of_bytes(run, tmp_path):
+    np.savez(tmp_path / "black.npz", np.zeros((5, 8, 8), np.uint8))
+    assert evaluated(run, tmp_path, f"dataset.path={tmp_path / 'black.npz'}")["elbo"]["n"] == 5
+
+
+def test_gray_images_are_refused_by_a_model_of_binary_pixels_with_the_way_to_convert_them(tmp_path):
+    gray = np.arange(40 * 64).astype(np.uint8).reshape(-1, 8, 8)
+    np.savez(tmp_path / "bits.npz", (gray > 127).astype(np.uint8))
+    np.savez(tmp_path / "gray.npz", gray)
+    trained_run(tmp_path / "run", "dataset=arrays", f"dataset.path={tmp_path / 'bits.npz'}", "epochs=1")
+    with pytest.raises(DataError, match=r"8-bit images, .* binary pixels; save \(x > 127\).astype\("):
+        evaluated(tmp_path / "run", tmp_path, f"dataset.path={tmp_path / 'gray.npz'}")

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from tests.support.image_commands import ORDER, WIDE, encoded, reconstructed
+from tests.support.pictures import picture, put
 from vae_cli.commands import reconstruct, sample
 from vae_cli.config import compose
-from vae_cli.errors import DataError
+from vae_cli.errors import ConfigError, DataError
 from vae_cli.training.run import run as train
 
 
@@ -91,3 +92,59 @@ def test_floats_are_rounded_for_a_model_of_bytes(run, digits, tmp_path):
     np.savez(tmp_path / "floats.npz", digits[0][:9].astype(np.float32) / 255)
     codes = [encoded(run, tmp_path, f"input={tmp_path / name}")["mean"] for name in ("bytes.npz", "floats.npz")]
     np.testing.assert_array_equal(*codes)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, bool])
+def test_black_images_and_zeros_and_ones_are_what_a_model_of_bytes_takes(run, digits, tmp_path, capsys, dtype):
+    black, bits = np.zeros((3, 8, 8), dtype), (digits[0][:9] > 127).astype(dtype)
+    np.savez(tmp_path / "black.npz", black)
+    np.savez(tmp_path / "bits.npz", bits)
+    white = 1 if dtype == np.uint8 else 255
+    assert encoded(run, tmp_path, f"input={tmp_path / 'black.npz'}")["mean"].std(0).max() < 1e-6
+    assert capsys.readouterr().err == ""
+    reconstructed(run, tmp_path / "y.png", f"input={tmp_path / 'bits.npz'}")
+    assert ("values are 0 and 1 and were taken as levels" in capsys.readouterr().err) == (dtype == np.uint8)
+    np.savez(tmp_path / "more.npz", np.concatenate([bits.astype(np.uint8) * white, digits[0][:1]]))
+    expected = encoded(run, tmp_path, f"input={tmp_path / 'more.npz'}")["mean"][:9]
+    np.testing.assert_allclose(encoded(run, tmp_path, f"input={tmp_path / 'bits.npz'}")["mean"], expected, atol=1e-5)
+
+
+def test_floats_outside_of_the_range_are_refused_with_the_fix(run, tmp_path):
+    np.savez(tmp_path / "x.npz", np.full((3, 8, 8), 2.5, np.float32))
+    with pytest.raises(DataError, match=r"floats from 2\.5 to 2\.5, not in \[0, 1\]; .*dataset\.range=255"):
+        encoded(run, tmp_path, f"input={tmp_path / 'x.npz'}")
+
+
+def test_what_was_made_of_a_folders_images_is_said(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    put(tmp_path / "mine", "a.png", "b.png", image=picture(48, 48))
+    for _ in range(2):
+        encoded(run, tmp_path, f"input={tmp_path / 'mine'}")
+        assert "note: images resized from 48x48 to 8x8 and 2 made gray from color\n" in capsys.readouterr().err
+
+
+def test_folders_of_a_conditional_model_have_its_classes_names(tmp_path, digits, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(30):
+        name = ("circle", "square", "star")[number % 3]
+        put(tmp_path / "data", f"{name}/{number}.png", image=Image.fromarray(digits[0][number]))
+    data = ["dataset=folder", f"dataset.path={tmp_path / 'data'}", "dataset.image_size=8", "dataset.channels=1"]
+    assert train(compose.compose("train", [*WIDE, *data, "conditional=true", "epochs=1"]), tmp_path / "run") == 0
+    (tmp_path / "data" / "circle").rename(tmp_path / "data" / "zebra")
+    with pytest.raises(DataError, match="0 to 2, or circle, square, star: zebra is none"):
+        encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'data'}")
+    (tmp_path / "data" / "square").rename(tmp_path / "gone")
+    (tmp_path / "data" / "zebra").rename(tmp_path / "data" / "0")
+    labels = encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'data'}")["label"]
+    assert labels.tolist() == [0] * 10 + [2] * 10
+    output = f"output={tmp_path / 'x.npz'}"
+    for label, number in (("star", 2), ("STAR", 2), ("1", 1)):
+        sample.run(
+            compose.compose("sample", [f"checkpoint={tmp_path / 'run'}", f"label={label}", "format=npz", output])
+        )
+        with np.load(tmp_path / "x.npz") as archive:
+            assert set(archive["labels"].tolist()) == {number}
+    with pytest.raises(ConfigError, match="label=cirle: .* are circle, square, star, or all; did you mean circle?"):
+        sample.run(compose.compose("sample", [f"checkpoint={tmp_path / 'run'}", "label=cirle"]))
+    with pytest.raises(ConfigError, match="label=3: this model's labels are circle"):
+        sample.run(compose.compose("sample", [f"checkpoint={tmp_path / 'run'}", "label=3"]))

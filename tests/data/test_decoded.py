@@ -122,12 +122,13 @@ import io, os, sys, time
 from pathlib import Path
 import numpy as np
 from vae_cli.data.decoded import Pictures, decode
+from vae_cli.data.pictures import Prepared
 
 def prepare(file):
     with open("decoded.txt", "a") as file_:
         file_.write(f"{os.getpid()}\\n")
     time.sleep(float(sys.argv[1]))
-    return np.full((1, 2, 2), file.read()[0], np.uint8)
+    return Prepared(np.full((1, 2, 2), file.read()[0], np.uint8), (2, 2))
 
 pictures = Pictures(list("abcdef"), lambda name: io.BytesIO(name.encode()), prepare, (1, 2, 2), "state")
 print(decode(pictures, Path("cache"), "letters", "repair it").values[:, 0, 0, 0].tolist())

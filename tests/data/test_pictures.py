@@ -1,5 +1,10 @@
 """One image file of any kind, as a square of bytes."""
 
+import io
+import struct
+import types
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,10 +20,17 @@ def one(root, name, image, size=16, channels=3, **saved):
     path = root / name
     image.save(path, **saved)
     with path.open("rb") as file:
-        return pictures.square(file, size, channels)
+        return pictures.square(file, size, channels).values
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.gif", "a.jpg"])
+def prepared(root, name, image, **options):
+    """Return a single picture of 16x16 and what it was before."""
+    image.save(root / name, **options.pop("saved", {}))
+    with (root / name).open("rb") as file:
+        return pictures.square(file, 16, options.pop("channels", 1), **options)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.gif", "a.jpg", "a.tif"])
 def test_a_picture_of_every_format_gives_its_color(tmp_path, name):
     saved = {"lossless": True} if name.endswith("webp") else {}
     pixels = one(tmp_path, name, picture(), **saved)
@@ -104,3 +116,100 @@ def test_the_first_frame_of_a_moving_picture_counts(tmp_path):
     for name in ("a.gif", "a.webp", "a.png"):
         pixels = one(tmp_path, name, frames[0], save_all=True, append_images=frames[1:])
         assert pixels[0].mean() > 200 > 60 > pixels[1].mean()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F", "YCbCr"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_white_tiff_of_every_mode_is_white(tmp_path, mode, channels):
+    whites = {"I;16": (np.uint16, 65535), "I": (np.int32, 65535), "F": (np.float32, 1)}
+    if mode in whites:
+        dtype, white = whites[mode]
+        image = Image.fromarray(np.full((20, 20), white, dtype))
+    else:
+        image = Image.new("RGB", (20, 20), "white").convert(mode)
+    assert (prepared(tmp_path, "a.tif", image, channels=channels).values >= 254).all()
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_compressed_tiff_gives_its_color(tmp_path, compression):
+    values = prepared(tmp_path, "a.tiff", picture(), channels=3, saved={"compression": compression}).values
+    np.testing.assert_allclose(values.mean((1, 2)), (200, 30, 60), atol=2)
+
+
+def test_of_a_tiff_the_first_page_counts_and_the_others_are_known(tmp_path):
+    pages = [picture(value=(250, 0, 0)), picture(value=(0, 250, 0))]
+    found = prepared(tmp_path, "a.tif", pages[0], channels=3, saved={"save_all": True, "append_images": pages[1:]})
+    assert found.values[0].min() == 250 and found.values[1].max() == 0 and found.pages
+    assert not prepared(tmp_path, "b.tif", pages[0]).pages
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_range_is_the_value_of_white_and_the_largest_value_is_known(tmp_path, name):
+    levels = (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)
+    dark = prepared(tmp_path, name, Image.fromarray(levels))
+    assert dark.values.max() == 16 and dark.largest == 255 * 16
+    bright = prepared(tmp_path, name, Image.fromarray(levels), white=4080)
+    assert np.array_equal(bright.values[0].ravel(), np.arange(256))
+    assert prepared(tmp_path, "b.png", picture(16, 16), white=4080).largest is None
+
+
+@pytest.mark.parametrize(
+    ("values", "white"),
+    [
+        (np.array([[0, 5000]], np.uint16), 4095),
+        (np.array([[0, 70_000]], np.int32), None),
+        (np.array([[-1, 7]], np.int32), None),
+        (np.array([[0, 1.5]], np.float32), None),
+        (np.array([[0, np.nan]], np.float32), None),
+        (np.array([[0, np.inf]], np.float32), 9.0),
+    ],
+)
+def test_values_that_are_not_between_black_and_white_are_refused(tmp_path, values, white):
+    with pytest.raises(ValueError, match=r"its values are from .*set dataset\.range"):
+        prepared(tmp_path, "a.tif", Image.fromarray(values), white=white)
+
+
+def color_of_16_bits():
+    """A 16-bit RGB PNG, as Pillow does not write it: 16x16 pixels of 4095, 0 and 0."""
+    row = b"\0" + struct.pack(">3H", 4095, 0, 0) * 16
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(row * 16)),
+        (b"IEND", b""),
+    )
+    parts = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_color_of_16_bits_is_known_to_be_dark_and_refused_where_a_range_is_set():
+    found = pictures.square(io.BytesIO(color_of_16_bits()), 16, 3)
+    assert 3800 < found.largest < 4200
+    with pytest.raises(ValueError, match=r"dataset\.range is for gray images"):
+        pictures.square(io.BytesIO(color_of_16_bits()), 16, 3, white=4095)
+
+
+def test_color_that_becomes_gray_is_known_and_gray_in_three_channels_is_none(tmp_path):
+    assert prepared(tmp_path, "a.png", noise()).lost_color and prepared(tmp_path, "b.png", noise()).size == (32, 32)
+    gray = Image.fromarray(RNG.integers(0, 256, (32, 32), dtype=np.uint8)).convert("RGB")
+    assert not prepared(tmp_path, "c.jpg", gray).lost_color and not prepared(tmp_path, "d.gif", gray).lost_color
+    assert not prepared(tmp_path, "e.png", noise(), channels=3).lost_color
+
+
+@pytest.mark.skipif("AVIF" not in pictures.formats(), reason="Pillow reads no AVIF here")
+def test_an_avif_gives_its_color(tmp_path):
+    values = prepared(tmp_path, "a.avif", picture(), channels=3).values
+    np.testing.assert_allclose(values.mean((1, 2)), (200, 30, 60), atol=4)
+
+
+def test_a_plug_in_makes_its_files_readable_and_without_it_they_name_its_package(monkeypatch):
+    registered = []
+    plugin = types.SimpleNamespace(register_heif_opener=lambda: registered.append("HEIF"))
+    for here in (False, True):
+        pictures.formats.cache_clear(), pictures.suffixes.cache_clear()
+        monkeypatch.setattr(pictures, "find_spec", lambda name, here=here: here and name == "pillow_heif" or None)
+        monkeypatch.setattr(pictures.importlib, "import_module", lambda name: plugin)
+        assert ("HEIF" in pictures.formats()) == here == (".heic" in pictures.suffixes())
+        assert pictures.needed_package(".heic") == (None if here else "pillow-heif")
+        assert pictures.needed_package(".jxl") == "pillow-jxl-plugin" and pictures.needed_package(".svg") is None
+    assert registered == ["HEIF"]
+    pictures.formats.cache_clear(), pictures.suffixes.cache_clear()

@@ -43,6 +43,13 @@ def test_reconstructions_stand_below_their_images_and_traversals_in_a_row_each(r
     assert picture.height > 2 * 56 and picture.width > 11 * 56
 
 
-def test_a_grid_has_a_column_for_each_label_where_they_are_few():
-    columns = [pictures.label_columns(y) for y in (None, torch.arange(10), torch.full((9,), 3), torch.arange(21))]
-    assert columns == [None, 10, None, None]
+def test_images_of_labels_in_turn_have_a_row_for_each_label_with_its_name():
+    assert [pictures.in_whole_rows(64, classes) for classes in (0, 1, 3, 10, 64, 65)] == [64, 64, 66, 70, 64, 64]
+    y = torch.arange(6) % 3
+    images = y.float().div(2)[:, None, None, None].expand(6, 1, 8, 8)
+    grid = np.asarray(pictures.labeled_grid(images, y, ["circle", "a square"]))
+    shades = grid[:, -116:].reshape(len(grid), 2, 58)[2:, :, :56].max((1, 2))
+    assert [int(shades[58 * row : 58 * row + 56].max()) for row in range(3)] == [0, 128, 255]
+    assert grid.shape[0] == 3 * 58 + 2 and (grid[:, :-116] < 128).any(), "names beside the rows"
+    plain = [pictures.labeled_grid(images, labels) for labels in (None, torch.full((6,), 1), torch.arange(6))]
+    assert {picture.size for picture in plain} == {(3 * 58 + 2, 2 * 58 + 2)}

@@ -138,3 +138,11 @@ def test_every_chart_is_one_that_vega_lite_knows():
     for chart in some:
         chart.to_dict(validate=True)
         assert charts.to_spec(chart)["width"] == "container"
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_codes_are_colored_by_the_names_of_their_classes(dim):
+    means, y = np.random.default_rng(0).normal(size=(9, dim)), np.arange(9) % 3
+    for labels, names in ((y, ["circle", "square", "star"]), (np.zeros(9, int), ["circle"])):
+        layers = charts.latent_codes(means, labels, names=names).to_dict(validate=False)["layer"]
+        assert names in [layer["encoding"].get("color", {}).get("scale", {}).get("domain") for layer in layers]

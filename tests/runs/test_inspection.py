@@ -270,7 +270,13 @@ def test_a_storage_without_a_record_is_refused(contents, tmp_path):
 
 
 NESTED = [("version",), ("data", "shape"), ("data", "support"), ("data", "name"), ("best",), ("progress", "seconds")]
-NESTED += [("optimizer", "state"), ("optimizer", "param_groups"), ("random", "python"), ("config", "dataset", "path")]
+NESTED += [
+    ("data", "class_names"),
+    ("optimizer", "state"),
+    ("optimizer", "param_groups"),
+    ("random", "python"),
+    ("config", "dataset", "path"),
+]
 
 
 @pytest.mark.parametrize("place", NESTED)

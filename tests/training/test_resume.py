@@ -199,6 +199,15 @@ def test_a_path_for_data_that_have_none_is_refused_by_their_name(undisturbed):
         go_on(undisturbed, "dataset.path=x")
 
 
+def test_a_checkpoint_from_before_classes_had_names_goes_on(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        contents = checkpoint.load(path)
+        del contents["data"]["class_names"]
+        torch.save(contents, path)
+    assert go_on(tmp_path / "run", "epochs=5") == 0
+
+
 def test_two_trainings_in_one_directory_at_once_are_refused(undisturbed, tmp_path, monkeypatch):
     from vae_cli.runs.directory import RunDirectory
 

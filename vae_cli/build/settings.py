@@ -80,7 +80,7 @@ RULES: dict[str, Any] = {
     "around": Annotated[Index, Described("an image's number, from 0 on")] | None,
     "steps": Annotated[int, Range(2, 1000)] | None,
     "temperature": NonNegative,
-    "label": Annotated[Literal["all"] | Index, Described("all or a label, an integer of at least 0")] | None,
+    "label": Annotated[Index | Name, Described("all, or a label by its name or its number")] | None,
     "input": Annotated[FilePath, Described("train, validation, test, a folder of images or an .npz or .npy file")],
     "split": Literal["train", "validation", "test"],
     "num_importance_samples": Count,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,20 @@ from tqdm import tqdm
 from vae_cli import noise
 from vae_cli.build import parts, registry
 from vae_cli.build.trained import Trained, with_local_folders
-from vae_cli.data import Data, DataFacts, Dataset, Folder, Images, Split
+from vae_cli.data import Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split
 from vae_cli.data.base import SPLITS, Support
+from vae_cli.data.sources.folder import Listed
 from vae_cli.distributions import LatentDistribution
-from vae_cli.errors import ConfigError, DataError
+from vae_cli.errors import ConfigError, DataError, printable, shortened
 from vae_cli.evaluation.bounds import batch
 from vae_cli.models.vae import VAE
 
 CHUNK = noise.BLOCK  # images that go through the model together
+FIXES = {  # for values of one support before a model of another
+    ("levels256", "binary"): 'save (x > 127).astype("uint8")',
+    ("unit", "binary"): 'save (x > 0.5).astype("uint8")',
+    ("unit", "levels256"): 'save (255 * x).round().astype("uint8")',
+}
 
 Config = Mapping[str, Any]
 
@@ -79,7 +86,7 @@ def read(trained: Trained, config: Config) -> Inputs:
     if facts.support == "binary" and options["binarize"] == "none":
         options["binarize"] = "threshold"  # pictures of pixels that are black or white
     dataset: Dataset = registry.construct("dataset", options, {})
-    images, support, names = _load_in_order(dataset, trained.model.classes)
+    images, support, names = _load_in_order(dataset, trained)
     if support == "unit" and facts.support == "levels256":
         images, support = replace(images, values=np.rint(255 * images.values).astype(np.uint8)), "levels256"
     split = dataset.prepare(images, support, "input")
@@ -99,7 +106,7 @@ def load_data(trained: Trained, config: Config) -> Data:
     if path is not None:
         stored = stored | {"dataset": _dataset_options(trained, path)}
     dataset = parts.dataset(stored, () if config["allow"] is None else (config["allow"],))
-    source = dataset.load()
+    source = _load(dataset, trained.facts, has_notes=path is not None)
     if path is not None and source.test is None and source.validation is None:
         source = replace(source, test=source.train)  # nothing was trained on these: all of them count
     data = dataset.splits(source)
@@ -130,39 +137,62 @@ def _dataset_options(trained: Trained, path: str) -> dict[str, Any]:
     channels, height, width = trained.facts.shape
     if height != width:
         raise DataError(f"{path}: the model's images, {height}x{width}, are not square; name an .npz file instead")
-    kept = {key: stored[key] for key in ("on_error",) if key in stored}
+    kept = {key: stored[key] for key in ("on_error", "range") if key in stored}
     return parts.option("dataset", "folder") | options | kept | {"channels": channels, "image_size": height}
 
 
-def _load_in_order(dataset: Dataset, classes: int) -> tuple[Images, Support, list[str] | None]:
+def _load(dataset: Dataset, facts: DataFacts, has_notes: bool = True) -> Source:
+    """Load a data set, whose values are of the model's support where they can be, and say what was made of them."""
+    source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()
+    if has_notes:
+        _say(source.notes)
+    return source
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _load_in_order(dataset: Dataset, trained: Trained) -> tuple[Images, Support, list[str] | None]:
     """Return all images of a data set in input order, their support and their files' names, if any."""
     if isinstance(dataset, Folder):
-        images, names, folders = dataset.in_order()
-        return _with_model_labels(images, folders, classes, dataset.path), "levels256", names
-    source = dataset.load()
+        listed = dataset.in_order()
+        _say(listed.notes)
+        return _with_model_labels(listed, trained, dataset.path), "levels256", listed.names
+    source = _load(dataset, trained.facts)
     images = source.train
     for other in (source.validation, source.test):
         images = images if other is None else images.join(other)
     return images, source.support, None
 
 
-def _with_model_labels(images: Images, folders: list[str], classes: int, path: Path) -> Images:
+def _with_model_labels(listed: Listed, trained: Trained, path: Path) -> Images:
     """Return the images with a conditional model's labels.
 
-    As many folders as labels are numbered in their order as in training; fewer or more are named by the labels.
+    Folders have the names of the model's classes where those have names. Else as many folders as labels are numbered
+    in their order as in training; fewer or more are named by the labels.
 
     Raises:
-        DataError: if the folders' names are no such numbers.
+        DataError: if the folders' names are no such names or numbers.
     """
-    if not classes or images.labels is None or len(folders) == classes:
+    images, folders = listed.images, listed.classes
+    classes, names = trained.model.classes, trained.facts.class_names
+    if not classes or images.labels is None or (len(folders) == classes and not names):
         return images
-    numbers = [int(name) if name.isdecimal() else classes for name in folders]
-    if max(numbers) >= classes:
+    numbers = [names.index(name) if name in names else _number(name, classes) for name in folders]
+    if None in numbers:
+        unknown = folders[numbers.index(None)]
+        labels = f"0 to {classes - 1}" + (f", or {shortened(names)}" if names else "")
         raise DataError(
             f"{path} has {len(folders)} subfolder(s) and the model {classes} labels; name them by those labels, "
-            f"0 to {classes - 1}"
+            f"{labels}: {printable(unknown)} is none"
         )
     return replace(images, labels=np.array(numbers, np.int64)[images.labels])
+
+
+def _number(name: str, classes: int) -> int | None:
+    return int(name) if name.isdecimal() and int(name) < classes else None
 
 
 def _check_fit(shape: tuple[int, ...], support: str, facts: DataFacts) -> None:
@@ -170,8 +200,8 @@ def _check_fit(shape: tuple[int, ...], support: str, facts: DataFacts) -> None:
         one, other = ("x".join(map(str, each)) for each in (shape, facts.shape))
         raise DataError(f"these images are {one}, the model's are {other}; resize them, or use another model")
     if support != facts.support and not (support == "levels256" and facts.support == "unit"):
-        kinds = parts.SUPPORTS
-        raise DataError(f"these images are {kinds[support]}, the model's are {kinds[facts.support]}; convert them")
+        kinds, fix = parts.SUPPORTS, FIXES.get((support, facts.support), "convert them")
+        raise DataError(f"these images are {kinds[support]}, the model's are {kinds[facts.support]}; {fix}")
 
 
 def _check_labels(split: Split, trained: Trained) -> None:

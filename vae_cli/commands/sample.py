@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from vae_cli.commands.image_files import LARGEST_GRID
 from vae_cli.commands.inputs import choose_split, load_data
 from vae_cli.constraints import show
 from vae_cli.data import Split
-from vae_cli.errors import ConfigError
+from vae_cli.data.base import label_name
+from vae_cli.errors import ConfigError, shortened
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
 from vae_cli.generation import walks
-from vae_cli.generation.pictures import IMAGES, ROWS, SIDE, STEPS, label_columns, walk_picture
+from vae_cli.generation.pictures import IMAGES, ROWS, SIDE, STEPS, in_whole_rows, labeled_grid, walk_picture
 from vae_cli.generation.samplers import (
     CHUNK,
     AggregateSampler,
@@ -32,7 +34,6 @@ from vae_cli.generation.samplers import (
     pad_labels,
 )
 from vae_cli.generation.walks import Walk
-from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint
 from vae_cli.system.atomic import write_png, written_or_replaced
 
@@ -74,6 +75,7 @@ def run(config: dict[str, Any]) -> None:
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, config["device"], config["allow"])
     where = written_or_replaced(output)
+    config = config | {"label": label_number(config["label"], loaded)}
     written = _write_samples(loaded, config, output) if mode == "prior" else _write_walk(loaded, config, output)
     print(f"{written} from {path}: {where}")
 
@@ -106,6 +108,27 @@ def check_keys(config: Config) -> None:
         _check_grid(config["steps"] or SIDE, config["steps"] or SIDE)
 
 
+def label_number(label: int | str | None, loaded: Trained) -> int | str | None:
+    """Return the number of a label that is given by its name or number; `all` and None stay.
+
+    Raises:
+        ConfigError: for a label that the model does not have.
+    """
+    classes, names = loaded.model.classes, loaded.facts.class_names
+    if label in (None, "all") or not classes:
+        return label
+    folded = [name.casefold() for name in names]
+    for spelling, known in ((str(label), list(names)), (str(label).casefold(), folded)):
+        if spelling in known:
+            return known.index(spelling)
+    if isinstance(label, int) and label < classes:
+        return label
+    near = get_close_matches(str(label).casefold(), folded, n=1)
+    hint = f"; did you mean {names[folded.index(near[0])]}?" if near else ""
+    labels = shortened(names) if names else f"0 to {classes - 1}"
+    raise ConfigError(f"label={label}: this model's labels are {labels}, or all{hint}")
+
+
 def _check_grid(rows: int, steps: int) -> None:
     if rows * steps > LARGEST_GRID:
         raise ConfigError(
@@ -117,12 +140,15 @@ def _check_grid(rows: int, steps: int) -> None:
 def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
     """Write draws; return what was written, in words."""
     count, kind = config["n"] or IMAGES, config["format"]
-    y = class_labels(loaded.model.classes, count, config["label"])
+    names, classes = loaded.facts.class_names, loaded.model.classes
+    if kind == "grid" and config["label"] in (None, "all"):
+        count = in_whole_rows(count, classes)
+    y = class_labels(classes, count, config["label"])
     images = generate_images(_sampler(loaded, config), count, config["draw"], y)
     chunks = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
     with image_files.errors_name(output):
         if kind == "grid":
-            write_png(output, grids.grid(torch.cat(list(chunks)), label_columns(y)))
+            write_png(output, labeled_grid(torch.cat(list(chunks)), y, names))
         elif kind == "png":
             image_files.write_pngs(chunks, output, image_files.numbered_names(count))
         else:
@@ -130,10 +156,10 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
             image_files.write_npz(output, labels, chunks, (count, *loaded.facts.shape))
     if y is None:
         return f"{count:,} image(s)"
-    has_one_label = bool((y == y[0]).all())
-    return f"{count:,} image(s) of " + (
-        f"label {int(y[0])}" if has_one_label else f"labels 0 to {int(y.max())} in turn"
-    )
+    if bool((y == y[0]).all()):
+        return f"{count:,} image(s) of label {label_name(int(y[0]), names)}"
+    shown = shortened(names[: int(y.max()) + 1]) if names else f"0 to {int(y.max())}"
+    return f"{count:,} image(s) of labels {shown} in turn"
 
 
 def _sampler(loaded: Trained, config: Config) -> Sampler:
@@ -214,7 +240,8 @@ def _between_draws(loaded: Trained, config: Config) -> Walk:
         chunks.append(sampler.chunk(start, chunk_labels))
     first, second = torch.cat(chunks)[: 2 * rows].unflatten(0, (rows, 2)).unbind(1)
     labels = None if row_labels is None else (row_labels.to(sampler.device),) * 2
-    return walks.interpolate(first, second, config["steps"] or STEPS, labels)
+    captions = None if row_labels is None else [label_name(y, loaded.facts.class_names) for y in row_labels.tolist()]
+    return walks.interpolate(first, second, config["steps"] or STEPS, labels, captions)
 
 
 def _traversal(loaded: Trained, config: Config, label: int) -> Walk:

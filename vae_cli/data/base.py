@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -30,7 +31,8 @@ DIGESTED = 1 << 28  # bytes of images that the digest looks at
 class Source:
     """A data set before anything is held out or binarized; `validation` and `test` may be missing.
 
-    `notes` are lines about it that its user should read.
+    `notes` are lines about it that its user should read; `class_names` are the names of the labels from 0 on, where
+    they have any.
     """
 
     train: Images
@@ -38,6 +40,7 @@ class Source:
     test: Images | None
     support: Support
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class DataFacts:
         size: number of training examples.
         digest: of the training examples, or of a part of them spread evenly if there are many. Sets with other
             digests differ.
+        class_names: names of the labels from 0 on, where they have any.
     """
 
     name: str
@@ -60,6 +64,7 @@ class DataFacts:
     classes: int
     size: int
     digest: str = ""
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         numbers = [*self.shape, self.classes + 1, self.size]
@@ -114,13 +119,15 @@ class Dataset(ABC):
         dynamic = self.binarize == "dynamic"
         binary = self.binarize != "none" or source.support == "binary"
         labels = [split.labels for split in (train, validation, source.test) if split is not None]
+        classes = _classes(labels)
         facts = DataFacts(
             name=self.name,
             shape=tuple(int(n) for n in train.values.shape[1:]),
             support="binary" if binary else source.support,
-            classes=_classes(labels),
+            classes=classes,
             size=len(train),
             digest=_digest(train),
+            class_names=source.class_names[:classes],
         )
         return Data(
             train=self.prepare(train, source.support, "train", dynamic),
@@ -178,6 +185,11 @@ class Dataset(ABC):
         shape = (len(split), *split.shape)
         values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
         return Split.of(Images(values, images.labels), 1.0)
+
+
+def label_name(label: int, names: Sequence[str]) -> str:
+    """Return the name of a label, its number where it has none."""
+    return names[label] if label < len(names) else str(label)
 
 
 def _classes(labels: list[np.ndarray | None]) -> int:

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from vae_cli.data.mapped import cannot_write
-from vae_cli.data.pictures import ignore_warnings
+from vae_cli.data.pictures import Prepared, ignore_warnings
 from vae_cli.errors import DataError, describe, printable
 from vae_cli.system.atomic import atomic_write, write_text
 from vae_cli.system.locks import file_lock
 from vae_cli.system.threads import cores
 
-VERSION = 1  # of the way that `pictures` prepares a file; another version's cache is made anew
+VERSION = 2  # of the way that `pictures` prepares a file; another version's cache is made anew
 TASK = 8  # pictures that a thread takes at a time
 QUEUED = 1 << 28  # bytes of decoded pictures that wait to be written
 
 Shape = tuple[int, int, int]
 FROM_SYSTEM = "system: "  # begins a reason that may be gone at the next start, without a change of the file
-Outcome = np.ndarray | str  # a picture's bytes, or the reason why there are none
+Outcome = Prepared | str  # a picture, or the reason why there is none
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,60 @@ class Pictures:
     Args:
         names: of the pictures, for messages, in the order of the cache.
         open: opens the file of a name.
-        prepare: turns a file into bytes of `shape`; may raise any exception for one that cannot be read.
+        prepare: makes a file a picture of `shape`; may raise any exception for one that cannot be read.
         shape: (C, H, W).
         fingerprint: changes whenever a file or the way it is prepared does.
     """
 
     names: Sequence[str]
     open: Callable[[str], io.BufferedIOBase]
-    prepare: Callable[[io.BufferedIOBase], np.ndarray]
+    prepare: Callable[[io.BufferedIOBase], Prepared]
     shape: Shape
     fingerprint: str
 
 
+@dataclass
+class Originals:
+    """What pictures were before they were prepared.
+
+    Args:
+        smallest: the sides of the smallest picture, by its pixels.
+        largest: those of the largest.
+        lost_color: pictures in color that were made gray.
+        deep: pictures with more than 8 bits a value.
+        top: the largest of all their values.
+        pages: files with further pages, which are left out.
+    """
+
+    smallest: tuple[int, int] = (0, 0)
+    largest: tuple[int, int] = (0, 0)
+    lost_color: int = 0
+    deep: int = 0
+    top: float = 0.0
+    pages: int = 0
+
+    def add(self, picture: Prepared) -> None:
+        """Count a picture."""
+        area = math.prod(picture.size)
+        if not math.prod(self.smallest) or area < math.prod(self.smallest):
+            self.smallest = picture.size
+        if area > math.prod(self.largest):
+            self.largest = picture.size
+        self.lost_color += picture.lost_color
+        self.pages += picture.pages
+        if picture.largest is not None:
+            self.deep, self.top = self.deep + 1, max(self.top, picture.largest)
+
+
 @dataclass(frozen=True)
 class Decoded:
-    """Decoded pictures: their mapped `values` (N, C, H, W), the places of their names, and the others with reasons."""
+    """Decoded pictures: their mapped `values` (N, C, H, W), the places of their names, the others with reasons, and
+    what they were before."""
 
     values: np.ndarray
     kept: np.ndarray
     skipped: list[tuple[str, str]]
+    originals: Originals
 
     @property
     def may_change(self) -> bool:
@@ -117,10 +152,12 @@ def _map(pictures: Pictures, folder: Path) -> Decoded | None:
         if values.stat().st_size != np.prod(shape, dtype=np.int64):
             return None
         mapped = np.memmap(values, np.uint8, "r", shape=shape)
+        plain = described["originals"]
+        originals = Originals(**plain | {key: tuple(plain[key]) for key in ("smallest", "largest")})
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
     skipped = [(pictures.names[number], reason) for number, reason in described["skipped"]]
-    return Decoded(mapped, np.flatnonzero(kept), skipped)
+    return Decoded(mapped, np.flatnonzero(kept), skipped, originals)
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:
@@ -132,13 +169,15 @@ def _make(pictures: Pictures, folder: Path, title: str, fix: str, skip: bool) ->
     values, index = _files(folder, pictures.fingerprint)
     count = len(pictures.names)
     skipped: list[tuple[int, str]] = []
+    originals = Originals()
     print(f"{title}: decoding {count:,} images into {folder}, once", file=sys.stderr, flush=True)
     with atomic_write(values, durable=True) as temporary:
         with temporary.open("wb") as file, ignore_warnings():
             outcomes = tqdm(_outcomes(pictures), total=count, desc="decoding", unit=" images", disable=None)
             for number, outcome in enumerate(outcomes):
                 if not isinstance(outcome, str):
-                    file.write(outcome.data)
+                    file.write(outcome.values.data)
+                    originals.add(outcome)
                 elif skip:
                     skipped.append((number, outcome))
                 else:
@@ -149,7 +188,7 @@ def _make(pictures: Pictures, folder: Path, title: str, fix: str, skip: bool) ->
         for path in folder.iterdir():
             if path != temporary and path.suffix in (".bytes", ".json", ".tmp"):
                 path.unlink(missing_ok=True)
-    write_text(index, json.dumps({"skipped": skipped}))
+    write_text(index, json.dumps({"skipped": skipped, "originals": asdict(originals)}))
 
 
 def _outcomes(pictures: Pictures) -> Iterator[Outcome]:
@@ -176,11 +215,11 @@ def _outcomes(pictures: Pictures) -> Iterator[Outcome]:
 def _outcome(pictures: Pictures, name: str) -> Outcome:
     try:
         with pictures.open(name) as file:
-            values = pictures.prepare(file)
+            picture = pictures.prepare(file)
     except Image.UnidentifiedImageError:
         return "not an image of a kind that is read"
     except Exception as error:  # a picture may break in any way, and there is one thing to say
         from_system = isinstance(error, OSError) and error.errno is not None
         return f"{FROM_SYSTEM}{describe(error)}" if from_system else describe(error)
-    assert values.shape == pictures.shape and values.dtype == np.uint8
-    return values
+    assert picture.values.shape == pictures.shape and picture.values.dtype == np.uint8
+    return picture

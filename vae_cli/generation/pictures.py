@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from vae_cli.data.base import label_name
 from vae_cli.generation import walks
 from vae_cli.generation.samplers import CHUNK, Sampler, class_labels, generate_images
 from vae_cli.generation.walks import Walk
 from vae_cli.models.vae import VAE
 from vae_cli.reporting import grids
 
-WIDEST = 20  # labels that have a column each
 IMAGES, ROWS, STEPS, SIDE = CHUNK, 8, 11, 20  # of a grid, a walk and a manifold, by default
 
 
 @torch.no_grad()
-def sample_grid(model: VAE, seed: int, count: int = IMAGES) -> Image.Image:
-    """Return a grid of the mean of p(x|z) for z from the prior; of a conditional model every label in turn."""
-    y = class_labels(model.classes, count)
-    images = torch.cat(list(generate_images(Sampler(model, seed), count, y=y)))
-    return grids.grid(images, label_columns(y))
+def sample_grid(model: VAE, seed: int, names: Sequence[str] = ()) -> Image.Image:
+    """Return a grid of the mean of p(x|z) for z from the prior; of a conditional model with a row for each label."""
+    y = class_labels(model.classes, in_whole_rows(IMAGES, model.classes))
+    images = torch.cat(list(generate_images(Sampler(model, seed), IMAGES if y is None else len(y), y=y)))
+    return labeled_grid(images, y, names)
 
 
 @torch.no_grad()
@@ -54,9 +57,24 @@ def walk_picture(
     return grids.captioned(shown.flatten(0, 1), walk.rows, columns, shown.shape[1], walk.axis)
 
 
-def label_columns(y: Int[Tensor, "n"] | None) -> int | None:
-    """Return a grid's width: a column for each label if there are 2 to 20 of them, else None."""
-    if y is None or bool((y == y[0]).all()):
-        return None
-    labels = int(y.max()) + 1
-    return labels if labels <= WIDEST else None
+def in_whole_rows(count: int, classes: int) -> int:
+    """Return a number of images, or the next larger one that every label has the same share of."""
+    return count if count < classes or classes < 2 else classes * math.ceil(count / classes)
+
+
+def labeled_grid(
+    images: Float[Tensor, "n c h w"], y: Int[Tensor, "n"] | None, names: Sequence[str] = ()
+) -> Image.Image:
+    """Return a grid of images; where several labels take turns and have equal shares, each with a row of its own.
+
+    Args:
+        images: the labels' in turn.
+        y: the labels, if there are any.
+        names: of the labels from 0 on; the others go by their numbers.
+    """
+    labels = [] if y is None else list(dict.fromkeys(y.tolist()))
+    columns = len(images) // max(1, len(labels))
+    if len(labels) < 2 or columns < 2 or columns * len(labels) != len(images):
+        return grids.grid(images)
+    rows = images.unflatten(0, (columns, len(labels))).transpose(0, 1).flatten(0, 1)
+    return grids.captioned(rows, [label_name(label, names) for label in labels], [], columns)

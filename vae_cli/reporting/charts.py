@@ -255,6 +255,7 @@ def latent_codes(
     means: Float[np.ndarray, "n d"],
     labels: Int[np.ndarray, "n"] | None,
     prior: tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]] | None = None,
+    names: Sequence[str] = (),
 ) -> alt.LayerChart:
     """Return a chart of codes in the plane, colored by label, within two standard deviations of the prior.
 
@@ -264,9 +265,12 @@ def latent_codes(
         means: of q(z|x) for N images.
         labels: of the images, if they have any.
         prior: its mean and standard deviations, if it has independent dimensions.
+        names: of the labels from 0 on, if they have any.
     """
     import altair as alt
 
+    if labels is not None and names and len(np.unique(labels)) <= MOST_LABELS:
+        labels = np.array(names)[labels]
     points, axes, titles = _plane(np.asarray(means, np.float64))
     border = np.zeros((0, len(axes))) if prior is None else _border(*prior, axes)
     title = alt.Title(

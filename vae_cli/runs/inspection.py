@@ -193,8 +193,9 @@ def _is_data(value: Any) -> bool:
     shape = value["shape"]
     sizes = isinstance(shape, (list, tuple)) and 1 <= len(shape) <= MOST_AXES and all(map(_is_count, shape))
     names = all(isinstance(value[key], str) and len(value[key]) < 1000 for key in ("name", "support"))
-    digest = isinstance(value.get("digest", ""), str)
-    return digest and sizes and names and _is_count(value["classes"]) and _is_count(value["size"])
+    digest, classes = isinstance(value.get("digest", ""), str), value.get("class_names", ())
+    named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) and len(name) < 1000 for name in classes)
+    return digest and named and sizes and names and _is_count(value["classes"]) and _is_count(value["size"])
 
 
 def _is_tree(value: Any) -> bool:

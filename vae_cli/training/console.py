@@ -174,7 +174,7 @@ def write_pictures(state: TrainingState, split: Split | None, output: RunDirecto
     suffix = "" if name is None else f"/{name}"
     with state.averaged_weights() as model:
         model.eval()
-        output.picture(f"samples{suffix}", lambda: sample_grid(model, seed), step)
+        output.picture(f"samples{suffix}", lambda: sample_grid(model, seed, state.facts.class_names), step)
         if split is not None:
             index = slice(0, RECONSTRUCTIONS)
             x, y = pixels(split, index, state.device), labels(split, index, state.device)
@@ -193,14 +193,14 @@ def write_latent_pictures(state: TrainingState, test: Split, output: RunDirector
     count = min(ENCODED, max(1, HELD // model.posterior.features))
     codes = latent_codes.encode(model, test.spread(count), seed)
     means, kl_per_dim = codes.means, latent_codes.kl_per_dim(model, codes)
-    y = None if codes.labels is None else codes.labels.numpy()
+    y, names = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names
     output.picture("traversals", lambda: traversal_picture(model, means), step)
     _, prior = model.example_distributions()
     border = None
     if prior.is_factorized and prior.provides("moments") and not prior.batch_shape:
         mean, std = prior.moments()
         border = mean.cpu().numpy(), std.cpu().numpy()
-    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y, border)), step)
+    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y, border, names)), step)
     if kl_per_dim is not None:
         output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)
     model.train()

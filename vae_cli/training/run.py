@@ -142,8 +142,9 @@ def restore(
         device = choose_device(changes.get("device", stored["device"]), rank)
         here = with_local_folders(stored | changes, config["data_dir"])
         data = load_data(here, trusted, rank)
-        if asdict(data.facts) != contents["data"]:
-            difference = _difference(contents["data"], asdict(data.facts), "then", "now")
+        facts = {key: value for key, value in asdict(data.facts).items() if key in contents["data"]}
+        if facts != contents["data"]:
+            difference = _difference(contents["data"], facts, "then", "now")
             raise DataError(
                 f"{path}: the data are not those that it was trained on ({difference}); put those back, or start a new "
                 "run"
@@ -266,9 +267,10 @@ def _with_absolute_paths(config: Config) -> Config:
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any], there: str = "there", here: str = "here") -> str:
-    keys = [key for key in other if one.get(key) != other[key] and key != "digest"]
+    keys = [key for key in other if one.get(key) != other[key] and key not in ("digest", "class_names")]
     what = ", ".join(f"{key} {one.get(key)} {there} and {other[key]} {here}" for key in keys)
-    return what or "other images or labels"
+    same_names = one.get("class_names") == other.get("class_names")
+    return what or ("other images or labels" if same_names else "other names of classes")
 
 
 # Recording and finishing

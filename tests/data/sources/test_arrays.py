@@ -270,3 +270,60 @@ def test_the_literatures_binarized_mnist_just_works():
     assert source.support == "binary"
     means = [split.values.mean() for split in (source.train, source.validation, source.test)]
     assert means == pytest.approx([0.13056, 0.13113, 0.13251], abs=1e-5)
+
+
+BINARY = {
+    "uint8": (bits(8, 4, 4), 1),
+    "int64": (bits(8, 4, 4).astype(np.int64), 1),
+    "bool": (bits(8, 4, 4).astype(bool), 255),
+    "float32": (bits(8, 4, 4).astype(np.float32), 255),
+}
+
+
+@pytest.mark.parametrize("kind", BINARY)
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_zeros_and_ones_are_what_the_model_takes(tmp_path, kind, suffix, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    values, white = BINARY[kind]
+    path = tmp_path / f"x.{suffix}"
+    np.save(path, values) if suffix == "npy" else np.savez(path, train=values)
+    for support in (None, "binary"):
+        assert Arrays(str(path)).load(support).support == "binary"
+    levels = Arrays(str(path)).load("levels256")
+    assert levels.support == "levels256" and levels.train.values.dtype == np.uint8
+    assert np.array_equal(levels.train.values[:, 0], white * values.astype(np.uint8))
+    assert len(levels.notes) == (white == 1)
+    unit = Arrays(str(path)).load("unit")
+    assert unit.support == ("unit" if white == 255 else "levels256")
+    assert np.array_equal(unit.train.values[:, 0], values.astype(unit.train.values.dtype))
+
+
+def test_black_alone_has_no_note_and_other_values_keep_their_own_support(tmp_path):
+    assert Arrays(save(tmp_path / "x.npz", train=np.zeros((3, 4, 4), np.uint8))).load("levels256").notes == ()
+    floats = Arrays(save(tmp_path / "y.npz", train=RNG.random((3, 4, 4)).astype(np.float32)))
+    assert floats.load("levels256").support == floats.load("binary").support == "unit"
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.uint8, np.float32])
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_a_range_is_the_value_of_white(tmp_path, dtype, suffix, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    white = 255 if dtype == np.uint8 else 4080
+    values = (np.arange(256) * (white // 255)).astype(dtype).reshape(4, 8, 8)
+    path = tmp_path / f"x.{suffix}"
+    np.save(path, values) if suffix == "npy" else np.savez(path, train=values)
+    source = Arrays(str(path), range=white).load()
+    expected = np.arange(256).reshape(4, 1, 8, 8)
+    if dtype == np.float32:
+        assert source.support == "unit"
+        np.testing.assert_allclose(source.train.values, expected / 255, atol=1e-6)
+    else:
+        assert source.support == "levels256" and np.array_equal(source.train.values, expected)
+    with pytest.raises(DataError, match=r"has values from 0 to .*, outside of 0 to dataset\.range=100"):
+        Arrays(str(path), range=100).load()
+
+
+def test_integers_of_more_than_8_bits_name_the_range_that_would_do(tmp_path):
+    path = save(tmp_path / "x.npz", train=np.arange(64, dtype=np.uint16).reshape(1, 8, 8) * 60)
+    with pytest.raises(DataError, match=r"uint16 with values from 0 to 3780; .* or set dataset\.range=4095"):
+        Arrays(path).load()

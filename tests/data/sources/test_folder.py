@@ -10,10 +10,12 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.support.pictures import load, noise, picture, put
 from vae_cli.data import Folder
 from vae_cli.data.batches import pixels
+from vae_cli.data.sources import folder
 from vae_cli.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -50,6 +52,53 @@ def test_subfolders_name_the_classes(tmp_path):
     source = load(root)
     assert source.train.labels.tolist() == [0, 0, 1] and source.train.labels.dtype == np.int64
     assert any("2 class(es) by folder: cat, dog" in note for note in source.notes)
+
+
+def test_class_folders_name_the_labels_of_the_data(tmp_path):
+    for number in range(12):
+        put(tmp_path / "x", f"{('cat', 'dog', 'é')[number % 3]}/{number}.png")
+    assert Folder(str(tmp_path / "x"), image_size=4).splits().facts.class_names == ("cat", "dog", "é")
+    put(tmp_path / "y", *(f"{number}.png" for number in range(12)))
+    assert Folder(str(tmp_path / "y"), image_size=4).splits().facts.class_names == ()
+
+
+def test_what_sizes_and_colors_were_made_is_said(tmp_path):
+    put(tmp_path / "x", "a.png", image=picture(48, 48))
+    put(tmp_path / "x", "b.png", image=picture(48, 48, (9, 9, 9)))
+    (note,) = load(tmp_path / "x", size=28, channels=1).notes
+    assert note == "images resized from 48x48 to 28x28 and 1 made gray from color"
+    put(tmp_path / "x", "c.png", image=picture(50, 30))
+    (note,) = load(tmp_path / "x", size=28).notes
+    assert note == "images cropped and resized from 50x30 to 48x48 to 28x28"
+    put(tmp_path / "y", "a.png", image=picture(16, 16))
+    assert load(tmp_path / "y").notes == load(tmp_path / "y").notes == ()
+
+
+def test_the_largest_value_of_12_bits_in_16_is_said_with_the_way_to_make_it_white(tmp_path):
+    (tmp_path / "x").mkdir()
+    levels = (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "x" / "a.png")
+    (note,) = load(tmp_path / "x", channels=1).notes
+    assert "1 image(s) have more than 8 bits a value, the largest value is 4,080 of 65535" in note
+    assert "dataset.range=4095 makes that white" in note
+    bright = load(tmp_path / "x", channels=1, range=4095)
+    assert bright.notes == () and bright.train.values.max() == 254
+    assert "dataset.range" in refused(tmp_path / "x", channels=1, range=1000)
+
+
+def test_pages_beyond_the_first_and_files_that_need_a_plug_in_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "needed_package", {".heic": "pillow-heif"}.get)
+    put(tmp_path / "x", "a.png", image=picture(16, 16))
+    picture(16, 16).save(tmp_path / "x" / "b.tif", save_all=True, append_images=[picture(16, 16)])
+    (tmp_path / "x" / "c.HEIC").write_bytes(b"x")
+    (tmp_path / "x" / "d.svg").write_bytes(b"x")
+    notes = load(tmp_path / "x").notes
+    assert "left out 1 .heic image(s): pip install pillow-heif to read them" in notes
+    assert "left out 1 file(s) that are no images: 1 .svg" in notes
+    assert "1 file(s) have several pages, of which the first is taken" in notes
+    (tmp_path / "y").mkdir()
+    (tmp_path / "x" / "c.HEIC").rename(tmp_path / "y" / "c.heic")
+    assert "it holds 1 .heic: pip install pillow-heif" in refused(tmp_path / "y")
 
 
 def test_images_beside_class_folders_make_a_set_without_labels_and_say_so(tmp_path):
@@ -247,7 +296,7 @@ def test_labels_stay_with_their_images_when_some_are_skipped(tmp_path):
         (lambda path: path.touch(), "is a file"),
         (lambda path: path.mkdir(), "it is empty"),
         (lambda path: (path / "a").mkdir(parents=True), "it is empty"),
-        (lambda path: (path.mkdir(), (path / "a.tif").touch()), "1 .tif"),
+        (lambda path: (path.mkdir(), (path / "a.svg").touch()), "1 .svg"),
         (lambda path: put(path, "val/a.png", "train/.a.png", "test/b.png"), "no image in its train folder"),
         (lambda path: put(path, "train/a.png", "test/.b.png"), "no image in its test folder"),
         (lambda path: (path.mkdir(), (path / "a.png").touch()), "cannot be read as an image"),

@@ -2,12 +2,14 @@
 
 import os
 import pickle
+import re
 import struct
 import zipfile
 import zlib
 
 import numpy as np
 import pytest
+import torch
 
 from tests.support.damage import BYTES, Evil, peak
 from vae_cli.data import Arrays
@@ -129,3 +131,14 @@ def test_values_that_are_no_pixels_are_named(name, suffix, tmp_path):
 def test_a_zip_of_images_is_no_npz(tmp_path):
     npz(tmp_path / "x.npz", a_DOT_png=zlib.compress(bytes(100)))
     assert "is not in numpy's format" in refused(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_torch_file_is_said_to_be_one_and_converted_by_the_line_that_is_printed(tmp_path, monkeypatch, is_zip):
+    monkeypatch.chdir(tmp_path)
+    images = torch.arange(256, dtype=torch.uint8).reshape(4, 8, 8)
+    torch.save(images, "my x.pt", _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(DataError, match="my x.pt is a torch file") as caught:
+        Arrays(str(tmp_path / "my x.pt")).load()
+    exec(re.search(r"import numpy, .*weights_only=True\)\)", str(caught.value))[0])
+    assert np.array_equal(Arrays(str(tmp_path / "my x.npy")).load().train.values[:, 0], images)

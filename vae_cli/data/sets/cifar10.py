@@ -16,6 +16,7 @@ from vae_cli.data.sets.unpickle import ArrayUnpickler
 ARCHIVE = "cifar-10-python.tar.gz"
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = ("test_batch",)
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class CIFAR10(DownloadedDataset):
@@ -68,4 +69,4 @@ class CIFAR10(DownloadedDataset):
             )
         except Exception as error:  # a tar file, a gzip stream and a pickle break in many ways
             raise self.broken(ARCHIVE, error) from error
-        return Source(train, validation=None, test=test, support="levels256")
+        return Source(train, validation=None, test=test, support="levels256", class_names=NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import zipfile
 from typing import Literal
 
@@ -16,6 +17,12 @@ from vae_cli.data.sets.downloaded import DELETE, DownloadedDataset, exists
 from vae_cli.errors import DataError
 
 ARCHIVE = "gzip.zip"
+MERGED = string.digits + string.ascii_uppercase + "abdefghnqrt"  # letters that look alike in both cases are one class
+NAMES = {
+    **dict.fromkeys(("balanced", "bymerge"), MERGED),
+    "byclass": string.digits + string.ascii_uppercase + string.ascii_lowercase,
+    "letters": string.ascii_uppercase,
+}
 Subset = Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"]
 
 
@@ -66,7 +73,8 @@ class EMNIST(DownloadedDataset):
             self.require()
             parts = {part: self._packed(part) for part in parts}
         train, test = (self._images(*pair) for pair in parts.values() if pair is not None)
-        return Source(train, validation=None, test=test, support="levels256")
+        names = tuple(NAMES.get(self.subset, ""))
+        return Source(train, validation=None, test=test, support="levels256", class_names=names)
 
     def _names(self, part: str) -> tuple[str, str]:
         stem = f"emnist-{self.subset}-{part}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,6 +60,7 @@ class MNIST(DownloadedDataset):
         "ec29112dd5afa0611ce80d1b7f02629c",
         mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist"),
     )
+    class_names: ClassVar[tuple[str, ...]] = ()
     advice: ClassVar[str] = ", or choose dataset=digits, which needs no network"
 
     def __init__(
@@ -74,7 +76,7 @@ class MNIST(DownloadedDataset):
                 says what was tried and where to put them by hand.
         """
         self.require()
-        return _read(_find(self.folder), DELETE)
+        return replace(_read(_find(self.folder), DELETE), class_names=self.class_names)
 
     def require(self) -> None:
         present = _find(self.folder)
@@ -107,6 +109,10 @@ class FashionMNIST(MNIST):
         "bb300cfdad3c16e7a12a480ee83cd310",
         mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",),
     )
+    class_names = (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    )
     advice = f", install Debian's package dataset-fashion-mnist{MNIST.advice}"
 
     def __init__(
@@ -122,7 +128,8 @@ class FashionMNIST(MNIST):
         """
         debian = _find(DEBIAN_FASHION_MNIST)
         if len(_find(self.folder)) < len(FILES) and len(debian) == len(FILES):
-            return _read(debian, "reinstall Debian's package dataset-fashion-mnist")
+            source = _read(debian, "reinstall Debian's package dataset-fashion-mnist")
+            return replace(source, class_names=self.class_names)
         return super().load()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from vae_cli.data.base import Binarize, Source
 from vae_cli.data.decoded import Pictures, decode, fingerprint
 from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
-from vae_cli.data.pictures import square
+from vae_cli.data.pictures import Prepared, square
 from vae_cli.data.sets.downloaded import DELETE, DownloadedDataset
 from vae_cli.system.cache import cache_dir
 
@@ -76,7 +77,7 @@ class Omniglot(DownloadedDataset):
                 pictures = Pictures(
                     names,
                     open=lambda name: io.BytesIO(archive.read(name)),
-                    prepare=lambda drawing: 255 - square(drawing, self.image_size, channels=1),  # bright on dark
+                    prepare=lambda file: _bright_on_dark(square(file, self.image_size, channels=1)),
                     shape=shape,
                     fingerprint=fingerprint(self.digest(file), *shape),
                 )
@@ -87,3 +88,8 @@ class Omniglot(DownloadedDataset):
         characters = [str(Path(name).parent) for name in names]
         numbers = {character: number for number, character in enumerate(dict.fromkeys(characters), first_label)}
         return Images(decoded.values, np.array([numbers[character] for character in characters], np.int64))
+
+
+def _bright_on_dark(drawing: Prepared) -> Prepared:
+    """Return a drawing with black and white exchanged."""
+    return replace(drawing, values=255 - drawing.values)

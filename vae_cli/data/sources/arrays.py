@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_cli.constraints import FilePath, Index
+from vae_cli.constraints import FilePath, Index, Positive
 from vae_cli.data.base import SPLITS, Binarize, Dataset, Source, Support
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.mapped import is_mapped, scratch
@@ -24,12 +24,14 @@ class Arrays(Dataset):
 
     Shapes are (N, H, W), (N, C, H, W) or (N, H, W, C) with one or three channels, the same in every split.
     The support follows from the values: `binary` if all are 0 or 1, else `levels256` for uint8 and `unit` for
-    floats in [0, 1]. An `.npy` file is mapped and may be larger than the memory. Labels are integers from 0 in
+    floats in [0, 1]; values of 0 and 1 for a trained model are what the model takes. Values of other ranges are
+    divided by `range`. An `.npy` file is mapped and may be larger than the memory. Labels are integers from 0 in
     `train_labels` (or `labels`), `valid_labels` and `test_labels`. An `.npz` file of one array under any name, and
     an `.npy` file, are the training set.
 
     Args:
         path: the file.
+        range: the value of white, which is 255 in integers and 1 in floats if it is None.
         binarize: see `Dataset`.
         validation: see `Dataset`.
 
@@ -40,27 +42,37 @@ class Arrays(Dataset):
     name = "arrays"
 
     def __init__(
-        self, path: FilePath | None = None, binarize: Binarize = "none", validation: Index | None = None
+        self,
+        path: FilePath | None = None,
+        range: Positive | None = None,
+        binarize: Binarize = "none",
+        validation: Index | None = None,
     ) -> None:
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name an .npz or .npy file of images")
         self.path = Path(str(path)).expanduser()
+        self.white = range
 
-    def load(self) -> Source:
+    def load(self, support: Support | None = None) -> Source:
         """Read the splits in the file, as (N, C, H, W).
+
+        Args:
+            support: of the model that they are for; None is decided by the values.
 
         Raises:
             DataError: if the file is missing or broken, or an array in it is no set of images or labels.
         """
         arrays = numpy_file.read(self.path)
         images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
-        support = _support(list(images.values()))
+        extents = _extents(list(images.values()), exact=self.white is not None)
+        support = _support(list(images.values()), extents, self.white, support)
         splits = {
-            split: Images(_stored(array.values, support), _labels(arrays.get(f"{split}_labels"), array))
+            split: Images(_stored(array.values, support, self.white), _labels(arrays.get(f"{split}_labels"), array))
             for split, array in images.items()
         }
-        return Source(splits["train"], splits.get("validation"), splits.get("test"), support)
+        notes = () if support == "binary" else _notes(list(images.values()), extents, self.white)
+        return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
 
 
 @dataclass(frozen=True)
@@ -90,30 +102,48 @@ def _channels_first(array: NamedArray) -> NamedArray:
     raise DataError(f"{name} is {shape}; images need one or three channels, (N, C, H, W) or (N, H, W, C)")
 
 
-def _support(arrays: list[NamedArray]) -> Support:
-    """Return the support of all splits together.
+def _extents(arrays: list[NamedArray], exact: bool) -> list[Extent]:
+    """Return the extents of all splits; of bytes that are not binary 0 to 255 unless they are to be `exact`.
 
     Raises:
-        DataError: if their shapes or types differ, or their values fit no support.
+        DataError: if their shapes differ.
     """
     train = arrays[0]
     for array in arrays:
         one, other = _shape(array.values.shape[1:]), _shape(train.values.shape[1:])
         if one != other:
             raise DataError(f"{array.name} has images of {one}, but train of {other}; make them alike")
-    extents = [_extent(array.values) for array in arrays]
-    if all(extent.binary for extent in extents):
+    return [_extent(array.values, exact) for array in arrays]
+
+
+def _support(arrays: list[NamedArray], extents: list[Extent], white: float | None, wanted: Support | None) -> Support:
+    """Return the support of all splits together; `wanted` where the values are all 0 or 1 and may be anything.
+
+    Raises:
+        DataError: if their types differ, or their values fit no support.
+    """
+    is_binary = white is None and all(extent.binary for extent in extents)
+    if is_binary and wanted in (None, "binary"):
         return "binary"
     for array, extent in zip(arrays, extents):
-        _check_values(array, extent)
-    kinds = {array.values.dtype.kind for array in arrays}
-    if len(kinds) > 1:
+        if not is_binary:
+            _check_values(array, extent, white)
+    kinds = {"levels256" if array.values.dtype.kind in "iu" else "unit" for array in arrays}
+    if len({array.values.dtype.kind for array in arrays}) > 1 and not is_binary:
         types = ", ".join(f"{array.name} is {array.values.dtype}" for array in arrays)
         raise DataError(f"{types}; save every split as uint8, or every split as floats in [0, 1]")
-    return "unit" if kinds == {"f"} else "levels256"
+    return "levels256" if kinds == {"levels256"} or (is_binary and wanted == "levels256") else "unit"
 
 
-def _extent(values: np.ndarray) -> Extent:
+def _notes(arrays: list[NamedArray], extents: list[Extent], white: float | None) -> tuple[str, ...]:
+    """Return a line about arrays of bytes that are 0 and 1 only, which may be meant to be black and white."""
+    are_bytes = all(array.values.dtype.kind in "iu" for array in arrays) and white is None
+    if are_bytes and all(extent.binary for extent in extents) and any(extent.high == 1 for extent in extents):
+        return ("the values are 0 and 1 and were taken as levels of 0 to 255; if 1 is white, save them as bool",)
+    return ()
+
+
+def _extent(values: np.ndarray, exact: bool) -> Extent:
     if values.dtype == np.bool_:
         values = values.view(np.uint8)  # a file may hold other bytes under that name
     low, high, binary = np.inf, -np.inf, True
@@ -121,7 +151,7 @@ def _extent(values: np.ndarray) -> Extent:
         # Unlike min() and max(), these two keep a NaN.
         low, high = np.minimum(low, chunk.min()), np.maximum(high, chunk.max())
         binary = binary and bool(((chunk == 0) | (chunk == 1)).all())
-        if values.dtype == np.uint8 and not binary:
+        if values.dtype == np.uint8 and not binary and not exact:
             return Extent(0, 255, binary)  # the rest of the bytes changes nothing
     return Extent(float(low), float(high), binary)
 
@@ -133,44 +163,54 @@ def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
         yield values[start : start + rows]
 
 
-def _check_values(array: NamedArray, extent: Extent) -> None:
-    """Raise DataError unless an array that is not binary holds bytes or floats in [0, 1]."""
+def _check_values(array: NamedArray, extent: Extent, white: float | None) -> None:
+    """Raise DataError unless an array that is not binary holds bytes, floats in [0, 1], or values up to `white`."""
     name, low, high, dtype = array.name, extent.low, extent.high, array.values.dtype
-    if dtype == np.uint8:
-        return
     if dtype == np.bool_ and high > 1:
         raise DataError(f'{name} says bool and holds bytes up to {high:g}; save it .astype("uint8")')
+    if dtype.kind == "f" and not np.isfinite([low, high]).all():
+        raise DataError(f"{name} holds NaN or infinite values; correct or remove those images")
+    if white is not None and not (low >= 0 and high <= white):
+        raise DataError(f"{name} has values from {low:.9g} to {high:.9g}, outside of 0 to dataset.range={white:g}")
+    if white is not None or dtype == np.uint8:
+        return
     if dtype.kind != "f":
         bytes_ = low >= 0 and high <= 255
         fix = 'save it .astype("uint8")' if bytes_ else 'rescale it to 0 … 255 and save it .astype("uint8")'
+        fix += f", or set dataset.range={2 ** int(high).bit_length() - 1}" if low >= 0 else ""
         raise DataError(f"{name} is {dtype} with values from {low:g} to {high:g}; {fix}")
-    if not np.isfinite([low, high]).all():
-        raise DataError(f"{name} holds NaN or infinite values; correct or remove those images")
     if low < 0 or high > 1:
         raise DataError(f"{name} has floats from {low:.9g} to {high:.9g}, not in [0, 1]; {_rescale(low, high)}")
 
 
 def _rescale(low: float, high: float) -> str:
     if low >= 0 and 2 < high <= 255:
-        return 'they look like bytes: divide by 255, or save them .astype("uint8")'
+        return 'they look like bytes: divide by 255 (dataset.range=255), or save them .astype("uint8")'
     if -1 <= low < 0 and high <= 1:
         return "rescale them, perhaps by (x + 1) / 2"
     return "rescale or clip them"
 
 
-def _stored(values: np.ndarray, support: Support) -> np.ndarray:
+def _stored(values: np.ndarray, support: Support, white: float | None) -> np.ndarray:
     """Return the values as uint8 or, for `unit`, float32.
 
-    They are copied only where the type changes, those of a mapped file to the disk.
+    They are copied only where the type or the range changes, those of a mapped file to the disk.
     """
     dtype = np.dtype(np.float32 if support == "unit" else np.uint8)
-    if values.dtype == np.bool_:
+    if support == "binary" and values.dtype == np.bool_:
         return values.view(np.uint8)  # of which `_extent` saw that they are 0 and 1
-    if values.dtype == dtype:
+    divisor = white if white and values.dtype != np.bool_ else 255.0 if values.dtype.kind in "iu" else 1.0
+    factor = {"binary": divisor, "unit": 1.0, "levels256": 255.0}[support] / divisor
+    if factor == 1 and values.dtype == dtype:
         return values
+
+    def convert(chunk: np.ndarray) -> np.ndarray:
+        scaled = chunk if factor == 1 else np.multiply(chunk, factor, dtype=np.float32)
+        return (np.rint(scaled) if support == "levels256" and factor != 1 else scaled).astype(dtype)
+
     if is_mapped(values):
-        return scratch(_chunks(values), dtype, values.shape)
-    return values.astype(dtype)
+        return scratch(map(convert, _chunks(values)), dtype, values.shape)
+    return convert(values)
 
 
 def _labels(labels: NamedArray | None, images: NamedArray) -> np.ndarray | None:

@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from vae_cli.constraints import FilePath, FolderPath, ImageSize, Index
+from vae_cli.constraints import FilePath, FolderPath, ImageSize, Index, Positive
 from vae_cli.data.base import Binarize, Dataset, Source
-from vae_cli.data.decoded import Decoded, Pictures, decode, fingerprint
+from vae_cli.data.decoded import Decoded, Originals, Pictures, decode, fingerprint
 from vae_cli.data.images import Images
-from vae_cli.data.pictures import SUFFIXES, square
-from vae_cli.errors import ConfigError, DataError, describe, printable
+from vae_cli.data.pictures import WHITE, needed_package, square, suffixes
+from vae_cli.errors import ConfigError, DataError, describe, printable, shortened
 from vae_cli.system.cache import cache_dir
 
 SPLITS = {
@@ -34,7 +34,7 @@ SPLITS = {
 NOT_PICTURES = {"__MACOSX", "@eaDir"}  # folders that systems and storage boxes leave behind
 SHOWN = 5
 FIX = "repair or remove it, or leave out all such files with dataset.on_error=skip"
-WANTED = "the tool looks for png, jpg, webp, bmp and gif files, at any depth"
+WANTED = "the tool looks for png, jpg, webp, bmp, gif and tiff files, at any depth"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,17 @@ class Tree:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Every image of a directory in the order of the files' paths, the names of the classes that the labels number, and
+    notes."""
+
+    images: Images
+    names: list[str]
+    classes: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class Entry:
     """An image by its path below the directory, the split it belongs to, and its class folder if it has one."""
 
@@ -57,7 +68,8 @@ class Entry:
 
 
 class Folder(Dataset):
-    """Images in a directory and its subdirectories, at any depth: png, jpg, webp, bmp, and gif's first frame.
+    """Images in a directory and its subdirectories, at any depth: png, jpg, webp, bmp, and the first frame of gif and
+    tiff; avif, heic and jxl where Pillow reads them.
 
     Each is turned upright by its EXIF, put over white where transparent, cropped to its largest centered square
     and resized. The first subdirectory on an image's path names its class, if every image lies in one. With
@@ -71,6 +83,7 @@ class Folder(Dataset):
         path: the directory.
         image_size: pixels a side.
         channels: 3, or 1 for gray.
+        range: the value of white in images of more than 8 bits; None is 65535, and 1 in images of floats.
         on_error: `error` refuses a set with an image that cannot be read, `skip` leaves out and counts them.
         binarize: see `Dataset`.
         validation: see `Dataset`.
@@ -87,6 +100,7 @@ class Folder(Dataset):
         path: FilePath | None = None,
         image_size: ImageSize = 64,
         channels: Literal[1, 3] = 3,
+        range: Positive | None = None,
         on_error: Literal["error", "skip"] = "error",
         binarize: Binarize = "none",
         validation: Index | None = None,
@@ -97,6 +111,7 @@ class Folder(Dataset):
             raise ConfigError("dataset.path is not set: name a directory of images")
         self.path = Path(str(path)).expanduser()
         self.shape = (channels, image_size, image_size)
+        self.white = range
         self.skip = on_error == "skip"
         self.cache = Path(cache).expanduser() if cache else cache_dir() / "decoded"
 
@@ -115,16 +130,17 @@ class Folder(Dataset):
                 raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder; {WANTED}")
         decoded = self._decode(tree, entries)
         classes = _classes(entries)
-        notes = [*_notes_on_files(tree, decoded, entries), *_notes_on_classes(classes, entries)]
+        notes = [*self._notes(tree, decoded, entries), *_notes_on_classes(classes, entries)]
         parts = _parts(decoded, entries, classes)
         for folder, split in roles.items():
             if split not in parts:
                 raise DataError(f"dataset.path={printable(self.path)}: no image in its {folder} folder can be read")
-        return Source(parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes))
+        return Source(
+            parts["train"], parts.get("validation"), parts.get("test"), "levels256", tuple(notes), tuple(classes)
+        )
 
-    def in_order(self) -> tuple[Images, list[str], list[str]]:
-        """Return every image as bytes, whatever folder it lies in, its path below the directory, and the names of the
-        classes that the labels number.
+    def in_order(self) -> Listed:
+        """Return every image as bytes, whatever folder it lies in, with its path below the directory.
 
         Raises:
             DataError: as `load`.
@@ -135,12 +151,19 @@ class Folder(Dataset):
         if not len(decoded.kept):
             raise DataError(f"{printable(self.path)}: none of its images can be read")
         classes = _classes(entries)
-        return _parts(decoded, entries, classes)["train"], [entries[number].path for number in decoded.kept], classes
+        names = [entries[number].path for number in decoded.kept]
+        return Listed(_parts(decoded, entries, classes)["train"], names, classes, self._notes(tree, decoded, entries))
+
+    def _notes(self, tree: Tree, decoded: Decoded, entries: Sequence[Entry]) -> list[str]:
+        conversions = _notes_on_conversions(decoded.originals, self.shape, self.white)
+        return [*_notes_on_files(tree, decoded, entries), *conversions]
 
     def _tree(self) -> Tree:
         tree = _list(self.path)
         if not tree.files:
-            content = f"it holds {_kinds(tree)}" if tree.others else "it is empty"
+            content = f"it holds {_kinds(tree.others)}" if tree.others else "it is empty"
+            packages = sorted({package for suffix in tree.others if (package := needed_package(suffix))})
+            content += f": pip install {' '.join(packages)} to read some of them" if packages else ""
             raise DataError(f"dataset.path={printable(self.path)} has no images ({WANTED}; {content})")
         return tree
 
@@ -148,8 +171,8 @@ class Folder(Dataset):
         names = [entry.path for entry in entries]
         listing = [f"{name}/{tree.files[name]}" for name in names]
         channels, size, _ = self.shape
-        prepare = partial(square, size=size, channels=channels)
-        state = fingerprint(*self.shape, *listing)
+        prepare = partial(square, size=size, channels=channels, white=self.white)
+        state = fingerprint(*self.shape, self.white, *listing)
         pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
         folder = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
         return decode(pictures, folder, f"dataset.path={printable(self.path)}", FIX, self.skip)
@@ -176,7 +199,7 @@ def _list(root: Path) -> Tree:
     for path, status in walk:
         if status is not None and stat.S_ISDIR(status.st_mode):
             folders.add(path)
-        elif status is None or Path(path).suffix.lower() in SUFFIXES:
+        elif status is None or Path(path).suffix.lower() in suffixes():
             files[path] = () if status is None else (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         else:
             others[Path(path).suffix.lower() or "no suffix"] += 1
@@ -215,7 +238,7 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
                     waiting.append((path, above | {here}))
                 if entry.is_symlink():
                     linked.add(target)
-            elif status is None and Path(path).suffix.lower() in SUFFIXES:
+            elif status is None and Path(path).suffix.lower() in suffixes():
                 yield path, None
             elif status is not None and stat.S_ISREG(status.st_mode):
                 yield path, status
@@ -285,21 +308,47 @@ def _notes_on_files(tree: Tree, decoded: Decoded, entries: Sequence[Entry]) -> l
         notes.append(f"skipped {len(decoded.skipped):,} of {total:,} images that cannot be read: {named}")
     if outside := len(tree.files) - len(entries):
         notes.append(f"left out {outside:,} image(s) outside of the train, val and test folders")
-    if tree.others:
-        notes.append(f"left out {tree.others.total():,} file(s) that are no images: {_kinds(tree)}")
+    unread = {suffix: package for suffix in tree.others if (package := needed_package(suffix))}
+    for suffix, package in unread.items():
+        notes.append(f"left out {tree.others[suffix]:,} {suffix} image(s): pip install {package} to read them")
+    others = Counter({suffix: count for suffix, count in tree.others.items() if suffix not in unread})
+    if others:
+        notes.append(f"left out {others.total():,} file(s) that are no images: {_kinds(others)}")
+    return notes
+
+
+def _notes_on_conversions(originals: Originals, shape: tuple[int, int, int], white: float | None) -> list[str]:
+    """Return a line about sizes and colors, and one about values of more than 8 bits."""
+    size, changes, notes = shape[1], [], []
+    smallest, largest = ("x".join(map(str, sides)) for sides in (originals.smallest, originals.largest))
+    if {*originals.smallest, *originals.largest} != {size}:
+        is_square = originals.smallest == originals.largest and len(set(originals.largest)) == 1
+        sizes = smallest if smallest == largest else f"{smallest} to {largest}"
+        changes.append(f"{'resized' if is_square else 'cropped and resized'} from {sizes} to {size}x{size}")
+    if originals.lost_color:
+        changes.append(f"{originals.lost_color:,} made gray from color")
+    if changes:
+        notes.append(f"images {' and '.join(changes)}")
+    if originals.deep and white is None:
+        top = originals.top
+        note = f"{originals.deep:,} image(s) have more than 8 bits a value, the largest value is {top:,g}"
+        if 1 < top <= WHITE / 2:
+            note += f" of {WHITE}: they come out dark; dataset.range={2 ** int(top).bit_length() - 1} makes that white"
+        notes.append(note)
+    if originals.pages:
+        notes.append(f"{originals.pages:,} file(s) have several pages, of which the first is taken")
     return notes
 
 
 def _notes_on_classes(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
     if classes:
-        named = ", ".join(map(printable, classes[:SHOWN])) + (", …" if len(classes) > SHOWN else "")
-        return [f"{len(classes):,} class(es) by folder: {named}"]
+        return [f"{len(classes):,} class(es) by folder: {shortened(classes, SHOWN)}"]
     outside = sum(entry.folder is None for entry in entries)
     if outside < len(entries):
         return [f"no labels: {outside:,} image(s) lie in no class folder"]
     return []
 
 
-def _kinds(tree: Tree) -> str:
-    kinds = [f"{count:,} {printable(suffix)}" for suffix, count in tree.others.most_common(SHOWN)]
-    return ", ".join([*kinds, "…"] if len(tree.others) > SHOWN else kinds)
+def _kinds(others: Counter[str]) -> str:
+    kinds = [f"{count:,} {printable(suffix)}" for suffix, count in others.most_common(SHOWN)]
+    return ", ".join([*kinds, "…"] if len(others) > SHOWN else kinds)

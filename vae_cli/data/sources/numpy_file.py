@@ -22,6 +22,7 @@ ROLES = {
 }
 NPY_MAGIC = b"\x93NUMPY"
 NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+TORCH_SUFFIXES = (".pt", ".pth")
 SAVE = "save one with numpy.savez(path, train=images)"
 
 
@@ -48,6 +49,8 @@ def read(path: Path) -> dict[str, NamedArray]:
         return {"train": NamedArray(f"{path}: the array", values)}
     if magic.startswith(NPZ_MAGIC):
         return _load_npz(path)
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        raise _of_torch(path)
     raise DataError(f"{path} is no .npz or .npy file; {SAVE}; or name a folder of images")
 
 
@@ -63,12 +66,21 @@ def _magic(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({describe(error)}); set dataset.path to another file") from error
 
 
+def _of_torch(path: Path) -> DataError:
+    line = f"import numpy, torch; numpy.save({path.stem + '.npy'!r}, torch.load({path.name!r}, weights_only=True))"
+    return DataError(
+        f"{path} is a torch file; convert it in Python: {line}; of several tensors name one behind load(…)"
+    )
+
+
 def _load_npz(path: Path) -> dict[str, NamedArray]:
     try:
         archive = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy and zipfile raise many kinds
         raise _unreadable(str(path), error) from error
     with archive:
+        if any(name.endswith("data.pkl") for name in archive.files):
+            raise _of_torch(path)
         names = _roles(path, archive.files)
         _check_size(path, archive)
         return {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}
