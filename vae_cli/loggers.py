@@ -18,6 +18,7 @@ from PIL import Image
 
 from vae_cli.constraints import Name
 from vae_cli.errors import ConfigError, describe
+from vae_cli.runs.directory import StepRecord
 from vae_cli.runs.reader import TEST_METRICS, flat
 
 Values = Mapping[str, Any]
@@ -46,6 +47,11 @@ class Logger(ABC):
     @abstractmethod
     def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
         """Send the numbers of a split after a step."""
+
+    def steps(self, records: list[StepRecord]) -> None:
+        """Send the numbers of single steps: step, epoch and values of each."""
+        for step, epoch, values in records:
+            self.metrics("step", values, step, epoch)
 
     @abstractmethod
     def picture(self, name: str, picture: Image.Image, step: int) -> None:
@@ -96,6 +102,9 @@ class Loggers(Logger):
 
     def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
         self._send(lambda logger: logger.metrics(split, values, step, epoch))
+
+    def steps(self, records: list[StepRecord]) -> None:
+        self._send(lambda logger: logger.steps(records))
 
     def picture(self, name: str, picture: Image.Image, step: int) -> None:
         self._send(lambda logger: logger.picture(name, picture, step))
@@ -217,6 +226,7 @@ class MLflowLogger(Logger):
     """
 
     PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # its own: four minutes
+    LARGEST_BATCH = 1000  # metrics that it takes at once
     STATUS = {"completed": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
     def __init__(self, experiment_name: Name = "vae_cli") -> None:
@@ -256,13 +266,20 @@ class MLflowLogger(Logger):
         return run.info.run_id
 
     def metrics(self, split: str, values: Values, step: int, epoch: int) -> None:
+        self._client.log_batch(self._id, metrics=self._metrics(split, values, step))
+
+    def steps(self, records: list[StepRecord]) -> None:
+        metrics = [metric for step, _, values in records for metric in self._metrics("step", values, step)]
+        for start in range(0, len(metrics), self.LARGEST_BATCH):
+            self._client.log_batch(self._id, metrics=metrics[start : start + self.LARGEST_BATCH])
+
+    def _metrics(self, split: str, values: Values, step: int) -> list[Any]:
         now = int(time.time() * 1000)
-        metrics = [
+        return [
             self._metric(f"{split}/{name}", float(value), now, step)
             for name, value in values.items()
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
-        self._client.log_batch(self._id, metrics=metrics)
 
     def picture(self, name: str, picture: Image.Image, step: int) -> None:
         self._client.log_image(self._id, picture, artifact_file=f"{name}/step_{step:08d}.png")

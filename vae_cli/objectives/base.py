@@ -74,6 +74,10 @@ class Objective(ABC):
     def __init__(self, mc_samples: int = 1) -> None:
         self.mc_samples = mc_samples
 
+    def scheduled(self, step: int) -> dict[str, float]:
+        """Return the weights and targets of the loss at a step of the training by their names, for curves."""
+        return {}
+
     @property
     def couples_batch(self) -> str | None:
         """The reason why the loss of a batch is not the mean of its examples' own losses, so that a batch cannot be

@@ -67,6 +67,11 @@ class ELBO(Objective):
         self.estimator, self.beta, self.free_bits, self.capacity = estimator, beta, free_bits, capacity
         self.weight, self.warmup_steps = WEIGHTS[beta_schedule], warmup_epochs * steps_per_epoch
 
+    def scheduled(self, step: int) -> dict[str, float]:
+        if self.capacity is not None:
+            return {"capacity": float(self.capacity * WEIGHTS["linear"](step, self.warmup_steps))}
+        return {"beta": float(self.beta * self.weight(step, self.warmup_steps))}
+
     @property
     def couples_batch(self) -> str | None:
         if self.capacity is not None:

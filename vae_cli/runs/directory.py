@@ -27,6 +27,7 @@ log = logging.getLogger("vae_cli")
 LABEL, WIDTH = 12, 80  # characters of a line's label and of a line on the terminal
 _BY_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 
+StepRecord = tuple[int, int, dict[str, float]]  # step, epoch, values
 OnMetrics = Callable[[int, str, Mapping[str, float]], None]  # epoch, split, values
 
 
@@ -36,6 +37,8 @@ class Logger(Protocol):
     def start(self, directory: Path, settings: dict[str, Any], resumed_at: int | None) -> None: ...
 
     def metrics(self, split: str, values: Mapping[str, Any], step: int, epoch: int) -> None: ...
+
+    def steps(self, records: list[StepRecord]) -> None: ...
 
     def picture(self, name: str, picture: Image.Image, step: int) -> None: ...
 
@@ -138,6 +141,11 @@ class RunDirectory:
         if self.on_metrics is not None:
             self.on_metrics(epoch, split, values)
 
+    def steps(self, records: list[StepRecord]) -> None:
+        """Send the numbers of single steps, if there are any, to the logger's curves."""
+        if self._logger is not None and records:
+            self._logger.steps(records)
+
     def cut_metrics(self, epoch: int, step: int) -> None:
         """Drop from metrics.jsonl what a resumed training will write again, and any line cut short."""
         path, kept = self.path / "metrics.jsonl", []
@@ -229,6 +237,8 @@ class NullRunDirectory(RunDirectory):
     def write(self, name: str, text: str) -> None: ...
 
     def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None: ...
+
+    def steps(self, records: list[StepRecord]) -> None: ...
 
     def cut_metrics(self, epoch: int, step: int) -> None: ...
 

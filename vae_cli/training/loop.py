@@ -47,6 +47,7 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
                 loss.backward()
                 step(state, loss, sums)
                 at.batch, at.seconds = number + 1, time.monotonic() - started
+                output.steps(state.step_log.take())
                 bar.advance()
 
                 # A checkpoint after so much time, and a last one after a signal to any process
@@ -55,6 +56,7 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
                 is_due = state.rank.is_main and save_schedule.time_is_up()
                 signal_number, should_save = collectives.all_reduce_max(signals.received or 0, int(is_due))
                 if signal_number or should_save:
+                    output.steps(state.step_log.take(least=1))
                     state.save(last)
                 if signal_number:
                     raise Interrupted(signal_number)
@@ -85,6 +87,9 @@ def step(state: TrainingState, loss: Tensor, sums: Sums) -> None:
         state.ema.update(at.step)
     state.totals.add(sums, finite)
     state.skipped.record(finite)
+    if state.step_log.is_due(at.step):
+        settings = {"lr": state.optimizer.param_groups[0]["lr"], **state.objective.scheduled(at.step - 1)}
+        state.step_log.record(at.step, at.epoch + 1, sums, norm, settings)
 
 
 def _end_epoch(
@@ -115,6 +120,7 @@ def _report(state: TrainingState, validation: Split | None, output: RunDirectory
         "images_per_second": len(state.batches.split) / max(at.seconds, 1e-9),
         "seconds": at.seconds,
     }
+    output.steps(state.step_log.take(least=1))
     output.metrics(at.epoch, at.step, "train", train)
     numbers, is_best = None, False
     if validation is not None:

@@ -30,6 +30,7 @@ from vae_cli.system.cache import cache_dir
 from vae_cli.training.ema import EMA
 from vae_cli.training.initialization import seed_everything, start_at_mean_image, start_at_training_images
 from vae_cli.training.step import SkippedSteps
+from vae_cli.training.step_log import StepLog
 
 VALUES_PER_OUTPUT = 3  # the decoder's output, its log-density and the gradient are in memory together
 
@@ -101,6 +102,7 @@ class TrainingState:
         self.best: dict[str, Any] | None = None
         self.totals = Totals(device)
         self.skipped = SkippedSteps(device)
+        self.step_log = StepLog(steps * config["epochs"])
         self.rows = 0  # of epochs that were printed
         self._seed_networks()
 
