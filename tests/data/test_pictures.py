@@ -30,7 +30,7 @@ def prepared(root, name, image, **options):
         return pictures.square(file, 16, options.pop("channels", 1), **options)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.gif", "a.jpg", "a.tif"])
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.gif", "a.jpg", "a.tif", "a.ppm"])
 def test_a_picture_of_every_format_gives_its_color(tmp_path, name):
     saved = {"lossless": True} if name.endswith("webp") else {}
     pixels = one(tmp_path, name, picture(), **saved)
@@ -186,6 +186,26 @@ def test_color_of_16_bits_is_known_to_be_dark_and_refused_where_a_range_is_set()
     assert 3800 < found.largest < 4200
     with pytest.raises(ValueError, match=r"dataset\.range is for gray images"):
         pictures.square(io.BytesIO(color_of_16_bits()), 16, 3, white=4095)
+
+
+def test_a_bmp_of_16_bits_a_pixel_has_fewer_a_channel():
+    """One of 5, 6 and 5 bits, which Pillow does not write: 16x16 pixels of pure red."""
+    header = struct.pack("<IiiHHIIiiII", 40, 16, 16, 1, 16, 3, 512, 0, 0, 0, 0) + struct.pack(
+        "<III", 0xF800, 0x7E0, 0x1F
+    )
+    data = b"BM" + struct.pack("<IHHI", 66 + 512, 0, 0, 66) + header + struct.pack("<H", 0xF800) * 256
+    found = pictures.square(io.BytesIO(data), 16, 3, white=4095)
+    assert found.largest is None and found.values[0].min() == 255 and found.values[1:].max() == 0
+
+
+def test_a_tiff_of_12_bits_says_so_itself(tmp_path):
+    """One of two pixels, white and black, which Pillow does not write."""
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf0\x00\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    found = pictures.square(io.BytesIO(data), 1, 1, crop=None)
+    assert found.largest == 4095 and pictures.square(io.BytesIO(data), 1, 1, white=4095).values == found.values
+    assert found.values.item() == 255
 
 
 def test_color_that_becomes_gray_is_known_and_gray_in_three_channels_is_none(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ SUFFIXES = {
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif",),
     "HEIF": (".heic", ".heif", ".hif"),
     "JXL": (".jxl",),
@@ -36,6 +39,8 @@ MOST_PIXELS = 1 << 26  # a few kilobytes of PNG may decode to gigabytes
 LARGE_PIXELS = 1 << 24
 _one_large = threading.Lock()  # so that as many such pictures as there are cores do not fill the memory
 DEEP = ("I", "F")  # modes of more than 8 bits a value, besides I;16 and its like
+DEEP_COLOR = re.compile(r";16[BLN]")  # in how Pillow describes the bytes of a file: 16 bits a channel, cut to 8
+BITS_PER_SAMPLE = 258  # TIFF's tag
 WHITE = 65535  # of integers of more than 8 bits; of floats it is 1
 COLORED = 16  # difference of two channels below which a picture is gray: a JPEG's rounding
 ORIENTATION = 0x0112  # EXIF's tag
@@ -98,7 +103,8 @@ def needed_package(suffix: str) -> str | None:
 
 @contextmanager
 def ignore_warnings() -> Iterator[None]:
-    """Ignore the warnings of PIL: a file is either read or not."""
+    """Ignore the warnings of PIL and what it logs: a file is either read or not."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -132,7 +138,7 @@ def square(
         if image.width * image.height > MOST_PIXELS:
             raise _too_large(f"{image.width}x{image.height} pixels: ")
         width, height = image.size
-        is_deep_color = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
+        is_deep_color = image.mode in ("RGB", "RGBA", "LA") and DEEP_COLOR.search(str(getattr(image, "tile", "")))
         method = UPRIGHT.get(_orientation(image))
         pages = image.format == "TIFF" and bool(getattr(image, "is_animated", False))
         if is_deep_color and white is not None:
@@ -177,9 +183,9 @@ def _draft(image: Image.Image, size: int) -> None:
 
 def _from_deep(image: Image.Image, white: float | None) -> tuple[Image.Image, float]:
     """Return a picture of integers or floats in bytes, and its largest value."""
-    values = np.asarray(image)
-    top, clear = white or (1 if image.mode == "F" else WHITE), image.info.get("transparency")
-    levels, largest = to_bytes(values, top)
+    values, clear = np.asarray(image), image.info.get("transparency")
+    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]  # such as 12
+    levels, largest = to_bytes(values, white or (1 if image.mode == "F" else 2 ** min(bits, 16) - 1))
     if isinstance(clear, int):
         levels[values == clear] = 255
     return Image.fromarray(levels), largest

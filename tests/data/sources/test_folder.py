@@ -42,7 +42,7 @@ def test_what_is_hidden_or_no_image_is_left_alone(tmp_path):
     (root / "Thumbs.db").write_bytes(b"x")
     source = load(root)
     assert len(source.train) == 1
-    assert any("2 file(s) that are no images" in note and ".txt" in note for note in source.notes)
+    assert any("2 file(s) of kinds that are not read" in note and ".txt" in note for note in source.notes)
 
 
 def test_subfolders_name_the_classes(tmp_path):
@@ -94,7 +94,7 @@ def test_pages_beyond_the_first_and_files_that_need_a_plug_in_are_counted(tmp_pa
     (tmp_path / "x" / "d.svg").write_bytes(b"x")
     notes = load(tmp_path / "x").notes
     assert "left out 1 .heic image(s): pip install pillow-heif to read them" in notes
-    assert "left out 1 file(s) that are no images: 1 .svg" in notes
+    assert "left out 1 file(s) of kinds that are not read: 1 .svg" in notes
     assert "1 file(s) have several pages, of which the first is taken" in notes
     (tmp_path / "y").mkdir()
     (tmp_path / "x" / "c.HEIC").rename(tmp_path / "y" / "c.heic")

@@ -34,7 +34,7 @@ SPLITS = {
 NOT_PICTURES = {"__MACOSX", "@eaDir"}  # folders that systems and storage boxes leave behind
 SHOWN = 5
 FIX = "repair or remove it, or leave out all such files with dataset.on_error=skip"
-WANTED = "the tool looks for png, jpg, webp, bmp, gif and tiff files, at any depth"
+WANTED = "the tool looks for png, jpg, webp, bmp, gif, tiff and pnm files, at any depth"
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Entry:
 
 
 class Folder(Dataset):
-    """Images in a directory and its subdirectories, at any depth: png, jpg, webp, bmp, and the first frame of gif and
-    tiff; avif, heic and jxl where Pillow reads them.
+    """Images in a directory and its subdirectories, at any depth: png, jpg, webp, bmp, pnm, and the first frame of gif
+    and tiff; avif, heic and jxl where Pillow reads them.
 
     Each is turned upright by its EXIF, put over white where transparent, cropped to its largest centered square
     and resized. The first subdirectory on an image's path names its class, if every image lies in one. With
@@ -313,7 +313,7 @@ def _notes_on_files(tree: Tree, decoded: Decoded, entries: Sequence[Entry]) -> l
         notes.append(f"left out {tree.others[suffix]:,} {suffix} image(s): pip install {package} to read them")
     others = Counter({suffix: count for suffix, count in tree.others.items() if suffix not in unread})
     if others:
-        notes.append(f"left out {others.total():,} file(s) that are no images: {_kinds(others)}")
+        notes.append(f"left out {others.total():,} file(s) of kinds that are not read: {_kinds(others)}")
     return notes
 
 
