@@ -123,6 +123,18 @@ def test_what_was_made_of_a_folders_images_is_said(run, tmp_path, capsys, monkey
         assert "note: images resized from 48x48 to 8x8 and 2 made gray from color\n" in capsys.readouterr().err
 
 
+def test_advice_about_a_folder_names_no_key_that_the_command_does_not_take(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "mine").mkdir()
+    Image.fromarray((np.arange(64, dtype=np.uint16) * 64).reshape(8, 8)).save(tmp_path / "mine" / "a.png")
+    encoded(run, tmp_path, f"input={tmp_path / 'mine'}")
+    said = capsys.readouterr().err
+    assert "the largest value is 4,032 of 65535: they come out dark; rescale them\n" in said
+    (tmp_path / "mine" / "b.png").write_text("no image")
+    with pytest.raises(DataError, match=r"b\.png cannot be read .*; repair or remove it$"):
+        encoded(run, tmp_path, f"input={tmp_path / 'mine'}")
+
+
 def test_folders_of_a_conditional_model_have_its_classes_names(tmp_path, digits, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for number in range(30):

@@ -143,6 +143,8 @@ def _dataset_options(trained: Trained, path: str) -> dict[str, Any]:
 
 def _load(dataset: Dataset, facts: DataFacts, has_notes: bool = True) -> Source:
     """Load a data set, whose values are of the model's support where they can be, and say what was made of them."""
+    if isinstance(dataset, Folder) and has_notes:
+        dataset.has_keys = False
     source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()
     if has_notes:
         _say(source.notes)
@@ -157,6 +159,7 @@ def _say(notes: Iterable[str]) -> None:
 def _load_in_order(dataset: Dataset, trained: Trained) -> tuple[Images, Support, list[str] | None]:
     """Return all images of a data set in input order, their support and their files' names, if any."""
     if isinstance(dataset, Folder):
+        dataset.has_keys = False
         listed = dataset.in_order()
         _say(listed.notes)
         return _with_model_labels(listed, trained, dataset.path), "levels256", listed.names

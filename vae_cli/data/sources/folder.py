@@ -33,7 +33,7 @@ SPLITS = {
 }
 NOT_PICTURES = {"__MACOSX", "@eaDir"}  # folders that systems and storage boxes leave behind
 SHOWN = 5
-FIX = "repair or remove it, or leave out all such files with dataset.on_error=skip"
+FIX = "repair or remove it"
 WANTED = "the tool looks for png, jpg, webp, bmp, gif, tiff and pnm files, at any depth"
 
 
@@ -94,6 +94,7 @@ class Folder(Dataset):
     """
 
     name = "folder"
+    has_keys = True  # that the user can set, so that advice may name them
 
     def __init__(
         self,
@@ -155,8 +156,20 @@ class Folder(Dataset):
         return Listed(_parts(decoded, entries, classes)["train"], names, classes, self._notes(tree, decoded, entries))
 
     def _notes(self, tree: Tree, decoded: Decoded, entries: Sequence[Entry]) -> list[str]:
-        conversions = _notes_on_conversions(decoded.originals, self.shape, self.white)
-        return [*_notes_on_files(tree, decoded, entries), *conversions]
+        sizes = _notes_on_sizes(decoded.originals, self.shape[1])
+        return [*_notes_on_files(tree, decoded, entries), *sizes, *self._notes_on_values(decoded.originals)]
+
+    def _notes_on_values(self, originals: Originals) -> list[str]:
+        notes, top = [], originals.top
+        if originals.deep and self.white is None:
+            note = f"{originals.deep:,} image(s) have more than 8 bits a value, the largest value is {top:,g}"
+            if 1 < top <= WHITE / 2:
+                fix = f"dataset.range={2 ** int(top).bit_length() - 1} makes that white"
+                note += f" of {WHITE}: they come out dark; {fix if self.has_keys else 'rescale them'}"
+            notes.append(note)
+        if originals.pages:
+            notes.append(f"{originals.pages:,} file(s) have several pages, of which the first is taken")
+        return notes
 
     def _tree(self) -> Tree:
         tree = _list(self.path)
@@ -174,8 +187,9 @@ class Folder(Dataset):
         prepare = partial(square, size=size, channels=channels, white=self.white)
         state = fingerprint(*self.shape, self.white, *listing)
         pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
+        fix = f"{FIX}, or leave out all such files with dataset.on_error=skip" if self.has_keys else FIX
         folder = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
-        return decode(pictures, folder, f"dataset.path={printable(self.path)}", FIX, self.skip)
+        return decode(pictures, folder, f"dataset.path={printable(self.path)}", fix, self.skip)
 
 
 def _list(root: Path) -> Tree:
@@ -317,9 +331,9 @@ def _notes_on_files(tree: Tree, decoded: Decoded, entries: Sequence[Entry]) -> l
     return notes
 
 
-def _notes_on_conversions(originals: Originals, shape: tuple[int, int, int], white: float | None) -> list[str]:
-    """Return a line about sizes and colors, and one about values of more than 8 bits."""
-    size, changes, notes = shape[1], [], []
+def _notes_on_sizes(originals: Originals, size: int) -> list[str]:
+    """Return a line about sizes that were changed and colors that were lost."""
+    changes = []
     smallest, largest = ("x".join(map(str, sides)) for sides in (originals.smallest, originals.largest))
     if {*originals.smallest, *originals.largest} != {size}:
         is_square = originals.smallest == originals.largest and len(set(originals.largest)) == 1
@@ -327,17 +341,7 @@ def _notes_on_conversions(originals: Originals, shape: tuple[int, int, int], whi
         changes.append(f"{'resized' if is_square else 'cropped and resized'} from {sizes} to {size}x{size}")
     if originals.lost_color:
         changes.append(f"{originals.lost_color:,} made gray from color")
-    if changes:
-        notes.append(f"images {' and '.join(changes)}")
-    if originals.deep and white is None:
-        top = originals.top
-        note = f"{originals.deep:,} image(s) have more than 8 bits a value, the largest value is {top:,g}"
-        if 1 < top <= WHITE / 2:
-            note += f" of {WHITE}: they come out dark; dataset.range={2 ** int(top).bit_length() - 1} makes that white"
-        notes.append(note)
-    if originals.pages:
-        notes.append(f"{originals.pages:,} file(s) have several pages, of which the first is taken")
-    return notes
+    return [f"images {' and '.join(changes)}"] if changes else []
 
 
 def _notes_on_classes(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
