@@ -119,7 +119,7 @@ def test_a_wrong_job_of_a_sweep_leaves_the_others_alone(capsys):
     out, err = capsys.readouterr()
     lines = out.splitlines()
     begun = [line for line in lines if line.endswith(" begins")]
-    assert begun == [f"job {job} (latent_dim={size}) begins" for job, size in enumerate((2, 0, 3))]
+    assert begun == [f"{place} of 3  latent_dim-{size} begins" for place, size in enumerate((2, 0, 3), 1)]
     table = [line.split()[:2] for line in lines]
     row = table.index(["0", "completed"])
     assert table[row : row + 3] == [["0", "completed"], ["1", "failed"], ["└", "latent_dim=0:"]]

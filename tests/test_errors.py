@@ -1,6 +1,7 @@
 """Errors as one line and an exit status."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -39,14 +40,14 @@ def test_a_traceback_is_shown_on_request(variable, capsys, monkeypatch):
     assert err.endswith("vae-train: error: latent_dim=0: latent_dim accepts an integer of at least 1\n")
 
 
-def test_a_reader_that_goes_away_is_no_noise(capsys, monkeypatch):
-    def run(*_):
-        raise BrokenPipeError
-
-    install(monkeypatch, "commands.sample", run)
-    monkeypatch.setattr("vae_cli.cli.discard_stdout", lambda: None)
-    assert status(cli.sample, "checkpoint=x") == 1
-    assert capsys.readouterr() == ("", "")
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_hangup_ends_a_command_unless_it_is_ignored_as_under_nohup(is_ignored, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        install(monkeypatch, "commands.sample", lambda _: signal.raise_signal(signal.SIGHUP))
+        assert status(cli.sample, "checkpoint=x") == (0 if is_ignored else 129)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_closed_pipe_is_quiet():

@@ -18,7 +18,10 @@ from typing import Any, NoReturn
 from vae_cli import __version__
 from vae_cli.config import help
 from vae_cli.distributed.ranks import Rank, rank_from_environment
-from vae_cli.errors import INTERRUPTED, ConfigError, ConnectionLost, discard_stdout, print_error
+from vae_cli.errors import INTERRUPTED, ConfigError, ConnectionLost, OutputError, describe, print_error
+from vae_cli.system import streams
+from vae_cli.system.paths import provide_home
+from vae_cli.training.signals import hangup
 
 GRACE = 2.0  # seconds for rank 0 to say what has ended all processes
 
@@ -136,26 +139,29 @@ def _train_with_others(rank: Rank, words: Sequence[str]) -> int:
 def _command(name: str, argv: Sequence[str] | None) -> Iterator[Sequence[str]]:
     """Give a command its words, answer --help and --version, and turn what it raises into one line and a status."""
     words = sys.argv[1:] if argv is None else argv
+    streams.prepare()
     _let_idle_threads_sleep()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _exit_on_signal)  # an exception, so that half-written files are cleared away
+        for number in (signal.SIGTERM, *hangup()):
+            signal.signal(number, _exit_on_signal)  # an exception, so that half-written files are cleared away
     is_main = os.environ.get("RANK", "0") == "0"
     if not is_main:
         warnings.simplefilter("ignore")
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = streams.null_file()
     status: int | str | None = 1
+    is_training = False
     try:
         if "--version" in words:
             print(f"vae_cli {__version__}")
         elif any(word in ("--help", "-h") or word.startswith("--help=") for word in words):
             print(help.help_text(name, words))
         else:
+            is_training = name == "train"
+            provide_home()
             yield words
         status = 0
     except SystemExit as stop:
         status = stop.code
-    except BrokenPipeError:
-        discard_stdout()
     except KeyboardInterrupt:
         print(f"vae-{name}: interrupted", file=sys.stderr)
         status = INTERRUPTED
@@ -164,10 +170,11 @@ def _command(name: str, argv: Sequence[str] | None) -> Iterator[Sequence[str]]:
             print_error(f"vae-{name}" if is_main else f"vae-{name}: rank {os.environ['RANK']}", error)
         else:
             time.sleep(GRACE)  # rank 0 prints it, and torchrun ends the others as soon as one has ended
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard_stdout()
+    failure = streams.flush()
+    if failure and not status and not is_training:  # which keeps its numbers in files
+        status = 1
+        if not isinstance(failure, BrokenPipeError):
+            print_error(f"vae-{name}", OutputError(f"standard output cannot be written ({describe(failure)})"))
     if status and "WORLD_SIZE" in os.environ:
         os._exit(int(status))  # the interpreter would wait for a collective that never ends
     sys.exit(status)

@@ -89,16 +89,9 @@ def exit_status(program: str, job: Callable[[], int]) -> int:
     """Return the exit status of a job. An exception is printed as one line and gives 1."""
     try:
         return job()
-    except BrokenPipeError:
-        discard_stdout()
     except Exception as error:
         print_error(program, error)
     return 1
-
-
-def discard_stdout() -> None:
-    """Let the interpreter flush its output at exit into nothing, after the reader of stdout has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(name: object) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vae_cli.constraints import Name
-from vae_cli.errors import ConfigError, describe
+from vae_cli.errors import ConfigError, describe, printable
 from vae_cli.runs.directory import StepRecord
 from vae_cli.runs.reader import TEST_METRICS, flat
 
@@ -312,7 +312,7 @@ def _import(name: str) -> Any:
 def _plain(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     """Return settings under dotted keys, with values that hyperparameters may have."""
     return {
-        key: value if isinstance(value, (bool, int, float)) else str(value)[:LONGEST_VALUE]
+        key: value if isinstance(value, (bool, int, float)) else printable(value)[:LONGEST_VALUE]
         for key, value in flat(settings)
     }
 

@@ -1,6 +1,9 @@
-"""Contents of directories, and messages about files that are wrong."""
+"""Contents of directories, messages about files that are wrong, and a machine without a home directory."""
 
 import hashlib
+import os
+import pwd
+import tempfile
 
 import pytest
 
@@ -31,3 +34,17 @@ def error_of(load, kind=DataError):
     message = str(caught.value)
     assert "\n" not in message and "\r" not in message
     return message
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    """No HOME and no account, as in a container for a user's number alone; where the temporary home is."""
+
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"vae_cli-{os.getuid()}"

@@ -6,7 +6,7 @@ from tests.support.launching import NOTES, launched, run
 
 
 def test_paths_survive_a_sweep_in_which_commas_separate(notes):
-    texts = ["a b=[c]", "back\\slash\\", "$HOME/${~é"]
+    texts = ["\udcff", "a b=[c]", "back\\slash\\", "$HOME/${~é"]
     assert launched("-m", f"data_dir={','.join(texts)}") == 0
     assert [config["data_dir"] for config, *_ in notes] == texts
 

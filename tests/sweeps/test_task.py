@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 
 from tests.support.sweeping import SMALL, FakeTraining, Killed, assert_same, statuses, sweep
 from vae_cli.runs.directory import RunDirectory
+from vae_cli.sweeps import task
 from vae_cli.sweeps.job import read_jobs
-from vae_cli.system import threads
+from vae_cli.system import streams, threads
 
 
 def test_threads_of_one_job_are_not_those_of_the_next():
@@ -57,6 +60,38 @@ def test_an_interrupted_or_killed_job_goes_on_to_the_same_end(monkeypatch, capsy
     assert sweep(*argv, "sweep=s") == 0 and not Path("s/.stop").exists()
     for name in ("latent_dim-2", "latent_dim-3"):
         assert_same(f"whole/{name}", f"s/{name}")
+
+
+def test_a_hangup_saves_the_job_and_ends_the_sweep(monkeypatch):
+    at_metrics(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    assert sweep(*SMALL, "latent_dim=2,3", "sweep=s") == 129
+    assert statuses() == ["interrupted"]
+
+
+def test_a_sweep_whose_reader_goes_away_saves_its_jobs_and_goes_on_when_it_is_started_again(monkeypatch):
+    argv, has_gone = [*SMALL, "latent_dim=2,3", "sweep=s"], threading.Event()
+
+    def go():
+        has_gone.set()
+        time.sleep(0.2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task, "POLL", 0.01)
+        patch.setattr(streams, "has_reader", lambda: not has_gone.is_set())
+        at_metrics(patch, 1, go)
+        assert sweep(*argv) == 1
+    assert statuses() == ["interrupted"] and not Path("s/latent_dim-3/summary.json").exists()
+    assert sweep(*argv) == 0 and statuses() == ["completed", "completed"]
+
+
+def test_a_job_says_which_of_how_many_it_is_in_a_short_line(capsys):
+    assert sweep("latent_dim=2", "optimizer=sgd,adam", "sweep=s", train=FakeTraining()) == 0
+    assert sweep("latent_dim=1,2,3", "optimizer=sgd,adam", "sweep=s", train=FakeTraining()) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " of " in line]
+    assert lines[:2] == ["1 of 2  optimizer-sgd begins", "1 of 2  optimizer-sgd completed: test elbo -17.00, 0.0 s"]
+    begun = [line for line in lines if line.endswith("begins")]
+    assert len(begun) == 6 and begun[2] == "1 of 6  latent_dim-1__optimizer-sgd begins"
+    assert begun[-1] == "6 of 6  latent_dim-3__optimizer-adam begins" and all(len(line) <= 80 for line in lines)
 
 
 def test_a_checkpoint_that_cannot_be_opened_is_put_aside_and_not_lost():

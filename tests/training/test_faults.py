@@ -16,6 +16,7 @@ import torch
 
 from vae_cli.config import compose
 from vae_cli.errors import OutputError
+from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint, directory
 from vae_cli.system.atomic import write_png
 from vae_cli.training.run import run as train
@@ -114,6 +115,18 @@ def test_pictures_curves_and_the_log_never_end_a_training(undisturbed, tmp_path,
     assert summary(tmp_path / "run")["status"] == "completed" and same(tmp_path / "run", undisturbed)
     out, err = capsys.readouterr()
     assert "train.log could not be written" in out and "Traceback" not in out + err
+
+
+def test_a_file_that_could_not_be_written_is_not_announced(tmp_path, monkeypatch, capsys):
+    def broken(*arguments, **options):
+        raise full()
+
+    monkeypatch.setattr(run_page, "write", broken)
+    monkeypatch.setattr("vae_cli.training.console.sample_grid", broken)
+    train(settings("epochs=1", "report=true"), tmp_path / "run")
+    announced = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("pictures ", "report "))]
+    assert announced == [f"pictures    {tmp_path / 'run/reconstructions.png'}"]
+    assert not (tmp_path / "run/samples.png").exists() and not (tmp_path / "run/report.html").exists()
 
 
 def test_a_picture_cut_short_leaves_the_old_one_and_no_litter(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from vae_cli.data import DataFacts
 from vae_cli.errors import CheckpointError, ConfigError, describe
 from vae_cli.models.vae import VAE
 from vae_cli.runs import checkpoint
+from vae_cli.system.paths import expand
 
 Config = dict[str, Any]
 
@@ -54,7 +55,7 @@ def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
 def with_local_folders(stored: Config, data_dir: str | None) -> Config:
     """Return a stored config with this machine's folders where its own do not exist here."""
     settings = dict(stored)
-    if stored["data_dir"] is None or not Path(stored["data_dir"]).expanduser().is_dir():
+    if stored["data_dir"] is None or not expand(stored["data_dir"]).is_dir():
         settings["data_dir"] = data_dir
     if not Path(stored["dataset"].get("cache") or ".").is_dir():
         settings["dataset"] = stored["dataset"] | {"cache": None}  # of another machine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from vae_cli.constraints import check_value
@@ -13,6 +12,7 @@ from vae_cli.reporting import comparison_page
 from vae_cli.reporting.comparison import Comparison
 from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, Run, find
 from vae_cli.system.atomic import write_text, written_or_replaced
+from vae_cli.system.paths import expand
 
 CSV, PAGE = "comparison.csv", "comparison.html"
 
@@ -28,7 +28,7 @@ def run(places: Sequence[str], config: dict[str, Any]) -> None:
         UserError: if there are no runs, none has the metric, or an output cannot be written.
     """
     check_value("metric", config["metric"], Literal[METRICS])
-    runs, folder = find(places), Path(config["output"]).expanduser()
+    runs, folder = find(places), expand(config["output"])
     comparison = Comparison.of(runs, _choose_metric(runs, config["metric"]))
     print(comparison.as_text(shutil.get_terminal_size().columns))
     where = [written_or_replaced(folder / name) for name in (CSV, PAGE)]

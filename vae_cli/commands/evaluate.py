@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from vae_cli.runs import checkpoint
 from vae_cli.runs.reader import CHECKPOINTS
 from vae_cli.system import memory
 from vae_cli.system.atomic import write_text, written_or_replaced
+from vae_cli.system.paths import expand
 
 MEMORY_SHARE = 0.1  # of the free memory, for decoded images and all that is made of them
 MOST_MEMORY = 1 << 29  # bytes of it, by default
@@ -48,7 +48,7 @@ def run(config: dict[str, Any]) -> None:
     path = checkpoint.find(config["checkpoint"])
     folder = path.absolute().parent
     run_directory = folder.parent if folder.name == CHECKPOINTS else folder
-    output = run_directory / "evaluation.json" if config["output"] is None else Path(config["output"]).expanduser()
+    output = run_directory / "evaluation.json" if config["output"] is None else expand(config["output"])
     loaded = trained.load(path, config["device"], config["allow"])
     data = load_data(loaded, config)
     numbers = evaluate(loaded, data, choose_split(data, config["split"], loaded), config)

@@ -13,6 +13,7 @@ from torch import Tensor
 from vae_cli.errors import ConfigError, UserError, describe
 from vae_cli.reporting import grids
 from vae_cli.system.atomic import atomic_write, write_png
+from vae_cli.system.paths import expand
 
 SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
 LARGEST_GRID = 10_000
@@ -33,7 +34,7 @@ def output_path(name: str | None, kind: str, stem: str, has_formats: bool = True
         ConfigError: if the name is not one for such a file.
     """
     suffix = SUFFIXES[kind]
-    output = Path(name or f"{stem}{suffix}").expanduser()
+    output = expand(name or f"{stem}{suffix}")
     name_suffix = output.suffix.lower()
     if suffix and name_suffix != suffix:
         if not has_formats:

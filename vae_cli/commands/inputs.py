@@ -22,6 +22,7 @@ from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError, DataError, printable, shortened
 from vae_cli.evaluation.bounds import batch
 from vae_cli.models.vae import VAE
+from vae_cli.system.paths import expand
 
 CHUNK = noise.BLOCK  # images that go through the model together
 FIXES = {  # for values of one support before a model of another
@@ -80,7 +81,7 @@ def read(trained: Trained, config: Config) -> Inputs:
     name, facts = config["input"], trained.facts
     if name in SPLITS:
         return Inputs(choose_split(load_data(trained, config), name, trained))
-    if not Path(name).expanduser().exists():
+    if not expand(name).exists():
         raise DataError(f"input={name}: there is no such file or directory; or name train, validation or test")
     options = _dataset_options(trained, name)
     if facts.support == "binary" and options["binarize"] == "none":
@@ -132,7 +133,7 @@ def _dataset_options(trained: Trained, path: str) -> dict[str, Any]:
     """Return the options of a data set at another path, prepared as the stored one."""
     stored = trained.settings["dataset"]
     options = {"binarize": stored.get("binarize", "none"), "validation": None, "path": path}
-    if not Path(path).expanduser().is_dir():
+    if not expand(path).is_dir():
         return parts.option("dataset", "arrays") | options
     channels, height, width = trained.facts.shape
     if height != width:

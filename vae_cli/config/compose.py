@@ -28,6 +28,7 @@ from vae_cli.config import overrides
 from vae_cli.config.command_line import CommandLine, read_command_line
 from vae_cli.config.validation import check, check_keys, show
 from vae_cli.errors import ConfigError, first_line
+from vae_cli.system.paths import expand
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
 def _folder(flag: str, value: str | None) -> Path | None:
     if value is None:
         return None
-    path = Path(value).expanduser().absolute()
+    path = expand(value).absolute()
     if not path.is_dir():
         raise ConfigError(f"{flag} {value}: there is no such folder")
     return path

@@ -18,6 +18,7 @@ from vae_cli.config.command_line import CommandLine, quote
 from vae_cli.config.compose import Session, of_one_run, session, to_plain
 from vae_cli.config.validation import unknown
 from vae_cli.errors import ConfigError, describe
+from vae_cli.system.paths import expand
 
 Config = dict[str, Any]
 Job = Callable[[Config, Path, frozenset[str], str], int]  # config, directory, overridden keys, command
@@ -41,7 +42,7 @@ def launch(line: CommandLine, job: Job, check: Check | None = None) -> int:
         config = opened.checked_config()
         plain, overridden, text = of_one_run(to_plain(config)), overrides.keys(line.overrides), line.text("train")
         if plain["resume"] is not None:  # into a directory that exists: Hydra would make another
-            return job(plain, Path(plain["resume"]).expanduser(), overridden, text)
+            return job(plain, expand(plain["resume"]), overridden, text)
         if check is not None:
             check(plain, overridden)
         directory = Path(config.hydra.run.dir)

@@ -119,7 +119,7 @@ def check_choice(override: Override, loader: ConfigLoader, command: str) -> None
     names = loader.get_group_options(group, ObjectType.CONFIG)
     if not names:
         raise ConfigError(unknown(group, [f"hydra/{name}" for name in loader.list_groups("hydra")]))
-    values = _values(override, loader)
+    values: list[Any] = [Override._convert_value(value) for value in _values(override, loader)]
     wrong = [name for name in values if not isinstance(name, str) or name not in names]
     if len(wrong) == len(values):  # of a sweep, a job with a wrong choice fails alone
         near = get_close_matches(str(wrong[0]), names, n=1)
@@ -135,14 +135,14 @@ def check_choice(override: Override, loader: ConfigLoader, command: str) -> None
 
 
 def _values(override: Override, loader: ConfigLoader) -> list[Any]:
-    """Return the values of an override: all of a sweep, if they can be counted, else the first."""
+    """Return the values of an override: all of a sweep as it was parsed, if they can be counted, else the first."""
     value = override.value()
     if not override.is_sweep_override():
         return [value]
     if isinstance(value, IntervalSweep):
         return [value.start]
     override.config_loader = loader
-    values = [Override._convert_value(each) for each in override.sweep_iterator()]
+    values: list[Any] = list(override.sweep_iterator())
     if not values:
         raise ConfigError(f"{override.input_line}: this sweep has no values")
     return values

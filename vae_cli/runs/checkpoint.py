@@ -17,6 +17,7 @@ from vae_cli.errors import CheckpointError, describe
 from vae_cli.runs.inspection import KEYS, VERSION, InvalidFile, check_archive, check_contents
 from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST
 from vae_cli.system.atomic import atomic_write
+from vae_cli.system.paths import expand
 
 __all__ = ["VERSION", "copy", "find", "load", "random_state", "restore_random_state", "save", "weights"]
 
@@ -67,7 +68,7 @@ def find(path: str | Path) -> Path:
     Raises:
         CheckpointError: if there is none.
     """
-    place = Path(path).expanduser()
+    place = expand(path)
     if not place.is_dir():
         if place.exists():
             return place

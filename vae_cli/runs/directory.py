@@ -63,9 +63,10 @@ class RunDirectory:
     def __init__(self, path: Path, resumed_at: int | None = None) -> None:
         self.path = path.absolute()
         self._resumed_at = resumed_at
+        self.written: set[str] = set()  # what a training can do without, by the names of `attempt`
         self.on_metrics: OnMetrics | None = None  # called with every line of metrics
         self._logger: Logger | None = None
-        self._status = "failed"
+        self.status = "failed"
         self.warnings: list[str] = []
         self._summary: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
         self._stack = ExitStack()
@@ -85,7 +86,7 @@ class RunDirectory:
         return self
 
     def _open_log_file(self) -> None:
-        handler = _LogFile(self.path / "train.log", encoding="utf-8")
+        handler = _LogFile(self.path / "train.log", encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._add_handler(handler)
 
@@ -103,7 +104,7 @@ class RunDirectory:
             for text in list(self.warnings):
                 log.warning("%s", text)  # again, where it has not scrolled away
             if self._logger is not None:
-                self._logger.finish(self._status, self._summary["test"])
+                self._logger.finish(self.status, self._summary["test"])
 
     def log_to(self, logger: Logger, config: dict[str, Any]) -> None:
         """Send numbers and pictures to a logger too, whose failures are its own to report.
@@ -170,7 +171,7 @@ class RunDirectory:
         Raises:
             OSError: if the summary of a completed run cannot be written.
         """
-        self._status = status
+        self.status = status
         if error is not None:
             log.debug("traceback", exc_info=error)
         ended_by = None if error is None else one_line(error)
@@ -193,7 +194,7 @@ class RunDirectory:
         """Add a line to command.txt, one for each time that the run was started or resumed."""
 
         def append() -> None:
-            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
+            with (self.path / "command.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(" ".join(command.splitlines()) + "\n")
 
         if command:
@@ -214,6 +215,7 @@ class RunDirectory:
         """Do what a training can do without, and log a warning if it fails."""
         try:
             act()
+            self.written.add(what)
         except Exception as error:
             self.warn(f"{what} could not be written, the training goes on: {error}")
             log.debug("traceback", exc_info=True)
@@ -223,7 +225,7 @@ class NullRunDirectory(RunDirectory):
     """The run directory in the processes that leave writing and speaking to rank 0: every method does nothing."""
 
     def __init__(self) -> None:
-        self.path, self.warnings = Path(), []
+        self.path, self.warnings, self.written = Path(), [], set()
 
     def __enter__(self) -> NullRunDirectory:
         log.propagate = False

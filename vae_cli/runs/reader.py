@@ -15,6 +15,7 @@ from typing import Any
 
 from vae_cli.errors import UserError
 from vae_cli.system.locks import is_locked
+from vae_cli.system.paths import expand
 
 LARGEST_FILE = 100_000_000  # bytes; larger ones are not read, and no run writes one
 LARGEST_CONFIG = 1_000_000  # characters
@@ -180,7 +181,7 @@ def find(paths: Sequence[str]) -> list[Run]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
+    path = expand(pattern)
     if path.is_dir():
         return [path]
     matches = [Path(match) for match in sorted(glob(str(path), recursive=True))]  # noqa: PTH207

@@ -149,7 +149,7 @@ def _free_name(sweep: Path, overrides: Sequence[str], swept: Collection[str], id
     settings = [text for text in overrides if key_of(text) in swept] or list(overrides) or ["job=default"]
     name = "__".join(re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.") for text in settings)
     is_faithful = all(SETTING_FOR_A_NAME.fullmatch(text) and "__" not in text for text in settings)
-    digest = hashlib.sha256("\n".join(sorted(identity)).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(sorted(identity)).encode(errors="surrogatepass")).hexdigest()
     candidates = [name] if is_faithful and len(name) <= LONGEST_NAME else []
     candidates += [f"{name[: LONGEST_NAME - 1 - n].rstrip('-._')}-{digest[:n]}" for n in (8, 32)]
     for candidate in candidates:

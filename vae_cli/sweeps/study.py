@@ -141,16 +141,20 @@ class Study:
 
     # Asking and telling
 
-    def ask(self, most: int) -> list[Trial]:
-        """Return new trials, at most so many and `n_trials` in all."""
-        study, trials = self._load(), []
-        total = self.n_trials
+    @property
+    def total(self) -> int:
+        """The number of trials that there are to be."""
         if self.sampler == "grid":
-            total = min(total, math.prod(map(len, search_space.grid(self.space).values())))
+            return min(self.n_trials, math.prod(map(len, search_space.grid(self.space).values())))
+        return self.n_trials
+
+    def ask(self, most: int) -> list[Trial]:
+        """Return new trials, at most so many and `total` in all."""
+        study, trials = self._load(), []
         for _ in range(most):
             earlier = study.get_trials(deepcopy=False)
             is_repeating = any(trial.state.name == "WAITING" for trial in earlier)
-            if not is_repeating and sum("again" not in trial.user_attrs for trial in earlier) >= total:
+            if not is_repeating and sum("again" not in trial.user_attrs for trial in earlier) >= self.total:
                 break
             study.sampler = _sampler(self.sampler, f"{self.seed}/{len(earlier)}", self.space)
             asked = study.ask(dict(self.space))

@@ -36,9 +36,10 @@ from vae_cli.sweeps.search_space import split_overrides
 from vae_cli.sweeps.study import Trial, make_study, number_of
 from vae_cli.sweeps.table import Column
 from vae_cli.sweeps.task import POLL, STOP, Task
-from vae_cli.system import threads
+from vae_cli.system import streams, threads
 from vae_cli.system.atomic import write_text
 from vae_cli.system.locks import file_lock
+from vae_cli.training.signals import hangup
 
 ATTEMPTS = 3  # of a launcher at the jobs of a worker that died
 NOT_ENDED = ("pending", "unfinished", "interrupted")
@@ -67,7 +68,7 @@ class JobSweeper(Sweeper):
             if not is_free:
                 raise ConfigError(f"sweep={self.path} is being run by another process; let it end first")
             (self.path / STOP).unlink(missing_ok=True)
-            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
+            with (self.path / "command.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(" ".join(self.task.command.splitlines()) + "\n")
             with self._handling_signals():
                 jobs = self.run_all(parsed)
@@ -106,7 +107,7 @@ class JobSweeper(Sweeper):
 
     @property
     def is_stopped(self) -> bool:
-        return (self.path / STOP).exists()
+        return (self.path / STOP).exists() or not streams.has_reader()
 
     def _launch(self, jobs: list[Job], at_once: int | None) -> str | None:
         """Hand jobs to the launcher. Return the reason if it fails, else None."""
@@ -185,11 +186,11 @@ class JobSweeper(Sweeper):
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM end the jobs first, wherever they run."""
+        """Let SIGINT, SIGTERM and SIGHUP end the jobs first, wherever they run."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = (signal.SIGINT, signal.SIGTERM, *hangup())
         before = [signal.getsignal(number) for number in numbers]
         try:
             if self._launcher_class == "RayLauncher":
@@ -220,7 +221,8 @@ class JobSweeper(Sweeper):
         statuses = [job.status for job in jobs]
         counts = [f"{n} {status}" for status in (*STATUSES, "pending") if (n := statuses.count(status))]
         print(f"\n{table.terminal_table(jobs, self.metric_columns(), width)}\n")
-        print(f"{', '.join(counts)}; {self.path / table.CSV}")
+        print(f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {', '.join(counts)}")
+        print(f"written to {self.path / table.CSV}")
         if {*statuses} & {*NOT_ENDED, "running"}:
             print("the same command goes on with what is not completed")
         if "failed" in statuses and not self.settings.retry_failed:
@@ -249,6 +251,7 @@ class GridSweeper(JobSweeper):
             values.setdefault(key_of(text), set()).add(text)
         swept = [key for key, texts in values.items() if len(texts) > 1]
         jobs = assign_directories(self.path, self.combinations, swept)
+        self.task = replace(self.task, names=tuple(job.path.name for job in jobs))
         self.run(jobs)
         return jobs
 

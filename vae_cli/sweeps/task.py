@@ -22,7 +22,7 @@ from vae_cli.runs.reader import stored_checkpoints
 from vae_cli.sweeps.job import Job, read_job
 from vae_cli.sweeps.study import Study
 from vae_cli.sweeps.table import write_tables
-from vae_cli.system import threads
+from vae_cli.system import streams, threads
 from vae_cli.training import signals
 
 STOP = ".stop"  # a file in the sweep's directory: its jobs are to save themselves and end
@@ -45,6 +45,7 @@ class Task:
         is_quiet: whether a job's lines go to its train.log alone, since others run beside it.
         fail_fast: whether a failure ends the sweep.
         study: of a search, which may prune the job.
+        names: of the directories of the sweep's jobs, in order; a search's are not known beforehand.
     """
 
     arguments: Callable[[DictConfig], Arguments]
@@ -55,9 +56,11 @@ class Task:
     is_quiet: bool = False
     fail_fast: bool = False
     study: Study | None = None
+    names: tuple[str, ...] = ()
 
     def __call__(self, config: DictConfig) -> int:
         """Run the job of Hydra's config unless it is done, and return its exit status, 0 if it is pruned."""
+        streams.prepare()
         hydra_config: Any = HydraConfig.instance().cfg
         hydra = hydra_config.hydra
         path = Path(hydra.runtime.output_dir)
@@ -66,9 +69,11 @@ class Task:
             hydra.job.num = job.number  # for ${hydra:job.num}, whichever jobs a launcher was given with it
         if not self._is_in_sweep_process and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep's process decides between trainings
+            for number in signals.hangup():
+                signal.signal(number, lambda *_: None)
         if self._should_stop(path.parent) or job.status in ("completed", "running"):
             return 0
-        print(f"{job.title} begins", flush=True)
+        print(f"{self._place(job)} begins", flush=True)
         pruner = None if self.study is None else self.study.pruner_of(job)
         with self._stopped_with_the_sweep(path.parent):
             status = exit_status("vae-train", partial(self._run, job, config, pruner))
@@ -80,6 +85,13 @@ class Task:
             os._exit(status)  # joblib's workers keep each other alive, with nothing to do any more
         return status
 
+    def _place(self, job: Job) -> str:
+        """Return which job of how many it is, and the name of its directory."""
+        name = job.path.name
+        if self.study is not None:
+            return f"{job.number + 1} of {max(self.study.total, job.number + 1)}  {name}"
+        return f"{self.names.index(name) + 1} of {len(self.names)}  {name}" if name in self.names else name
+
     @property
     def _is_in_sweep_process(self) -> bool:
         return os.getpid() == self.sweep_process
@@ -89,7 +101,7 @@ class Task:
         return not self._is_in_sweep_process and os.getppid() != PARENT
 
     def _should_stop(self, sweep: Path) -> bool:
-        return self._has_lost_parent or (sweep / STOP).exists()
+        return self._has_lost_parent or not streams.has_reader() or (sweep / STOP).exists()
 
     @contextmanager
     def _stopped_with_the_sweep(self, sweep: Path) -> Iterator[None]:
@@ -120,7 +132,7 @@ class Task:
             train = self.train if on_metrics is None else partial(self.train, on_metrics=on_metrics)
             with ExitStack() as stack:
                 if self.is_quiet:
-                    sink = stack.enter_context(Path(os.devnull).open("w"))
+                    sink = stack.enter_context(streams.null_file())
                     stack.enter_context(redirect_stdout(sink))
                     stack.enter_context(redirect_stderr(sink))
                 stack.enter_context(threads.restored_threads())
@@ -151,7 +163,7 @@ class Task:
         write_tables(sweep)
         elbo, seconds = job.run.number("elbo"), job.run.number("seconds")
         numbers = "" if elbo is None else f": test elbo {elbo:,.2f}, {seconds or 0:,.1f} s"
-        print(f"{job.title} {job.status}{numbers}", flush=True)
+        print(f"{self._place(job)} {job.status}{numbers}", flush=True)
         return status
 
 

@@ -54,9 +54,9 @@ def written_or_replaced(output: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
+    """Write a small text file atomically; what is no text of UTF-8, such as a byte of a file's name, is escaped."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_png(path: Path, picture: Image.Image) -> None:

@@ -35,6 +35,7 @@ from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import NullRunDirectory, OnMetrics, RunDirectory, log
 from vae_cli.runs.reader import BEST, LAST, stored_checkpoints
 from vae_cli.system import threads
+from vae_cli.system.paths import expand
 from vae_cli.training.console import announce, numbers_line, summary_facts, write_latent_pictures, write_pictures
 from vae_cli.training.loop import best_of, fit
 from vae_cli.training.signals import Interrupted, StopSignals
@@ -257,7 +258,7 @@ def _with_absolute_paths(config: Config) -> Config:
     """Return the config with absolute paths, so that a training can be resumed from any directory."""
 
     def absolute(value: Any) -> Any:
-        return str(Path(value).expanduser().absolute()) if isinstance(value, str) else value
+        return str(expand(value).absolute()) if isinstance(value, str) else value
 
     config = config | {key: absolute(config[key]) for key in ("data_dir",) if key in config}
     dataset = config.get("dataset")
@@ -302,6 +303,8 @@ def _recorded(output: RunDirectory, wants_report: bool) -> Iterator[None]:
     finally:
         if wants_report:
             output.attempt(lambda: run_page.write(output.path, has_ended=True), run_page.NAME)
+        if run_page.NAME in output.written and output.status != "failed":
+            log.info("report      %s", output.path / run_page.NAME)
 
 
 def finish(state: TrainingState, data: Data, output: RunDirectory, started: float) -> None:
@@ -326,7 +329,7 @@ def finish(state: TrainingState, data: Data, output: RunDirectory, started: floa
     output.note(seconds=time.monotonic() - started, epochs=at.epoch, **best_of(state))
     output.end("completed")
     log.info("test        %s", numbers_line(numbers))
-    log.info("pictures    %s, reconstructions.png", output.path / "samples.png")
+    pictures = [name for name in ("samples.png", "reconstructions.png") if name in output.written]
+    if pictures:
+        log.info("pictures    %s", output.path / ", ".join(pictures))
     log.info("checkpoint  %s", path)
-    if config.get("report", True):
-        log.info("report      %s", output.path / "report.html")

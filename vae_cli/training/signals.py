@@ -18,6 +18,12 @@ def request_stop(signal_number: int | None, reason: str | None = None) -> None:
     _requested, _reason = signal_number, reason
 
 
+def hangup() -> list[int]:
+    """Return SIGHUP, which a closed terminal sends; nothing where it is ignored, as under nohup, or there is none."""
+    number = getattr(signal, "SIGHUP", None)
+    return [] if number is None or signal.getsignal(number) == signal.SIG_IGN else [number]
+
+
 class Interrupted(Exception):
     """A signal asked the training to end, and it has saved itself."""
 
@@ -29,8 +35,8 @@ class Interrupted(Exception):
 class StopSignals:
     """Catches the signals that ask a training to end, for the loop to act on after the step.
 
-    They are SIGINT, SIGTERM and, under Slurm, those before preemption and the time limit. A second SIGINT ends the
-    process at once. Handlers that other code sets meanwhile stay. Outside the main thread, where Python allows no
+    They are SIGINT, SIGTERM, SIGHUP and, under Slurm, those before preemption and the time limit. A second SIGINT ends
+    the process at once. Handlers that other code sets meanwhile stay. Outside the main thread, where Python allows no
     handlers, only `request_stop` counts.
     """
 
@@ -46,7 +52,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             warnings = [signal.SIGUSR1, signal.SIGUSR2] if "SLURM_JOB_ID" in os.environ else []
-            for number in (signal.SIGINT, signal.SIGTERM, *warnings):
+            for number in (signal.SIGINT, signal.SIGTERM, *hangup(), *warnings):
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -11,6 +11,7 @@ from vae_cli.data.base import Binarize, Dataset
 from vae_cli.data.download import RemoteFile, download
 from vae_cli.errors import DataError, describe
 from vae_cli.system.cache import cache_dir
+from vae_cli.system.paths import expand
 
 DELETE = "delete it to have it downloaded again"
 
@@ -34,7 +35,7 @@ class DownloadedDataset(Dataset):
         self, data_dir: str | None = None, binarize: Binarize = "none", validation: Index | None = None
     ) -> None:
         super().__init__(binarize, validation)
-        self.data_dir = Path(data_dir).expanduser() if data_dir else cache_dir()
+        self.data_dir = expand(data_dir) if data_dir else cache_dir()
         self.folder = self.data_dir / self.subfolder
 
     def require(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.sources import numpy_file
 from vae_cli.data.sources.numpy_file import NamedArray
 from vae_cli.errors import ConfigError, DataError
+from vae_cli.system.paths import expand
 
 CHANNELS = (1, 3)
 
@@ -51,7 +51,7 @@ class Arrays(Dataset):
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name an .npz or .npy file of images")
-        self.path = Path(str(path)).expanduser()
+        self.path = expand(str(path))
         self.white = range
 
     def load(self, support: Support | None = None) -> Source:

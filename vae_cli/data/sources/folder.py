@@ -21,6 +21,7 @@ from vae_cli.data.images import Images
 from vae_cli.data.pictures import WHITE, needed_package, square, suffixes
 from vae_cli.errors import ConfigError, DataError, describe, printable, shortened
 from vae_cli.system.cache import cache_dir
+from vae_cli.system.paths import expand
 
 SPLITS = {
     "train": "train",
@@ -110,11 +111,11 @@ class Folder(Dataset):
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name a directory of images")
-        self.path = Path(str(path)).expanduser()
+        self.path = expand(str(path))
         self.shape = (channels, image_size, image_size)
         self.white = range
         self.skip = on_error == "skip"
-        self.cache = Path(cache).expanduser() if cache else cache_dir() / "decoded"
+        self.cache = expand(cache) if cache else cache_dir() / "decoded"
 
     def load(self) -> Source:
         """Read the images as bytes (C, image_size, image_size), with labels if there are class folders.
