@@ -135,3 +135,15 @@ def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path):
     training.stdout.close()
     training.wait()
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("has_it", "typed", "is_said"),
+    [(True, [], True), (False, [], False), (True, ["precision=float32"], False), (True, ["precision=bfloat16"], False)],
+)
+def test_bfloat16_is_proposed_where_the_processor_has_it_and_nothing_was_typed(
+    has_it, typed, is_said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("vae_cli.training.run.has_bfloat16", lambda device: has_it)
+    trained(tmp_path, "epochs=0", *typed)
+    assert ("speed       precision=bfloat16 is often" in capsys.readouterr().out) == is_said

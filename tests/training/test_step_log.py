@@ -71,3 +71,13 @@ def test_mlflow_gets_single_steps_in_few_requests():
     logger.steps([(step, 1, dict.fromkeys("abcdef", 1.0)) for step in range(300)])
     assert [len(batch) for batch in sent] == [1000, 800]
     assert sent[0][7][0] == "step/b" and sent[0][7][3] == 1
+
+
+def test_recording_does_not_wait_for_the_device():
+    log = StepLog(total_steps=100)
+    for step in range(49):  # a meta tensor has no values that could be read
+        log.record(step, 1, Sums(["elbo"], torch.ones(1, device="meta"), 2), torch.ones((), device="meta"), {})
+    assert log.take() == []
+    log.record(49, 1, Sums(["elbo"], torch.ones(1, device="meta"), 2), torch.ones((), device="meta"), {})
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        log.take()

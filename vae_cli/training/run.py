@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.build import parts, registry
-from vae_cli.build.device import choose_device
+from vae_cli.build.device import choose_device, has_bfloat16
 from vae_cli.build.settings import MAY_CHANGE, check_beside_resume, check_values
 from vae_cli.build.trained import with_local_folders
 from vae_cli.data import Data, DataFacts
@@ -121,6 +121,8 @@ def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, ran
     data = load_data(config, None, rank)
     state = TrainingState(parts.with_likelihood(config, data.facts), data, device, rank=rank)
     announce(state, data, output, dropped)
+    if config["precision"] == "float32" and "precision" not in overridden and has_bfloat16(device):
+        log.info("speed       precision=bfloat16 is often up to twice as fast here, most with large batches")
     output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", config["logger"], {})), state.config)
     output.note(**summary_facts(state, data))
     return state, data
