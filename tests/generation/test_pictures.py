@@ -44,7 +44,7 @@ def test_reconstructions_stand_below_their_images_and_traversals_in_a_row_each(r
 
 
 def test_images_of_labels_in_turn_have_a_row_for_each_label_with_its_name():
-    assert [pictures.in_whole_rows(64, classes) for classes in (0, 1, 3, 10, 64, 65)] == [64, 64, 66, 70, 64, 64]
+    assert [pictures.in_whole_rows(64, classes) for classes in (0, 1, 3, 10, 64, 65)] == [64, 64, 72, 70, 64, 64]
     y = torch.arange(6) % 3
     images = y.float().div(2)[:, None, None, None].expand(6, 1, 8, 8)
     grid = np.asarray(pictures.labeled_grid(images, y, ["circle", "a square"]))
@@ -53,3 +53,5 @@ def test_images_of_labels_in_turn_have_a_row_for_each_label_with_its_name():
     assert grid.shape[0] == 3 * 58 + 2 and (grid[:, :-116] < 128).any(), "names beside the rows"
     plain = [pictures.labeled_grid(images, labels) for labels in (None, torch.full((6,), 1), torch.arange(6))]
     assert {picture.size for picture in plain} == {(3 * 58 + 2, 2 * 58 + 2)}
+    few = pictures.labeled_grid(images[:1].expand(72, 1, 8, 8), torch.arange(72) % 3, ["a", "b", "c"])
+    assert few.height == 9 * 58 + 2 and 8 * 58 < few.width < 9 * 58, "three rows for each of few labels"

@@ -58,14 +58,22 @@ def walk_picture(
 
 
 def in_whole_rows(count: int, classes: int) -> int:
-    """Return a number of images, or the next larger one that every label has the same share of."""
-    return count if count < classes or classes < 2 else classes * math.ceil(count / classes)
+    """Return a number of images, or the next larger one with which every label fills whole rows of a grid."""
+    if count < classes or classes < 2:
+        return count
+    rows = _rows_of_a_label(count, classes)
+    return rows * classes * math.ceil(count / (rows * classes))
+
+
+def _rows_of_a_label(count: int, classes: int) -> int:
+    """Return how many rows each label has in a grid that is about as wide as high."""
+    return max(1, round(math.sqrt(count) / classes))
 
 
 def labeled_grid(
     images: Float[Tensor, "n c h w"], y: Int[Tensor, "n"] | None, names: Sequence[str] = ()
 ) -> Image.Image:
-    """Return a grid of images; where several labels take turns and have equal shares, each with a row of its own.
+    """Return a grid of images; where several labels take turns and have equal shares, each with rows of its own.
 
     Args:
         images: the labels' in turn.
@@ -73,8 +81,11 @@ def labeled_grid(
         names: of the labels from 0 on; the others go by their numbers.
     """
     labels = [] if y is None else list(dict.fromkeys(y.tolist()))
-    columns = len(images) // max(1, len(labels))
-    if len(labels) < 2 or columns < 2 or columns * len(labels) != len(images):
+    each, rest = divmod(len(images), max(1, len(labels)))
+    if len(labels) < 2 or each < 2 or rest:
         return grids.grid(images)
-    rows = images.unflatten(0, (columns, len(labels))).transpose(0, 1).flatten(0, 1)
-    return grids.captioned(rows, [label_name(label, names) for label in labels], [], columns)
+    rows = _rows_of_a_label(len(images), len(labels))
+    rows = rows if each % rows == 0 else 1
+    ordered = images.unflatten(0, (each, len(labels))).transpose(0, 1).flatten(0, 1)
+    captions = [name for label in labels for name in (label_name(label, names), *[""] * (rows - 1))]
+    return grids.captioned(ordered, captions, [], each // rows)

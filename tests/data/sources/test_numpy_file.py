@@ -134,10 +134,9 @@ def test_a_zip_of_images_is_no_npz(tmp_path):
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_a_torch_file_is_said_to_be_one_and_converted_by_the_line_that_is_printed(tmp_path, monkeypatch, is_zip):
-    monkeypatch.chdir(tmp_path)
+def test_a_torch_file_is_said_to_be_one_and_converted_by_the_line_that_is_printed(tmp_path, is_zip):
     images = torch.arange(256, dtype=torch.uint8).reshape(4, 8, 8)
-    torch.save(images, "my x.pt", _use_new_zipfile_serialization=is_zip)
+    torch.save(images, tmp_path / "my x.pt", _use_new_zipfile_serialization=is_zip)
     with pytest.raises(DataError, match="my x.pt is a torch file") as caught:
         Arrays(str(tmp_path / "my x.pt")).load()
     exec(re.search(r"import numpy, .*weights_only=True\)\)", str(caught.value))[0])

@@ -67,7 +67,8 @@ def _magic(path: Path) -> bytes:
 
 
 def _of_torch(path: Path) -> DataError:
-    line = f"import numpy, torch; numpy.save({path.stem + '.npy'!r}, torch.load({path.name!r}, weights_only=True))"
+    saved = str(path.with_suffix(".npy"))
+    line = f"import numpy, torch; numpy.save({saved!r}, torch.load({str(path)!r}, weights_only=True))"
     return DataError(
         f"{path} is a torch file; convert it in Python: {line}; of several tensors name one behind load(…)"
     )
