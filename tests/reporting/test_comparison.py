@@ -71,6 +71,18 @@ def test_columns_that_say_nothing_are_left_out_of_the_table_and_stay_in_the_csv(
     assert comparison_of({}).columns == ["run", "elbo", "encoder", "kl", "seconds"]
 
 
+def test_the_epochs_that_were_asked_for_and_trained_are_one_column_where_they_agree():
+    def columns(trained):
+        rows = [
+            {"run": name, "status": "completed", "elbo": -1.0, "bound": -1.0, "epochs": done, "epochs (set)": planned}
+            for name, planned, done in (("a", 2, 2), ("b", 3, trained))
+        ]
+        return Comparison([], "elbo", ["epochs"], rows).columns
+
+    assert columns(3) == ["run", "elbo", "epochs (set)"]
+    assert columns(1) == ["run", "elbo", "epochs (set)", "epochs"]
+
+
 def test_warnings_are_counted_only_where_a_run_has_some():
     comparison = comparison_of({"warnings": 2}, {"run": "b"})
     assert comparison.columns == ["run", "elbo", "warnings"]

@@ -54,6 +54,8 @@ class Comparison:
         names = list(dict.fromkeys([*self._leading, *self.rows[0]]))
         if self.metric != "bound" and all(row["bound"] == row["elbo"] for row in self.rows):
             names.remove("bound")
+        if "epochs (set)" in names and all(row["epochs (set)"] == row["epochs"] for row in self.rows):
+            names.remove("epochs")  # all were trained as long as they were to be
         return [name for name in names if self._says_something(name)]
 
     @property

@@ -122,7 +122,7 @@ def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, ran
     state = TrainingState(parts.with_likelihood(config, data.facts), data, device, rank=rank)
     announce(state, data, output, dropped)
     if config["precision"] == "float32" and "precision" not in overridden and has_bfloat16(device):
-        log.info("speed       precision=bfloat16 is often up to twice as fast here, most with large batches")
+        log.info("speed       precision=bfloat16 is often up to twice as fast with large batches")
     output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", config["logger"], {})), state.config)
     output.note(**summary_facts(state, data))
     return state, data
