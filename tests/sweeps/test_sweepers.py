@@ -28,7 +28,7 @@ def job_statuses(directory="s"):
 # A whole sweep
 
 
-def test_a_sweep_ends_with_a_table_of_all_its_jobs_and_status_1_after_a_failure(capsys):
+def test_a_sweep_ends_with_a_table_of_all_its_jobs_and_status_1_after_a_failure(capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         cli.train(["-m", *SMALL, "epochs=1", "latent_dim=2,0", "optimizer=adam,sdg", "sweep=s", "encoder=mlp"])
     assert ended.value.code == 1
@@ -46,6 +46,7 @@ def test_a_sweep_ends_with_a_table_of_all_its_jobs_and_status_1_after_a_failure(
     shown = out[out.index("\njob ") :]
     assert all(f"latent_dim={n} optimizer={o}" in shown for n in (0, 2) for o in ("adam", "sdg"))
     assert "1 completed, 3 failed" in shown and rows[2]["error"] in shown and err.count("vae-train: error: job ") == 3
+    monkeypatch.setenv("COLUMNS", "120")
     compare.run(["s"], {"metric": "elbo", "output": "."})
     assert "latent_dim-2__optimizer-adam" in capsys.readouterr().out
 
@@ -224,6 +225,7 @@ SIGNALS = [
     (signal.SIGINT, True, 130),
     pytest.param(signal.SIGINT, False, 130, marks=pytest.mark.slow),
     pytest.param(signal.SIGTERM, False, 143, marks=pytest.mark.slow),
+    pytest.param(signal.SIGHUP, True, 129, marks=pytest.mark.slow),
 ]
 
 
@@ -237,6 +239,19 @@ def test_a_signal_saves_the_jobs_of_all_workers_and_leaves_no_process(number, to
         assert process.returncode == code
         wait_for(lambda: not processes(process.pid), 10)
     assert statuses() == ["interrupted", "interrupted"] and "2 interrupted, 1 pending" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], CORES])
+def test_a_sweep_that_nobody_reads_any_more_saves_its_jobs_and_ends(launcher):
+    argv = [*COMMAND, "epochs=20000", "latent_dim=2,3,4", *launcher]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(argv, start_new_session=True, **pipes) as process:
+        wait_for(begun(2 if launcher else 1))
+        process.stdout.close()
+        assert process.wait(60) == 1
+        wait_for(lambda: not processes(process.pid), 10)
+    assert set(statuses()) == {"interrupted"}
 
 
 @pytest.mark.slow
