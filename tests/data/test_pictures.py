@@ -233,3 +233,14 @@ def test_a_plug_in_makes_its_files_readable_and_without_it_they_name_its_package
         assert pictures.needed_package(".jxl") == "pillow-jxl-plugin" and pictures.needed_package(".svg") is None
     assert registered == ["HEIF"]
     pictures.formats.cache_clear(), pictures.suffixes.cache_clear()
+
+
+def test_a_plug_in_that_does_not_load_counts_as_missing(monkeypatch):
+    def fail(name):
+        raise ImportError(f"{name} was built for another Pillow")
+
+    pictures.formats.cache_clear(), pictures.suffixes.cache_clear()
+    monkeypatch.setattr(pictures, "find_spec", lambda name: True)
+    monkeypatch.setattr(pictures.importlib, "import_module", fail)
+    assert "JXL" not in pictures.formats() and pictures.needed_package(".jxl") == "pillow-jxl-plugin"
+    pictures.formats.cache_clear(), pictures.suffixes.cache_clear()

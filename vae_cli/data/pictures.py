@@ -8,7 +8,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -82,10 +82,11 @@ def formats() -> tuple[str, ...]:
         if name == "AVIF" and "avif" in features.get_supported_modules():
             readable.append(name)
         elif find_spec(module) is not None:
-            plugin = importlib.import_module(module)
-            if name == "HEIF":
-                plugin.register_heif_opener()
-            readable.append(name)
+            with suppress(Exception):  # of whatever kind a plug-in raises that does not fit this Pillow or machine
+                plugin = importlib.import_module(module)
+                if name == "HEIF":
+                    plugin.register_heif_opener()
+                readable.append(name)
     return tuple(readable)
 
 
