@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,12 @@ def test_a_closed_pipe_is_quiet():
         argv = [sys.executable, "-m", "vae_cli", "train", "--help"]
         ended = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE)
     assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_answer_that_finds_no_room_is_an_error_of_one_line():
+    with Path("/dev/full").open("wb") as full:
+        argv = [sys.executable, "-m", "vae_cli", "train", "--help"]
+        ended = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True)
+    line = "vae-train: error: standard output cannot be written (No space left on device)\n"
+    assert (ended.returncode, ended.stderr) == (1, line)
