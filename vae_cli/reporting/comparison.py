@@ -17,7 +17,7 @@ from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, TEST_METRICS, Run, 
 NO_SETTINGS = frozenset({"run", "status", "error", "epochs", "evaluated", "warnings", *METRICS})  # columns of results
 SAME_MODEL = ("data_dir", "dataset.path", "dataset.cache", "resume", "report")  # settings that change no model
 OTHER_NATS = ("dataset", "dataset.binarize", "dataset.image_size", "likelihood")  # that change what a nat is of
-WIDEST = (40, 32, 24, 16)  # characters of a cell on the terminal, as many as there is room for
+WIDEST = (40, 32, 24, 16)  # characters of a cell on the terminal; those of an error, as many as there is room for
 
 Row = dict[str, Any]
 
@@ -104,7 +104,7 @@ class Comparison:
         """Return the rows in aligned lines.
 
         Args:
-            width: of the terminal, for which the last results are left out and long texts are cut off.
+            width: of the terminal, for which the last results are left out and long errors are cut off.
         """
         columns = self.columns
         further = [name for name in columns if name not in (*self._leading, "warnings", "error")]
@@ -124,7 +124,10 @@ class Comparison:
 
     def _texts(self, columns: Sequence[str], widest: int) -> dict[str, list[str]]:
         return {
-            name: [_short(text, widest) for text in (name, *(cell_text(name, row[name]) for row in self.rows))]
+            name: [
+                _short(text, widest if name == "error" else WIDEST[0])
+                for text in (name, *(cell_text(name, row[name]) for row in self.rows))
+            ]
             for name in columns
         }
 
