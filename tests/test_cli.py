@@ -61,7 +61,7 @@ DATASETS = ", ".join(options.options("dataset"))
         ("latent_dim=2.5", "latent_dim=2.5: latent_dim accepts an integer of at least 1"),
         ("latent_dim=", "latent_dim='': latent_dim accepts an integer of at least 1"),
         ("mc_samples=0", "mc_samples=0: mc_samples accepts an integer of at least 1"),
-        ("epochs=-1", "epochs=-1: epochs accepts an integer of at least 0"),
+        ("epochs=-1", "epochs=-1: epochs accepts auto or an integer of at least 0"),
         ("optimizer.lr=nan", "optimizer.lr=nan: optimizer.lr accepts a number of at least 0"),
         ("device=banana", "device=banana: device accepts auto, cpu, cuda, cuda:N or mps"),
         ("device=cudo", "device=cudo: device accepts auto, cpu, cuda, cuda:N or mps; did you mean cuda?"),

@@ -45,3 +45,29 @@ def test_every_other_objective_is_the_mean_over_images():
         ]
         for all_, two, three in zip(whole, *both):
             torch.testing.assert_close(all_, 0.4 * two + 0.6 * three)
+
+
+@pytest.mark.parametrize(
+    ("size", "world_size", "batch_size", "epochs"),
+    [
+        (1, 1, 4, 500),
+        (30, 1, 4, 500),
+        (243, 1, 4, 100),
+        (1294, 1, 16, 100),
+        (6399, 1, 64, 100),
+        (6400, 1, 128, 100),
+        (54_000, 1, 128, 100),
+        (1294, 4, 4, 100),
+        (54_000, 8, 128, 100),
+    ],
+)
+def test_auto_takes_fewer_images_a_step_and_more_epochs_of_a_small_set(size, world_size, batch_size, epochs):
+    facts = DataFacts("mine", (1, 8, 8), "levels256", 0, size)
+    chosen = parts.with_choices(compose.compose("train"), facts, world_size)
+    assert (chosen["batch_size"], chosen["epochs"]) == (batch_size, epochs)
+    assert chosen["likelihood"] == {
+        "_target_": "vae_cli.distributions.DiscretizedLogisticLikelihood",
+        "scale": "learned",
+    }
+    own = compose.compose("train", ["batch_size=7", "epochs=3", "likelihood=normal"])
+    assert parts.with_choices(own, facts, world_size) == own

@@ -45,7 +45,7 @@ def test_a_preset_says_where_it_comes_from_and_builds_its_model(preset):
     composed = compose.compose("train", [f"experiment={preset}"])
     support = "binary" if composed["dataset"]["binarize"] == "dynamic" or "static" in preset else "levels256"
     facts = DataFacts("mnist", (1, 28, 28), support, 10, 60_000)
-    composed = parts.with_likelihood(composed, facts)
+    composed = parts.with_choices(composed, facts)
     model = parts.model(composed, facts)
     parts.objective(composed, model, facts, 100)
 
@@ -63,7 +63,7 @@ def test_the_iwae_papers_rate_is_its_schedule():
 def test_the_iwae_papers_model_has_its_layers():
     composed = compose.compose("train", ["experiment=burda_iwae"])
     facts = DataFacts("mnist", (1, 28, 28), "binary", 10, 60_000)
-    model = parts.model(parts.with_likelihood(composed, facts), facts)
+    model = parts.model(parts.with_choices(composed, facts), facts)
     sizes = [tuple(p.shape) for name, p in model.named_parameters() if name.endswith("weight")]
     assert sizes == [(200, 784), (200, 200), (100, 200), (200, 50), (200, 200), (784, 200)]
     assert composed["mc_samples"] == 50 and composed["batch_size"] == 20

@@ -168,7 +168,7 @@ def test_a_residual_scale_becomes_the_trainings_root_mean_square_and_stays_in_ev
     before = likelihood.log_scale.clone()
     x, mean = torch.rand(5, 1, 8, 8), torch.rand(5, 1, 8, 8)
     log_p = likelihood(mean).log_prob(x)
-    assert torch.equal(likelihood.log_scale, before) and "log_scale" in likelihood.state_dict()
+    assert torch.equal(likelihood.log_scale, before) and "raw_scale" in likelihood.state_dict()
     expected = scipy.stats.norm(mean.numpy(), float(before.exp())).logpdf(x.numpy()).sum((1, 2, 3))
     np.testing.assert_allclose(log_p, expected, rtol=1e-4)
 
@@ -224,3 +224,68 @@ def test_an_example_may_have_any_shape(cls, shape):
     output = likelihood.start_at(mean, torch.full(shape, 0.1))
     assert tuple(output.shape) == likelihood.output_shape
     torch.testing.assert_close(likelihood(output).mean, mean, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("scale", ["learned", "per_position", "per_pixel", 0.05])
+def test_a_discretized_logistic_sums_to_one_over_the_256_levels_whatever_its_scale(scale):
+    likelihood = DiscretizedLogisticLikelihood((2, 1, 3), scale)
+    output = likelihood.start_at(torch.rand(2, 1, 3), 0.3 * torch.rand(2, 1, 3))
+    levels = torch.linspace(0, 1, 256).reshape(-1, 1, 1, 1).expand(-1, 2, 1, 3)
+    by_value = likelihood(output).base_dist.log_prob(levels).exp().sum(0)
+    torch.testing.assert_close(by_value, torch.ones(2, 1, 3))
+
+
+@pytest.mark.parametrize("cls", [NormalLikelihood, LaplaceLikelihood, DiscretizedLogisticLikelihood])
+@pytest.mark.parametrize("scale", ["learned", "per_position", "per_pixel"])
+def test_a_learned_scale_starts_at_the_spread_of_the_data_and_no_narrower_than_one_fiftieth(cls, scale):
+    """The standard deviation is scipy's of the location-scale family."""
+    family = {
+        NormalLikelihood: scipy.stats.norm,
+        LaplaceLikelihood: scipy.stats.laplace,
+        DiscretizedLogisticLikelihood: scipy.stats.logistic,
+    }[cls]
+
+    def starting(std):
+        likelihood = cls((1, 1, 2), scale)
+        output = likelihood.start_at(torch.full((1, 1, 2), 0.5), std)
+        base = likelihood(output).base_dist
+        found = base.log_scale.exp() if cls is DiscretizedLogisticLikelihood else base.scale
+        return (found.detach().flatten().double() * family(0, 1).std()).numpy()
+
+    np.testing.assert_allclose(starting(torch.zeros(1, 1, 2)), 0.02, rtol=1e-5)
+    shared = math.sqrt((0.3**2 + 0.1**2) / 2)
+    expected = [shared, shared] if scale == "learned" else [0.3, 0.1]
+    np.testing.assert_allclose(starting(torch.tensor([[[0.3, 0.1]]])), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["learned", "per_position"])
+def test_a_learned_scale_becomes_the_maximum_likelihood_value_within_a_hundred_steps_of_adam(scale):
+    likelihood = NormalLikelihood((2, 1, 1), scale)
+    likelihood.start_at(torch.zeros(2, 1, 1), torch.ones(2, 1, 1))
+    optimizer = torch.optim.Adam(likelihood.parameters(), 1e-2)
+    x = torch.tensor([0.05, 0.2]).reshape(2, 1, 1) * torch.randn(4000, 2, 1, 1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (-likelihood(torch.zeros(4000, 2, 1, 1)).log_prob(x).mean()).backward()
+        optimizer.step()
+    squares = x.square().mean(0).flatten()
+    expected = squares.mean().sqrt().expand(2) if scale == "learned" else squares.sqrt()
+    torch.testing.assert_close(
+        likelihood.log_scale.exp().detach().expand(2, 1, 1).flatten(), expected, rtol=0.03, atol=0
+    )
+
+
+def test_the_image_of_a_wide_logistic_is_its_median_where_its_mean_is_gray():
+    likelihood = DiscretizedLogisticLikelihood((1, 1, 3), 0.5)
+    p = likelihood(torch.tensor([[[-0.2, 0.9, 1.4]]]))
+    levels = torch.arange(256) / 255
+    probabilities = p.base_dist.log_prob(levels.reshape(-1, 1, 1, 1)).exp().reshape(256, 3)
+    medians = levels[(probabilities.cumsum(0) < 0.5).sum(0)]
+    torch.testing.assert_close(likelihood.image(p).flatten(), medians, atol=0.51 / 255, rtol=0)
+    assert ((p.mean - 0.5).abs() < (likelihood.image(p) - 0.5).abs()).all()
+
+
+def test_the_image_of_a_mixture_lies_between_its_components_locations():
+    likelihood = DiscretizedLogisticMixtureLikelihood((1, 1, 1), 2)
+    output = torch.tensor([math.log(3.0), 0.0, 0.2, 1.6, 1.0, 1.0]).reshape(6, 1, 1)
+    assert likelihood.image(likelihood(output)).item() == pytest.approx(0.75 * 0.2 + 0.25 * 1.0)

@@ -37,7 +37,7 @@ def test_reconstructions_stand_below_their_images_and_traversals_in_a_row_each(r
     model, x, _ = used_and_test_images(run)
     pairs = np.asarray(pictures.reconstruction_grid(model, x[:3]))
     np.testing.assert_array_equal(pairs[2:58:7, 2:58:7], (255 * x[0, 0]).round().byte())
-    below = (255 * model.reconstruct(x[:1]).mean[0, 0]).round().byte()
+    below = (255 * model.likelihood.image(model.reconstruct(x[:1]))[0, 0]).round().byte()
     np.testing.assert_array_equal(pairs[60:116:7, 2:58:7], below)
     picture = pictures.traversal_picture(model, model.encode(x).mean)
     assert picture.height > 2 * 56 and picture.width > 11 * 56

@@ -221,7 +221,7 @@ def test_a_network_of_ones_own_sees_labels_by_itself_or_is_shown_them(name, tmp_
     target = f"own_{name.lower()}.{name}"
     composed = compose.compose("train", ["conditional=true", f"encoder._target_={target}"])
     checked, _ = registry.check_groups(composed, frozenset({"encoder._target_"}))
-    checked = parts.with_likelihood(checked, facts := DataFacts("digits", (1, 8, 8), "levels256", 10, 50))
+    checked = parts.with_choices(checked, facts := DataFacts("digits", (1, 8, 8), "levels256", 10, 50))
     model = parts.model(checked, facts)
     x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 9, 3, 3])
     assert (model.encode(x, y).mean != model.encode(x, y.roll(1)).mean).any()

@@ -108,7 +108,7 @@ def test_the_loop_never_waits_for_the_gpu_within_an_epoch(monkeypatch):
         "train", ["dataset.binarize=dynamic", "device=cuda", "clip_grad_norm=10", "ema_decay=0.9"]
     )
     data = parts.dataset(settings).splits()
-    training = state.TrainingState(parts.with_likelihood(settings, data.facts), data, torch.device("cuda"))
+    training = state.TrainingState(parts.with_choices(settings, data.facts), data, torch.device("cuda"))
     batches = training.batches.epoch(0)
     for warm in range(8):
         torch.cuda.set_sync_debug_mode("error" if warm > 2 else "default")

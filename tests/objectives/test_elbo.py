@@ -8,7 +8,7 @@ from vae_cli.distributions import (
     DiagonalNormalPosterior,
     FullNormalPosterior,
 )
-from vae_cli.objectives import ELBO
+from vae_cli.objectives import ELBO, IWAE, BetaTC, InfoVAE
 
 
 def shaped(step=0, **options):
@@ -47,10 +47,8 @@ def test_monte_carlo_free_bits_have_the_analytic_ones_expectation():
 
 
 @pytest.mark.parametrize(("step", "target"), [(0, 0.0), (10, 2.0), (20, 4.0), (99, 4.0)])
-def test_capacity_draws_the_kl_to_its_value(step, target):
-    bound, by_dimension, reconstruction = shaped(
-        step, capacity=4.0, beta=3.0, beta_schedule="constant", warmup_epochs=2
-    )
+def test_capacity_draws_the_kl_to_its_value_which_alone_grows_over_the_warm_up(step, target):
+    bound, by_dimension, reconstruction = shaped(step, capacity=4.0, beta=3.0, warmup_epochs=2)
     expected = 3 * abs(float(by_dimension.sum()) - target) - reconstruction
     assert float(bound.loss.detach()) == pytest.approx(expected)
 
@@ -59,3 +57,29 @@ def test_capacity_draws_the_kl_to_its_value(step, target):
 def test_a_cyclical_weight_grows_in_the_first_half_of_every_cycle(step, weight):
     bound, by_dimension, reconstruction = shaped(step, beta=2.0, beta_schedule="cyclical", warmup_epochs=2)
     assert float(bound.loss) == pytest.approx(weight * float(by_dimension.sum()) - reconstruction)
+
+
+@pytest.mark.parametrize("options", [{"beta": 3.0}, {"beta": 3.0, "beta_schedule": "cyclical"}, {"capacity": 0.3}])
+def test_a_model_in_evaluation_is_judged_at_the_schedules_final_values(options):
+    model, x, drawn = linear_gaussian(DiagonalNormalPosterior), images(), noise(2)
+    objective = ELBO(mc_samples=2, steps_per_epoch=10, warmup_epochs=2, **options)
+    in_training, final = (float(objective(model, (x, None), drawn, step).loss.detach()) for step in (3, 35))
+    model.eval()
+    judged = float(objective(model, (x, None), drawn, 3).loss.detach())
+    assert judged == final != in_training
+
+
+def test_a_schedule_is_settled_when_its_weight_has_arrived_and_a_cycle_in_its_second_half():
+    linear = ELBO(beta=8.0, warmup_epochs=2, steps_per_epoch=10)
+    assert [linear.is_settled(10 * epoch) for epoch in (1, 2, 3)] == [False, True, True]
+    capacity = ELBO(capacity=5.0, beta_schedule="constant", warmup_epochs=2, steps_per_epoch=10)
+    assert [capacity.is_settled(10 * epoch) for epoch in (1, 2, 3)] == [False, True, True]
+    cycles = ELBO(beta_schedule="cyclical", warmup_epochs=4, steps_per_epoch=10)
+    assert [cycles.is_settled(10 * epoch) for epoch in (1, 2, 3, 4, 5, 6)] == [False, True, True, True, False, True]
+    assert ELBO().is_settled(0) and IWAE().is_settled(0)
+
+
+def test_the_best_weights_are_chosen_by_the_loss_where_its_optimum_is_not_the_bounds():
+    by_loss = [ELBO(beta=4.0), ELBO(capacity=3.0), BetaTC(), InfoVAE()]
+    by_bound = [ELBO(), ELBO(warmup_epochs=5), ELBO(free_bits=0.1), IWAE(), IWAE("dreg"), BetaTC(1.0, 1.0, 1.0)]
+    assert [objective.selects_by for objective in by_loss + by_bound] == ["loss"] * 4 + ["bound"] * 6

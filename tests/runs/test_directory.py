@@ -56,17 +56,18 @@ def test_a_warning_is_a_labeled_paragraph_on_the_terminal_one_line_in_the_log_an
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"] == [one_line]
 
 
-def test_the_summary_of_a_run_that_nothing_was_amiss_with_has_no_warnings(digits_run):
-    assert json.loads((digits_run / "summary.json").read_text())["warnings"] == []
+def test_the_summary_of_a_run_that_nothing_was_amiss_with_has_no_warnings(tmp_path):
+    with RunDirectory(tmp_path) as output:
+        output.end("completed")
+    assert json.loads((tmp_path / "summary.json").read_text())["warnings"] == []
 
 
-def test_warnings_are_the_last_lines_too_where_they_do_not_scroll_away(tmp_path, capsys):
+def test_warnings_are_the_last_lines_where_they_do_not_scroll_away(tmp_path, capsys):
     with RunDirectory(tmp_path / "run") as output:
         output.warn("one")
-        output.warn("two")
+        log.warning("two")
         log.info("epoch  1/1")
-    words = " ".join(capsys.readouterr().out.split())
-    assert words == "warning one warning two epoch 1/1 warning one warning two"
+    assert " ".join(capsys.readouterr().out.split()) == "warning two epoch 1/1 warning one warning two"
 
 
 def test_a_picture_that_could_not_be_written_is_in_the_summary(tmp_path):

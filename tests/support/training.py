@@ -11,7 +11,7 @@ from vae_cli.evaluation.bounds import evaluate
 from vae_cli.runs import checkpoint
 from vae_cli.training.run import run as train
 
-SMALL = ["report=false", "epochs=2", "latent_dim=3", "sample_every=1", "device=cpu"]
+SMALL = ["report=false", "epochs=2", "batch_size=128", "latent_dim=3", "sample_every=1", "device=cpu"]
 NARROW = ["encoder.hidden=[16]", "decoder.hidden=[16]"]
 
 

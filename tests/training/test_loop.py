@@ -4,9 +4,14 @@ import json
 import math
 import time
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.training import elbo_on_test, lines, settings, trained
+from vae_cli.build import parts
+from vae_cli.data import DataFacts
+from vae_cli.data.batches import pixels
 from vae_cli.errors import TrainingError
 from vae_cli.runs import checkpoint
 from vae_cli.training import loop
@@ -90,3 +95,43 @@ def test_early_stopping_waits_for_a_validation(tmp_path):
     summary = trained(tmp_path, "early_stopping=2", "log_every=3", "optimizer.lr=0", "epochs=30")
     assert summary["best_epoch"] == 3 and summary["epochs"] == 6
     assert [line["epoch"] for line in lines(tmp_path, "validation")] == [3, 6]
+
+
+def test_no_epoch_counts_as_the_best_while_beta_grows_and_then_the_loss_decides(tmp_path):
+    summary = trained(tmp_path, "epochs=6", "objective.beta=8", "objective.warmup_epochs=3", "optimizer.lr=0.01")
+    losses = {line["epoch"]: line["loss"] for line in lines(tmp_path, "validation")}
+    assert summary["best_epoch"] == min((3, 4, 5, 6), key=lambda epoch: losses[epoch])
+    assert summary["validation"]["loss"] == losses[summary["best_epoch"]]
+
+
+def test_a_warm_up_longer_than_the_run_selects_nothing_and_the_last_weights_count(tmp_path):
+    summary = trained(tmp_path, "epochs=2", "objective.warmup_epochs=9", "early_stopping=1")
+    assert (summary["best_epoch"], summary["epochs"]) == (None, 2)
+    assert not (tmp_path / "checkpoints" / "best.pt").exists()
+    assert lines(tmp_path, "test")[0]["epoch"] == 2
+
+
+def test_a_residual_scale_is_the_training_residuals_at_the_end_of_a_short_run(tmp_path):
+    """The residual is computed here with NumPy from the network's own outputs."""
+    trained(tmp_path, "epochs=1", "likelihood=normal", "likelihood.scale=residual", "optimizer.lr=0.01")
+    contents = checkpoint.load(tmp_path / "checkpoints" / "last.pt")
+    model = parts.model(contents["config"], DataFacts(**contents["data"]), trusted=())
+    model.load_state_dict(contents["model"])
+    train_split = parts.dataset(contents["config"]).splits().train
+    x = pixels(train_split, slice(None), torch.device("cpu"))
+    with torch.no_grad():
+        q, squares = model.encode(x), []
+        for seed in range(20):
+            noise = torch.randn(1, *q.mean.shape, generator=torch.Generator().manual_seed(seed))
+            squares.append((model.decode(q.mean + q.variance.sqrt() * noise[0]).mean - x).numpy() ** 2)
+    residual = np.sqrt(np.mean(squares))
+    assert float(model.likelihood.log_scale.exp()) == pytest.approx(residual, rel=5e-3)
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "laplace", "discretized_logistic"])
+def test_constant_images_begin_and_end_at_a_sensible_bound(likelihood, tmp_path):
+    np.savez(tmp_path / "gray.npz", train=np.full((40, 1, 8, 8), 100, np.uint8))
+    data = ["dataset=arrays", f"dataset.path={tmp_path / 'gray.npz'}", f"likelihood={likelihood}"]
+    trained(tmp_path / "run", *data, "epochs=3")
+    elbos = [line["elbo"] for line in lines(tmp_path / "run", "train")]
+    assert elbos[0] > -1.5 * 64 * math.log(256) and elbos[0] < elbos[1] < elbos[2]

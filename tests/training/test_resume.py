@@ -24,6 +24,7 @@ from vae_cli.training.run import run as train
 SMALL = [
     "report=false",
     "epochs=4",
+    "batch_size=128",
     "latent_dim=3",
     "device=cpu",
     "encoder.hidden=[16]",

@@ -10,6 +10,7 @@ from torch import nn
 
 from vae_cli.build.options import choice, option
 from vae_cli.build.registry import Config, construct, constructor_parameters, resolve
+from vae_cli.build.settings import FEWEST_EPOCHS
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
@@ -26,6 +27,9 @@ FUSED: dict[str, tuple[type, ...]] = {
 }
 MODEL_GROUPS = ("encoder", "decoder", "posterior", "prior", "likelihood")
 MOST_CLASSES = 100_000
+# What batch_size=auto and epochs=auto aim at: a small set is no reason for few steps.
+SMALLEST_BATCH, LARGEST_BATCH, STEPS_PER_EPOCH = 4, 128, 50
+MOST_EPOCHS, STEPS = 500, 5000
 TRAINED_COPIES = 4  # a weight, its gradient and what Adam keeps of it
 AUTO_LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
 SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "floats in [0, 1]"}
@@ -33,11 +37,24 @@ SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "flo
 Trusted = Collection[str] | None
 
 
-def with_likelihood(config: Config, facts: DataFacts) -> Config:
-    """Return the config with `likelihood=auto` replaced by the choice for the data's support."""
-    if config["likelihood"]["_target_"] != "auto":
-        return config
-    return config | {"likelihood": option("likelihood", AUTO_LIKELIHOODS[facts.support])}
+def with_choices(config: Config, facts: DataFacts, world_size: int = 1) -> Config:
+    """Return the config with every `auto` replaced by the choice for the data.
+
+    Args:
+        config: the plain config.
+        facts: about the data.
+        world_size: how many processes take a batch each at every step.
+    """
+    batch_size, epochs = config["batch_size"], config["epochs"]
+    if config["likelihood"]["_target_"] == "auto":
+        config = config | {"likelihood": option("likelihood", AUTO_LIKELIHOODS[facts.support])}
+    if batch_size == "auto":
+        share = max(1, facts.size // (world_size * STEPS_PER_EPOCH))
+        batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, 1 << (share.bit_length() - 1)))
+    if epochs == "auto":
+        steps = -(-facts.size // min(facts.size, world_size * batch_size))
+        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-STEPS // steps)))
+    return config | {"batch_size": batch_size, "epochs": epochs}
 
 
 def dataset(config: Config, trusted: Trusted = None) -> Dataset:

@@ -28,6 +28,7 @@ MAY_CHANGE = (
     *("epochs", "device", "compile", "checkpoint_every", "sample_every", "logger", "threads"),
     *("data_dir", "dataset.path"),
 )
+FEWEST_EPOCHS = 100  # that epochs=auto makes
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _POSITIVE_NUMBER = r"(?=.*[1-9])(\d+(?:\.\d+)?) *"
@@ -38,8 +39,8 @@ RULES: dict[str, Any] = {
     "latent_dim": Count,
     "conditional": bool,
     "mc_samples": Count,
-    "batch_size": Count,
-    "epochs": Index,
+    "batch_size": Literal["auto"] | Count,
+    "epochs": Literal["auto"] | Index,
     "seed": Annotated[int, Range(0, 2**63 - 1)],
     "device": Annotated[
         str,

@@ -129,7 +129,7 @@ def _reconstruction_errors(model: VAE, split: Split, count: int, seed: int) -> d
     chunks = []
     for start in range(0, count, CHUNK):
         x, y = batch(model, split, slice(start, min(start + CHUNK, count)), seed)
-        chunks.append((model.reconstruct(x, y).mean - x).square().flatten(1).mean(1).cpu().double())
+        chunks.append((model.likelihood.image(model.reconstruct(x, y)) - x).square().flatten(1).mean(1).cpu().double())
     mse = torch.cat(chunks)
     return {"mse": mean(mse), "psnr": mean(-10 * mse.clamp(min=1e-12).log10())}
 

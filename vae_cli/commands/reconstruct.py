@@ -58,14 +58,14 @@ def run(config: dict[str, Any]) -> None:
 def reconstructions(
     model: VAE, images: Inputs, count: int, seed: int, draw: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images as the model sees them and the mean of p(x|z), in chunks on the CPU.
+    """Yield images as the model sees them and the images of p(x|z), in chunks on the CPU.
 
     z is the posterior's mean or, with `draw`, a draw from it.
     """
     for start, x, y in images.chunks(model, count, seed, "reconstructing"):
         q = model.encode(x, y)
         z = draw_codes(model, q, seed, "reconstruct", start)[0] if draw else q.mean
-        yield x.cpu(), model.decode(z, y).mean.cpu()
+        yield x.cpu(), model.image(z, y).cpu()
 
 
 def png_names(images: Inputs, count: int) -> list[str]:

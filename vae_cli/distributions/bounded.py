@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LOW, HIGH = -7.0, 4.0
 
-def bounded_log_scale(raw: Tensor, low: float = -7.0, high: float = 4.0) -> Tensor:
+
+def bounded_log_scale(raw: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     """Return raw on [low, high], logarithmic beyond: low − log(1 + low − raw), high + log(1 + raw − high).
 
     Monotone with a slope 1/(1 + distance) that never vanishes, so a scale that has run away finds back, while
@@ -15,3 +17,8 @@ def bounded_log_scale(raw: Tensor, low: float = -7.0, high: float = 4.0) -> Tens
     inside = raw.clamp(low, high)
     beyond = raw - inside
     return inside + beyond.sign() * torch.log1p(beyond.abs())
+
+
+def is_beyond(log_scale: Tensor) -> Tensor:
+    """Return where a bounded log-scale has come within a tenth of a bound, or is beyond it."""
+    return (log_scale < LOW + 0.1) | (log_scale > HIGH - 0.1)

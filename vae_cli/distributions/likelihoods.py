@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace, Normal
 
 from vae_cli.constraints import Count, Described, Positive
-from vae_cli.distributions.bounded import bounded_log_scale
+from vae_cli.distributions.bounded import bounded_log_scale, is_beyond
 from vae_cli.distributions.pixels import (
     Bits,
     ContinuousBernoulli,
@@ -23,11 +23,19 @@ from vae_cli.distributions.pixels import (
 
 RESIDUAL_WEIGHT = 0.02  # of a batch in the running mean of squared residuals
 MIN_VARIANCE = 1e-6
+NARROWEST = 0.02  # standard deviation that a learned scale starts from
+PACE = 10.0  # of learned scales beside weights: few numbers that have a long way to go
 
-Scale = Annotated[Literal["learned", "per_pixel"] | Positive, Described("learned, per_pixel or a number above 0")]
+Scale = Annotated[
+    Literal["learned", "per_position", "per_pixel"] | Positive,
+    Described("learned, per_position, per_pixel or a number above 0", ("learned", "per_position", "per_pixel")),
+]
 NormalScale = Annotated[
-    Literal["learned", "per_pixel", "residual"] | Positive,
-    Described("learned, per_pixel, residual or a number above 0"),
+    Literal["learned", "per_position", "per_pixel", "residual"] | Positive,
+    Described(
+        "learned, per_position, per_pixel, residual or a number above 0",
+        ("learned", "per_position", "per_pixel", "residual"),
+    ),
 ]
 
 
@@ -69,6 +77,14 @@ class Likelihood(nn.Module, ABC):
         A likelihood with parameters of its own sets them accordingly.
         """
 
+    def image(self, p: Distribution) -> Float[Tensor, "*batch_shape"]:
+        """Return the example that stands for p(x|z) where one is shown: its mean."""
+        return p.mean
+
+    def scale_at_bound(self, p: Distribution) -> float:
+        """Return the part of the values of p(x|z) whose learned scale is as small or as large as it may be."""
+        return 0.0
+
     def split(self, output: Tensor) -> tuple[Tensor, ...]:
         """Split a decoder's output into a tensor (*batch, *shape) per parameter."""
         return output.chunk(self.outputs, dim=-len(self.shape))
@@ -109,137 +125,158 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
 
 class ScaledLikelihood(Likelihood):
-    """A density of x around a location μ(z), with a scale that is given, shared or of every value.
+    """Independent values around a location that the decoder gives, with a scale.
 
     Args:
         shape: of an example.
-        scale: a number; `learned`, one for all values that is trained with the weights; `per_pixel`, given by the
-            decoder for every value; or, where the class has it, `residual`, the running value of what fits the
-            training's residuals, kept with the weights and left alone in evaluation.
+        scale: a number; `learned`, one for all values, trained with the weights; `per_position`, one for every place
+            in an example, trained with the weights; `per_pixel`, given by the decoder for every value; or, where the
+            class has it, `residual`, what fits the training's residuals. What is learned starts at the spread around
+            the mean example. O. Rybkin, K. Daniilidis and S. Levine, Simple and Effective VAE Training with
+            Calibrated Decoders, 2021, compare them.
     """
 
     supports = frozenset({"levels256", "unit"})
+    unit_std: ClassVar[float]  # standard deviation at a scale of 1
 
     def __init__(self, shape: tuple[int, ...], scale: float | str = "learned") -> None:
         super().__init__(shape)
         self.scale = scale
-        self.log_scale: Tensor | None
-        if scale == "learned":
-            self.log_scale = nn.Parameter(torch.zeros(()))
+        self.raw_scale: Tensor | None
+        if scale in ("learned", "per_position"):
+            self.raw_scale = nn.Parameter(torch.zeros(shape if scale == "per_position" else ()))
         else:
             fixed = torch.tensor(0.0 if isinstance(scale, str) else math.log(scale))
-            self.register_buffer("log_scale", None if scale == "per_pixel" else fixed)
+            self.register_buffer("raw_scale", None if scale == "per_pixel" else fixed)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         return (2 if self.scale == "per_pixel" else 1) * self.shape[0], *self.shape[1:]
 
+    @property
+    def log_scale(self) -> Tensor | None:
+        """The logarithm of the scale, of every value or for all; None where the decoder gives it."""
+        if isinstance(self.raw_scale, nn.Parameter):
+            return bounded_log_scale(PACE * self.raw_scale)
+        return self.raw_scale
+
     def forward(self, output: Tensor) -> Independent:
-        if self.log_scale is None:
-            loc, raw = output.chunk(2, dim=-len(self.shape))
-            return self.independent(self.density(loc, bounded_log_scale(raw).exp()))
-        fixed = not isinstance(self.log_scale, nn.Parameter)
-        scale = (self.log_scale if fixed else bounded_log_scale(self.log_scale)).exp()
-        return self.independent(self.density(output, scale.expand_as(output)))
+        log_scale = self.log_scale
+        if log_scale is None:
+            output, raw = output.chunk(2, dim=-len(self.shape))
+            log_scale = bounded_log_scale(raw)
+        return self.independent(self.around(output, log_scale))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
-        scale = self.scale_of(std).clamp(1e-3)
-        if self.log_scale is None:
-            return torch.cat([mean, scale.clamp(0.02).log()])
+        log_scale = (std.clamp(NARROWEST) / self.unit_std).log()
+        if self.raw_scale is None:
+            return torch.cat([mean, log_scale])
         if isinstance(self.scale, str):
+            pace = PACE if isinstance(self.raw_scale, nn.Parameter) else 1.0
+            shared = (std.square().mean().sqrt().clamp(NARROWEST) / self.unit_std).log()
             with torch.no_grad():
-                self.log_scale.fill_(float(scale.square().mean().sqrt().log()))
+                self.raw_scale.copy_((log_scale if self.scale == "per_position" else shared) / pace)
         return mean
 
-    @abstractmethod
-    def density(self, loc: Tensor, scale: Tensor) -> Distribution:
-        """Return the density of every value."""
+    def scale_at_bound(self, p: Distribution) -> float:
+        assert isinstance(p, Independent)
+        log_scale = self.log_scale_of(p.base_dist)
+        is_free = self.raw_scale is None or isinstance(self.raw_scale, nn.Parameter)
+        return float(is_beyond(log_scale).float().mean()) if is_free else 0.0
+
+    def log_scale_of(self, p: Any) -> Tensor:
+        """Return the logarithm of every value's scale."""
+        return p.scale.log()
 
     @abstractmethod
-    def scale_of(self, std: Tensor) -> Tensor:
-        """Return the scale of the density with a standard deviation."""
+    def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
+        """Return the distribution of every value around its location."""
 
 
 class NormalLikelihood(ScaledLikelihood):
     """p(x|z) = N(x; μ(z), σ²), a density of x on [0, 1] (bytes are divided by 255).
 
-    With `scale=residual` σ² is a running mean of the training's squared residuals, the maximum-likelihood value for
-    its images: O. Rybkin, K. Daniilidis and S. Levine, Simple and Effective VAE Training with Calibrated Decoders,
-    2021.
+    With `scale=residual` σ² is the mean squared residual of training images, its maximum-likelihood value: a running
+    mean during an epoch, and at its end that of the weights as they are then. It is kept with the weights.
     """
+
+    unit_std = 1.0
 
     def __init__(self, shape: tuple[int, ...], scale: NormalScale = "learned") -> None:
         super().__init__(shape, scale)
 
-    def density(self, loc: Tensor, scale: Tensor) -> Distribution:
+    def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
+        scale = log_scale.exp().expand_as(loc)
         if self.scale == "residual" and self.training:
             return _Watched(loc, scale, self)
         return Normal(loc, scale, validate_args=False)
 
-    def scale_of(self, std: Tensor) -> Tensor:
-        return std
-
     @property
     def running(self) -> Tensor | None:
         """σ² with `scale=residual`."""
-        return (2 * self.log_scale).exp() if self.scale == "residual" and self.log_scale is not None else None
+        return (2 * self.raw_scale).exp() if self.scale == "residual" and self.raw_scale is not None else None
 
     @running.setter
     @torch.no_grad()
     def running(self, variance: Tensor | None) -> None:
-        assert self.log_scale is not None and variance is not None
-        self.log_scale.copy_(0.5 * variance.log())
-
-    @torch.no_grad()
-    def watch(self, mean_square: Tensor) -> None:
-        """Update the running mean with a batch's mean squared residual."""
-        assert self.log_scale is not None
-        variance = (2 * self.log_scale).exp()
-        updated = 0.5 * variance.lerp(mean_square, RESIDUAL_WEIGHT).clamp(MIN_VARIANCE).log()
-        self.log_scale.copy_(torch.where(updated.isfinite(), updated, self.log_scale))
+        assert self.raw_scale is not None and variance is not None
+        log_scale = 0.5 * variance.clamp(MIN_VARIANCE).log()
+        self.raw_scale.copy_(torch.where(log_scale.isfinite(), log_scale, self.raw_scale))
 
 
 class _Watched(Normal):
-    """A normal whose `log_prob` reports the residuals to its likelihood."""
+    """A normal whose `log_prob` updates its likelihood's running mean with a batch's mean squared residual."""
 
     def __init__(self, loc: Tensor, scale: Tensor, likelihood: NormalLikelihood) -> None:
         super().__init__(loc, scale, validate_args=False)
         self.likelihood = likelihood
 
     def log_prob(self, value: Tensor) -> Tensor:
-        self.likelihood.watch((value - self.loc.detach()).square().mean())
+        variance = self.likelihood.running
+        assert variance is not None
+        self.likelihood.running = variance.lerp((value - self.loc.detach()).square().mean(), RESIDUAL_WEIGHT)
         return super().log_prob(value)
 
 
 class LaplaceLikelihood(ScaledLikelihood):
     """p(x|z) = Laplace(x; μ(z), b), a density of x on [0, 1] (bytes are divided by 255)."""
 
+    unit_std = math.sqrt(2)
+
     def __init__(self, shape: tuple[int, ...], scale: Scale = "learned") -> None:
         super().__init__(shape, scale)
 
-    def density(self, loc: Tensor, scale: Tensor) -> Distribution:
-        return Laplace(loc, scale, validate_args=False)
-
-    def scale_of(self, std: Tensor) -> Tensor:
-        return std / math.sqrt(2)
+    def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
+        return Laplace(loc, log_scale.exp().expand_as(loc), validate_args=False)
 
 
-class DiscretizedLogisticLikelihood(Likelihood):
-    """Probabilities of the 256 levels of 8-bit images: see `DiscretizedLogistic`; the decoder gives μ and log s of
-    every value, the latter bounded softly to about [−7, 4]."""
+class DiscretizedLogisticLikelihood(ScaledLikelihood):
+    """Probabilities of the 256 levels of 8-bit images: see `DiscretizedLogistic`; the decoder gives μ.
+
+    A scale that it gives for every pixel too is bounded softly to about [−7, 4] in its logarithm. Such a scale fits
+    more pixels, and explains away what is hard to predict: pictures turn gray before they turn right.
+    """
 
     supports = frozenset({"levels256"})
     discrete = True
-    outputs = 2
+    unit_std = math.pi / math.sqrt(3)
 
-    def forward(self, output: Tensor) -> Independent:
-        loc, raw = self.split(output)
-        return self.independent(DiscretizedLogistic(loc, bounded_log_scale(raw)))
+    def __init__(self, shape: tuple[int, ...], scale: Scale = "learned") -> None:
+        super().__init__(shape, scale)
 
-    def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
-        # A logistic's standard deviation is πs/√3.
-        log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log()
-        return torch.cat([mean, log_scale])
+    def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
+        return DiscretizedLogistic(loc, log_scale.expand_as(loc))
+
+    def log_scale_of(self, p: Any) -> Tensor:
+        return p.log_scale
+
+    def image(self, p: Distribution) -> Tensor:
+        """Return the median of every value, which is its location on [0, 1].
+
+        The mean of a wide logistic whose tails count to the outermost levels is gray.
+        """
+        assert isinstance(p, Independent)
+        return p.base_dist.loc.clamp(0, 1)
 
 
 class DiscretizedLogisticMixtureLikelihood(Likelihood):
@@ -269,10 +306,15 @@ class DiscretizedLogisticMixtureLikelihood(Likelihood):
         logits, loc, raw = (part.movedim(first - 1, -1) for part in parts.unbind(first - 2))
         return self.independent(DiscretizedLogisticMixture(logits, loc, bounded_log_scale(raw)))
 
+    def image(self, p: Distribution) -> Tensor:
+        """Return the mean of the components' locations on [0, 1], by their weights: a wide logistic's mean is gray."""
+        assert isinstance(p, Independent)
+        return (p.base_dist.logits.exp() * p.base_dist.loc.clamp(0, 1)).sum(-1)
+
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         spread = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
         loc = mean + spread.reshape(-1, *[1] * mean.dim()) * std
-        log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log().expand_as(loc)
+        log_scale = (std.clamp(NARROWEST) / DiscretizedLogisticLikelihood.unit_std).log().expand_as(loc)
         return torch.stack([torch.zeros_like(loc), loc, log_scale]).flatten(0, 2)
 
 
@@ -289,6 +331,6 @@ class CategoricalLikelihood(Likelihood):
         return self.independent(Levels(logits))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
-        log_scale = (std.clamp(0.02) * math.sqrt(3) / math.pi).log()
+        log_scale = (std.clamp(NARROWEST) / DiscretizedLogisticLikelihood.unit_std).log()
         levels = torch.linspace(0, 1, self.outputs).reshape(-1, *[1] * mean.dim()).to(mean)
         return DiscretizedLogistic(mean, log_scale).log_prob(levels).clamp(min=-20).flatten(0, 1)

@@ -22,7 +22,7 @@ IMAGES, ROWS, STEPS, SIDE = CHUNK, 8, 11, 20  # of a grid, a walk and a manifold
 
 @torch.no_grad()
 def sample_grid(model: VAE, seed: int, names: Sequence[str] = ()) -> Image.Image:
-    """Return a grid of the mean of p(x|z) for z from the prior; of a conditional model with a row for each label."""
+    """Return a grid of the images of p(x|z) for z from the prior; of a conditional model with a row for each label."""
     y = class_labels(model.classes, in_whole_rows(IMAGES, model.classes))
     images = torch.cat(list(generate_images(Sampler(model, seed), IMAGES if y is None else len(y), y=y)))
     return labeled_grid(images, y, names)
@@ -30,8 +30,8 @@ def sample_grid(model: VAE, seed: int, names: Sequence[str] = ()) -> Image.Image
 
 @torch.no_grad()
 def reconstruction_grid(model: VAE, x: Float[Tensor, "n c h w"], y: Int[Tensor, "n"] | None = None) -> Image.Image:
-    """Return a grid of images, each above its reconstruction: the mean of p(x|z) at the mean of q(z|x)."""
-    return grids.pairs(x, model.reconstruct(x, y).mean)
+    """Return a grid of images, each above its reconstruction: the image of p(x|z) at the mean of q(z|x)."""
+    return grids.pairs(x, model.likelihood.image(model.reconstruct(x, y)))
 
 
 @torch.no_grad()

@@ -148,7 +148,7 @@ def class_labels(classes: int, count: int, label: int | str | None = None) -> Te
 
 @torch.no_grad()
 def generate_images(sampler: Sampler, count: int, draw_x: bool = False, y: Tensor | None = None) -> Iterator[Tensor]:
-    """Yield generated examples in chunks (≤ CHUNK, *shape) on the CPU: the mean of p(x|z), or a draw from it.
+    """Yield generated examples in chunks (≤ CHUNK, *shape) on the CPU: the image of p(x|z), or a draw from it.
 
     Example number i is the same for every `count`. `y` (count,) are the labels, of a conditional model.
     """
@@ -160,7 +160,7 @@ def generate_images(sampler: Sampler, count: int, draw_x: bool = False, y: Tenso
                 torch.manual_seed(noise.key(sampler.seed, "pixels", start))
                 values = p.sample()
         else:
-            values = p.mean
+            values = sampler.model.likelihood.image(p)
         yield values[: count - start].cpu()
 
 

@@ -41,13 +41,13 @@ class Walk:
 
     @torch.no_grad()
     def images(self, model: VAE) -> Iterator[Float[Tensor, "n c h w"]]:
-        """Yield the mean of p(x|z) at each point, row by row, in chunks on the CPU."""
+        """Yield the image of p(x|z) at each point, row by row, in chunks on the CPU."""
         device = next(model.parameters()).device
         points = self.z.flatten(0, 1).to(device)
         labels = None if self.y is None else self.y.flatten().to(device)
         for start in range(0, len(points), CHUNK):
             index = slice(start, start + CHUNK)
-            yield model.decode(points[index], None if labels is None else labels[index]).mean.cpu()
+            yield model.image(points[index], None if labels is None else labels[index]).cpu()
 
 
 def interpolate(

@@ -65,6 +65,10 @@ class VAE(nn.Module):
         output = self._run(self.decoder, z.flatten(0, -2), None if y is None else y.expand(batch).flatten())
         return self.likelihood(output.unflatten(0, batch))
 
+    def image(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Float[Tensor, "*batch_shape"]:
+        """Return the example that stands for p(x|z) where one is shown: its mean, or what its likelihood names."""
+        return self.likelihood.image(self.decode(z, y))
+
     def evidence(
         self,
         x: Float[Tensor, "b *shape"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -34,7 +35,7 @@ class Bound:
 
     Args:
         loss: a scalar to minimize.
-        bound: (B,), L_K for importance-weighted objectives, else the ELBO; it selects the best model.
+        bound: (B,), L_K for importance-weighted objectives, else the ELBO.
         elbo: (B,), the evidence lower bound, the mean over the draws, unweighted whatever shapes the loss.
         terms: named (B,) tensors or scalars, `reconstruction` and `kl` among them.
     """
@@ -79,6 +80,15 @@ class Objective(ABC):
         return {}
 
     @property
+    def selects_by(self) -> Literal["bound", "loss"]:
+        """The validation number that chooses the best weights: `loss` where its optimum is not the bound's."""
+        return "bound"
+
+    def is_settled(self, step: int) -> bool:
+        """Return whether no schedule of the objective's own is still moving after so many steps."""
+        return True
+
+    @property
     def couples_batch(self) -> str | None:
         """The reason why the loss of a batch is not the mean of its examples' own losses, so that a batch cannot be
         divided among processes; None if it is."""
@@ -97,5 +107,9 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
-        """Return the bound on a batch `(x, y)` with base noise for K draws, at a step of the training: a number, or
-        with `compile=true` a scalar tensor."""
+        """Return the bound on a batch `(x, y)` with base noise for K draws.
+
+        Args:
+            step: of the training: a number, or with `compile=true` a scalar tensor. Schedules follow it in training;
+                a model in evaluation mode is judged at their final values.
+        """

@@ -36,7 +36,7 @@ class ELBO(Objective):
         beta: β.
         beta_schedule: `constant`; `linear`, β grows from 0 over `warmup_epochs`; `cyclical`, it does so in the first
             half of every `warmup_epochs`. With `linear` and no `warmup_epochs` it is constant.
-        warmup_epochs: epochs of the schedule; C of `capacity` grows linearly over them as well.
+        warmup_epochs: epochs of the schedule; with `capacity` C grows linearly over them, and β is constant.
         free_bits: λ, nats per dimension.
         capacity: C, nats.
         mc_samples: K.
@@ -65,7 +65,16 @@ class ELBO(Objective):
             raise ConfigError("objective.free_bits and objective.capacity both reshape the KL: set one of them")
         self.kl = "monte_carlo" if estimator == "stl" else kl
         self.estimator, self.beta, self.free_bits, self.capacity = estimator, beta, free_bits, capacity
-        self.weight, self.warmup_steps = WEIGHTS[beta_schedule], warmup_epochs * steps_per_epoch
+        self.weight = WEIGHTS[beta_schedule if capacity is None else "linear"]
+        self.warmup_steps = warmup_epochs * steps_per_epoch
+
+    @property
+    def selects_by(self) -> Literal["bound", "loss"]:
+        return "bound" if self.beta == 1 and self.capacity is None else "loss"
+
+    def is_settled(self, step: int) -> bool:
+        # A cycle ends after a step at full weight, and the next begins at 0.
+        return any(self.weight(at, self.warmup_steps) == 1 for at in (step - 1, step))
 
     def scheduled(self, step: int) -> dict[str, float]:
         if self.capacity is not None:
@@ -92,9 +101,10 @@ class ELBO(Objective):
         reconstruction = evidence.log_p_x_given_z.mean(0)
         kl = self._divergence(evidence)
         elbo = reconstruction - kl
-        weight = self.beta * self.weight(step, self.warmup_steps)
+        share = self.weight(step, self.warmup_steps) if model.training else 1.0
+        weight = self.beta * (share if self.capacity is None else 1.0)
         plain = isinstance(weight, float) and weight == 1 and not self.free_bits and self.capacity is None
-        loss = -elbo.mean() if plain else weight * self._shaped(evidence, kl, step) - reconstruction.mean()
+        loss = -elbo.mean() if plain else weight * self._shaped(evidence, kl, share) - reconstruction.mean()
         return Bound(loss, elbo, elbo, {"reconstruction": reconstruction, "kl": kl})
 
     def _divergence(self, evidence: Evidence) -> Float[Tensor, "b"]:
@@ -105,10 +115,10 @@ class ELBO(Objective):
         log_q = evidence.posterior.frozen().log_prob(evidence.z) if stl else evidence.log_q_z_given_x
         return (log_q - evidence.log_p_z).mean(0)
 
-    def _shaped(self, evidence: Evidence, kl: Float[Tensor, "b"], step: int | Tensor) -> Float[Tensor, ""]:
-        """Return f(KL) of a batch."""
+    def _shaped(self, evidence: Evidence, kl: Float[Tensor, "b"], share: float | Tensor) -> Float[Tensor, ""]:
+        """Return f(KL) of a batch, with that share of the capacity."""
         if self.capacity is not None:
-            return (kl.mean() - self.capacity * WEIGHTS["linear"](step, self.warmup_steps)).abs()
+            return (kl.mean() - self.capacity * share).abs()
         if not self.free_bits:
             return kl.mean()
         if not (evidence.posterior.is_factorized and evidence.prior.is_factorized):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,6 +32,10 @@ class InfoVAE(Objective):
     def __init__(self, alpha: NonNegative = 0.0, weight: NonNegative = 1000.0, mc_samples: int = 1) -> None:
         super().__init__(mc_samples)
         self.alpha, self.weight = alpha, weight
+
+    @property
+    def selects_by(self) -> Literal["loss"]:
+        return "loss"
 
     @property
     def couples_batch(self) -> str:

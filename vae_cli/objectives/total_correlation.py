@@ -52,6 +52,10 @@ class BetaTC(Objective):
         self.weights, self.estimator, self.size = (alpha, beta, gamma), estimator, size
 
     @property
+    def selects_by(self) -> Literal["bound", "loss"]:
+        return "bound" if self.weights == (1, 1, 1) else "loss"
+
+    @property
     def couples_batch(self) -> str:
         return "the total correlation compares a batch's images with each other"
 

@@ -14,7 +14,7 @@ from vae_cli.system.atomic import write_png, write_text
 
 NAME = "report.html"
 PICTURES = {
-    "samples": "generated images: the mean of p(x|z) for z from the prior",
+    "samples": "generated images: what p(x|z) expects for z from the prior",
     "reconstructions": "test images above, their reconstructions below",
     "traversals": "along {} over three standard deviations of the prior to either side, the dimension whose posterior "
     "mean varies most first",

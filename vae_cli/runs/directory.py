@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,7 +102,7 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         with self._stack:
             for text in list(self.warnings):
-                log.warning("%s", text)  # again, where it has not scrolled away
+                log.warning("%s", text)  # where it does not scroll away
             if self._logger is not None:
                 self._logger.finish(self.status, self._summary["test"])
 
@@ -125,8 +125,8 @@ class RunDirectory:
         """Replace a small text file as a whole."""
         write_text(self.path / name, text)
 
-    def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Append a line to metrics.jsonl and a point to the logger's curves."""
+    def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl and a point to the logger's curves, of a list one for each entry."""
         record = {"epoch": epoch, "step": step, "split": split, **_jsonable(values)}
         path = self.path / "metrics.jsonl"
         try:
@@ -138,7 +138,7 @@ class RunDirectory:
             error.filename, error.filename2 = str(path), None
             raise
         if self._logger is not None:
-            self._logger.metrics(split, values, step, epoch)
+            self._logger.metrics(split, dict(_scalars(values)), step, epoch)
         if self.on_metrics is not None:
             self.on_metrics(epoch, split, values)
 
@@ -162,8 +162,10 @@ class RunDirectory:
         self._summary |= values
 
     def warn(self, text: str) -> None:
-        """Log a warning, which the summary holds too."""
-        log.warning("%s", " ".join(text.splitlines()))
+        """Keep a warning for the summary and for the end of the log, where one that was logged comes again."""
+        line = " ".join(text.splitlines())
+        if line not in self.warnings:
+            self.warnings.append(line)
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         """Write summary.json: a status, what was noted, the warnings, and the line of the error that ended the run.
@@ -238,7 +240,7 @@ class NullRunDirectory(RunDirectory):
 
     def write(self, name: str, text: str) -> None: ...
 
-    def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, float]) -> None: ...
+    def metrics(self, epoch: int, step: int, split: str, values: Mapping[str, Any]) -> None: ...
 
     def steps(self, records: list[StepRecord]) -> None: ...
 
@@ -305,6 +307,13 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         log.removeHandler(self)
         log.warning("train.log could not be written, the training goes on: %s", sys.exc_info()[1])
+
+
+def _scalars(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        yield from (
+            ((f"{name}/{i}", entry) for i, entry in enumerate(value)) if isinstance(value, list) else [(name, value)]
+        )
 
 
 def _jsonable(value: Any) -> Any:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from vae_cli.build.settings import FEWEST_EPOCHS
 from vae_cli.constraints import Count, Described, Index, accepts, describe_type
 from vae_cli.errors import ConfigError, first_line, without_passwords
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping
@@ -269,7 +270,8 @@ def make_study(
         raise ConfigError("hydra.sweeper.storage: name the study in it with hydra.sweeper.study_name=NAME")
     if settings["sampler"] == "grid":
         search_space.grid(space)
-    epochs, warmup = config["epochs"], settings["pruner_warmup"]
+    epochs = FEWEST_EPOCHS if config["epochs"] == "auto" else config["epochs"]
+    warmup = settings["pruner_warmup"]
     return Study(
         metrics=tuple(metrics),
         directions=_directions(settings["direction"], metrics),

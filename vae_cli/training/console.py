@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli import __version__
@@ -17,7 +19,7 @@ from vae_cli.build import options, parts
 from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
-from vae_cli.evaluation import latent_codes
+from vae_cli.evaluation.latent_codes import Codes
 from vae_cli.generation.pictures import reconstruction_grid, sample_grid, traversal_picture
 from vae_cli.reporting import charts
 from vae_cli.runs.config_file import to_yaml
@@ -25,14 +27,12 @@ from vae_cli.runs.directory import RunDirectory, log
 from vae_cli.training.state import TrainingState
 
 RECONSTRUCTIONS = 32  # in a picture
-ENCODED = 10_000  # test images at most whose codes are drawn
 ROWS = 20  # of epochs below each row of titles
 NARROWEST = 7  # characters of a number
 SHOWN = {  # settings that have lines of their own
     *("dataset", "encoder", "decoder", "posterior", "prior", "likelihood", "objective", "mc_samples", "conditional"),
-    "resume",
+    *("batch_size", "epochs", "resume"),
 }
-HELD = 1 << 26  # numbers of their posteriors in memory at most
 
 
 def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: list[str]) -> None:
@@ -60,10 +60,12 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     name, draws = options.choice("objective", settings["objective"]), settings["mc_samples"]
     log.info("objective   %s, %d draw%s an image", name, draws, "s" if draws > 1 else "")
     log.info(
-        "training    %s parameters on %s, %s steps an epoch",
+        "training    %s parameters on %s, %s epochs of %s steps, %s images a step",
         f"{parameters:,}",
         state.device,
-        len(state.batches),
+        f"{settings['epochs']:,}",
+        f"{len(state.batches):,}",
+        f"{state.batches.batch_size:,}",
     )
     if others := [f"{key}={show(value)}" for key, value in changes.items() if key not in SHOWN]:
         log.info("settings    %s", ", ".join(others))
@@ -183,16 +185,14 @@ def write_pictures(state: TrainingState, split: Split | None, output: RunDirecto
 
 
 @torch.no_grad()
-def write_latent_pictures(state: TrainingState, test: Split, output: RunDirectory) -> None:
+def write_latent_pictures(
+    state: TrainingState, codes: Codes, kl_per_dim: Float[Tensor, "d"] | None, output: RunDirectory
+) -> None:
     """Write the final pictures of the latent space, of a conditional model for the label 0.
 
     They show where the test images lie, and what each dimension tells and does.
     """
-    model, seed, step = state.model, state.config["seed"], state.position.step
-    model.eval()
-    count = min(ENCODED, max(1, HELD // model.posterior.features))
-    codes = latent_codes.encode(model, test.spread(count), seed)
-    means, kl_per_dim = codes.means, latent_codes.kl_per_dim(model, codes)
+    model, step, means = state.model, state.position.step, codes.means
     y, names = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names
     output.picture("traversals", lambda: traversal_picture(model, means), step)
     _, prior = model.example_distributions()
@@ -203,4 +203,3 @@ def write_latent_pictures(state: TrainingState, test: Split, output: RunDirector
     output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y, border, names)), step)
     if kl_per_dim is not None:
         output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)
-    model.train()

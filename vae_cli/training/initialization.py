@@ -9,8 +9,11 @@ import torch
 
 from vae_cli.data import Split
 from vae_cli.data.batches import moments
+from vae_cli.evaluation.bounds import batch
 from vae_cli.models import VAE
 from vae_cli.runs.directory import log
+
+SCATTERED = 256  # training images whose reconstructions are compared with them before the first step
 
 
 def seed_everything(seed: int) -> None:
@@ -20,12 +23,21 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def start_at_mean_image(model: VAE, split: Split) -> None:
-    """Set the decoder's output bias and the likelihood's scale to what describes the mean training image."""
-    output = model.likelihood.start_at(*moments(split))
+@torch.no_grad()
+def start_at_mean_image(model: VAE, split: Split, seed: int) -> None:
+    """Set the decoder's output bias to the mean training image, and the likelihood's scale to what then is left."""
+    mean, std = moments(split)
+    output = model.likelihood.start_at(mean, std)
     start_at = getattr(model.decoder, "start_at", None)
     if callable(start_at):
         start_at(output)
+        # A decoder that is not trained yet scatters around the mean image, sometimes more widely than the images do.
+        some = split.spread(SCATTERED)
+        x, y = batch(model, some, slice(None), seed)
+        shown = model.likelihood.image(model.eval().reconstruct(x, y))
+        scatter = (shown - x).square().mean(0).sqrt()
+        start_at(model.likelihood.start_at(mean, torch.maximum(std, scatter)))
+        model.train()
     else:
         name = type(getattr(model.decoder, "network", model.decoder)).__name__
         log.info("decoder     %s has no start_at(output): its output bias stays as built", name)

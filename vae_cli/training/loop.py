@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
@@ -98,6 +99,7 @@ def _end_epoch(
     """Report, draw and save; last.pt comes last, so that a resumed run finds all that belongs to the epoch."""
     at, config = state.position, state.config
     at.epoch, at.batch = at.epoch + 1, 0
+    state.fit_scale()
     is_last, is_best = at.epoch == config["epochs"], False
     if is_last or at.epoch % config["log_every"] == 0:
         is_best = _report(state, validation, output)
@@ -112,7 +114,7 @@ def _end_epoch(
 
 
 def _report(state: TrainingState, validation: Split | None, output: RunDirectory) -> bool:
-    """Write an epoch's numbers, and return whether its weights are the best so far by the validation bound."""
+    """Write an epoch's numbers, and return whether its weights are the best so far."""
     at = state.position
     train = state.totals.means() | {
         "lr": state.optimizer.param_groups[0]["lr"],
@@ -126,7 +128,7 @@ def _report(state: TrainingState, validation: Split | None, output: RunDirectory
     if validation is not None:
         numbers = validate(state, validation)
         output.metrics(at.epoch, at.step, "validation", numbers)
-        is_best = state.best is None or numbers["bound"] > state.best["validation"]["bound"]
+        is_best = is_better(state, numbers)
         if is_best:
             state.best = {"epoch": at.epoch, "step": at.step, "validation": numbers}
     log.info(epoch_line(state, train, numbers, is_best))
@@ -149,6 +151,20 @@ def validate(state: TrainingState, split: Split) -> dict[str, float]:
             "optimizer.lr, clip_grad_norm=100 or precision=float32; checkpoints/last.pt holds the last good weights"
         )
     return numbers
+
+
+def is_better(state: TrainingState, numbers: Mapping[str, float]) -> bool:
+    """Return whether validation numbers are better than the best by the number that the objective selects by.
+
+    No epoch counts while a schedule of the objective is moving: weights from the middle of a warm-up are not those of
+    the β that was asked for.
+    """
+    if not state.objective.is_settled(state.position.step):
+        return False
+    if state.best is None:
+        return True
+    best, name = state.best["validation"], state.objective.selects_by
+    return numbers["loss"] < best["loss"] if name == "loss" else numbers["bound"] > best["bound"]
 
 
 def best_of(state: TrainingState) -> dict[str, object]:

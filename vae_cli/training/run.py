@@ -11,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vae_cli.build import parts, registry
 from vae_cli.build.device import choose_device, has_bfloat16
 from vae_cli.build.settings import MAY_CHANGE, check_beside_resume, check_values
@@ -27,19 +29,24 @@ from vae_cli.errors import (
     UserError,
     describe,
 )
+from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import evaluate
 from vae_cli.loggers import Loggers, TensorBoardLogger
 from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import NullRunDirectory, OnMetrics, RunDirectory, log
-from vae_cli.runs.reader import BEST, LAST, stored_checkpoints
+from vae_cli.runs.reader import BEST, LAST, Run, stored_checkpoints
 from vae_cli.system import threads
 from vae_cli.system.paths import expand
+from vae_cli.training import diagnosis
 from vae_cli.training.console import announce, numbers_line, summary_facts, write_latent_pictures, write_pictures
 from vae_cli.training.loop import best_of, fit
 from vae_cli.training.signals import Interrupted, StopSignals
 from vae_cli.training.state import Config, TrainingState, on_device
+
+ENCODED = 10_000  # test images at most whose codes are looked at
+HELD = 1 << 26  # numbers of their posteriors in memory at most
 
 
 def run(
@@ -119,7 +126,7 @@ def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, ran
     config, dropped = registry.check_groups(_with_absolute_paths(config), overridden)
     device = choose_device(config["device"], rank)
     data = load_data(config, None, rank)
-    state = TrainingState(parts.with_likelihood(config, data.facts), data, device, rank=rank)
+    state = TrainingState(parts.with_choices(config, data.facts, rank.world_size), data, device, rank=rank)
     announce(state, data, output, dropped)
     if config["precision"] == "float32" and "precision" not in overridden and has_bfloat16(device):
         log.info("speed       precision=bfloat16 is often up to twice as fast with large batches")
@@ -229,6 +236,8 @@ def resume_changes(
     check_beside_resume(overridden)
     stored = contents["config"]
     changes = {key: config[key] for key in overridden if key in MAY_CHANGE and key in config and key != "logger"}
+    if changes.get("epochs") == "auto":
+        del changes["epochs"]
     if "dataset.path" in overridden:
         path = config["dataset"]["path"]
         if "path" not in stored["dataset"]:
@@ -309,6 +318,24 @@ def _recorded(output: RunDirectory, wants_report: bool) -> Iterator[None]:
             log.info("report      %s", output.path / run_page.NAME)
 
 
+@torch.no_grad()
+def judge(state: TrainingState, data: Data, numbers: dict[str, Any], output: RunDirectory) -> None:
+    """Add the latent numbers of test images to the split's numbers, draw their codes, and warn of what is wrong."""
+    model = state.model.eval()
+    count = min(ENCODED, max(1, HELD // model.posterior.features))
+    codes = latent_codes.encode(model, on_device(data.test, state.device).spread(count), state.config["seed"])
+    kl_per_dim = latent_codes.kl_per_dim(model, codes)
+    numbers["active_units"] = latent_codes.active_units(codes.means) if len(codes.means) > 1 else 0
+    if kl_per_dim is not None:
+        numbers["kl_per_dim"] = kl_per_dim.tolist()
+    found = diagnosis.outcome(state, data, codes, kl_per_dim, numbers, Run(output.path, "").metrics)
+    for text in diagnosis.warnings(found):
+        output.warn(text)
+    if state.config.get("report", True):
+        output.attempt(lambda: write_latent_pictures(state, codes, kl_per_dim, output), "pictures of the latent space")
+    model.train()
+
+
 def finish(state: TrainingState, data: Data, output: RunDirectory, started: float) -> None:
     """Score the selected weights on the test split, draw the final pictures and write the summary."""
     config, at, best = state.config, state.position, state.best
@@ -322,15 +349,17 @@ def finish(state: TrainingState, data: Data, output: RunDirectory, started: floa
     # The test split's numbers, the only time that it is used
     test = on_device(data.test, state.device)
     numbers = evaluate(state.model, state.objective, test, config["seed"], step, state.rank)
-    output.metrics(epoch, step, "test", numbers)
     output.note(test=numbers, step=step)
+    if state.rank.is_main:
+        output.attempt(lambda: judge(state, data, numbers, output), "the diagnosis")
+    output.metrics(epoch, step, "test", numbers)
     # Pictures and the summary
     write_pictures(state, test, output, None)
-    if config.get("report", True):
-        output.attempt(lambda: write_latent_pictures(state, test, output), "pictures of the latent space")
     output.note(seconds=time.monotonic() - started, epochs=at.epoch, **best_of(state))
     output.end("completed")
     log.info("test        %s", numbers_line(numbers))
+    if "active_units" in numbers:
+        log.info("latents     %s of %s dimensions are active", numbers["active_units"], config["latent_dim"])
     pictures = [name for name in ("samples.png", "reconstructions.png") if name in output.written]
     if pictures:
         log.info("pictures    %s", output.path / ", ".join(pictures))

@@ -21,6 +21,7 @@ from vae_cli.data.batches import Batch, Batches
 from vae_cli.distributed import collectives
 from vae_cli.distributed.ranks import Rank
 from vae_cli.errors import ConfigError, TrainingError
+from vae_cli.evaluation.bounds import batch
 from vae_cli.evaluation.totals import Totals
 from vae_cli.models import VAE
 from vae_cli.objectives import Sums
@@ -32,6 +33,7 @@ from vae_cli.training.initialization import seed_everything, start_at_mean_image
 from vae_cli.training.step import SkippedSteps
 from vae_cli.training.step_log import StepLog
 
+FITTED = 2000  # training images that a running scale is fitted to
 VALUES_PER_OUTPUT = 3  # the decoder's output, its log-density and the gradient are in memory together
 
 _DEVICE_FLAGS = {"fused", "foreach", "capturable"}  # of an optimizer, which a checkpoint must not bring along
@@ -85,7 +87,7 @@ class TrainingState:
         seed_everything(noise.key(seed, "weights"))
         self.model = parts.model(config, data.facts, trusted, weights)
         if config["init_output_bias"]:
-            start_at_mean_image(self.model, data.train)
+            start_at_mean_image(self.model, data.train, seed)
         start_at_training_images(self.model, data.train)
         _check_memory(self.model, config, self.batches.largest, device)
         self.model.to(device)
@@ -171,6 +173,23 @@ class TrainingState:
             *reduced, likelihood.running = collectives.all_reduce_gradients(self.parameters, message, weight)
             values = torch.stack(reduced)
         return values[-1], replace(sums, values=values, images=self.batches.size(number))
+
+    @torch.no_grad()
+    def fit_scale(self) -> None:
+        """Give a likelihood with a running scale the one that fits training images at the weights as they are now."""
+        if self.model.likelihood.running is None:
+            return
+        some, seed, squares = self.batches.split.spread(FITTED), self.config["seed"], []
+        with self.averaged_weights() as model:
+            model.eval()
+            for start in range(0, len(some), noise.BLOCK):
+                index = slice(start, min(start + noise.BLOCK, len(some)))
+                x, y = batch(model, some, index, seed)
+                drawn = noise.by_image(len(x), 1, model.noise_dim, seed, "scale", start=start)
+                (z,), _ = model.encode(x, y).rsample_and_log_prob(drawn.to(x))
+                squares.append((model.decode(z, y).mean - x).square().flatten(1).mean(1))
+            model.train()
+        self.model.likelihood.running = torch.cat(squares).mean()
 
     def broadcast_buffers(self) -> None:
         """Give all processes rank 0's buffers, which a network of one's own may change by itself."""

@@ -1,0 +1,127 @@
+"""Warnings about a training that is over, from its numbers and from real runs that went wrong."""
+
+import json
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.training import lines, settings, trained
+from vae_cli.training import diagnosis
+from vae_cli.training.diagnosis import Outcome
+
+
+def curve(*values):
+    return list(enumerate(map(float, values), start=1))
+
+
+@pytest.fixture(scope="module")
+def fine():
+    """A training without fault."""
+    config = settings("epochs=6", "latent_dim=16")
+    curves = {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -9, -8, -7, -6.5, -6)}
+    return Outcome(config, 5000, -355.0, {"elbo": -6.0, "kl": 3.0}, -5.0, curves, best_epoch=6)
+
+
+FAULTS = {
+    "diverged: a test ELBO of -93,084 is below the -355": {"test": {"elbo": -93_084.0, "kl": 1.0}, "train_elbo": -9e9},
+    "diverged: a test ELBO of nan": {
+        "test": {"elbo": float("nan"), "kl": 1.0},
+        "train_elbo": float("nan"),
+    },
+    "diverged after a good start: training fell from -4.0 in epoch 3 to -50.0": {
+        "curves": {"train": curve(-9, -8, -4, -50)}
+    },
+    "12 of 5,000 steps were skipped": {"skipped": 12},
+    "too few steps: 60 in all": {"steps": 60},
+    "posterior collapse: 16 of 16 latent dimensions": {"dead": 16},
+    "posterior collapse: 1 of 16 .* reconstructions are all alike": {"dead": 1, "likeness": 0.001},
+    "13 of 16 latent dimensions carry nothing .* latent_dim=3 would do": {"dead": 13},
+    "overfitting: validation fell from -7.0 in epoch 2 to -9.0 in epoch 6, while training rose by 4.0": {
+        "curves": {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -7, -7.5, -8, -8.5, -9)}
+    },
+    "no epoch was selected": {"best_epoch": None},
+    "the test ELBO lies 0.5 standard deviations of an image below": {"split_gap": (-0.5, -9.0)},
+    "samples are far worse than reconstructions: .* 7.5 nats .*sampler=gmm.*prior=vampprior": {"prior_gap": 7.5},
+    "scale is at its bound for 100%": {"scale_at_bound": 1.0},
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_a_fault_has_one_line_with_its_numbers_and_what_to_try(words, fine):
+    (text,) = diagnosis.warnings(replace(fine, **FAULTS[words]))
+    assert re.search(words, text) and "\n" not in text
+    assert "try" in text or "shuffle" in text
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        {},
+        {"dead": 11},
+        {"steps": 500},
+        {"split_gap": (0.5, 3.0)},
+        {"split_gap": (0.1, 30.0)},
+        {"best_epoch": None, "is_validated": False},
+        {"curves": {"train": curve(-9, -8, -7, -6), "validation": curve(-9, -8, -8.01, -8.02)}},
+        {"curves": {"train": curve(-9, -5, -5.2, -5.1), "validation": curve(-9, -6, -6.2, -6.1)}},
+    ],
+)
+def test_a_training_without_that_fault_has_no_line(innocent, fine):
+    assert diagnosis.warnings(replace(fine, **innocent)) == []
+
+
+def test_only_settings_that_the_objective_has_are_named(fine):
+    config = settings("objective=iwae", "mc_samples=2")
+    (text,) = diagnosis.warnings(replace(fine, config=config, dead=config["latent_dim"]))
+    assert "objective." not in text
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (3.0, 0.5), (0.0, 4.0)])
+def test_the_gap_between_codes_and_prior_is_their_kl_divergence_in_closed_form(mean, std, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    train, test = (mean + std * torch.randn(4000, 3, generator=generator) for _ in range(2))
+    monkeypatch.setattr(diagnosis.latent_codes, "draws", lambda *_: train)
+    standard = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3), torch.ones(3)), 1)
+    state = SimpleNamespace(
+        model=SimpleNamespace(latent_prior=lambda y: standard), config={"seed": 0}, device=torch.device("cpu")
+    )
+    codes = SimpleNamespace(draws=lambda *_: test, labels=None)
+    data = SimpleNamespace(train=SimpleNamespace(spread=lambda _: None))
+    expected = 3 * (0.5 * (std**2 + mean**2 - 1) - np.log(std))
+    assert diagnosis._prior_gap(state, data, codes) == pytest.approx(expected, rel=0.05, abs=0.1)
+
+
+def warnings_of(directory, *overrides):
+    summary = trained(directory, *overrides)
+    assert summary["status"] == "completed"
+    return summary["warnings"]
+
+
+def test_a_collapsed_and_starved_run_says_both_and_counts_its_active_units(tmp_path, capsys):
+    found = warnings_of(tmp_path, "objective.beta=100", "epochs=6")
+    assert [text.partition(":")[0] for text in found] == ["too few steps", "posterior collapse"]
+    assert "3 of 3 latent dimensions" in found[1] and "72 in all" in found[0]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    (line,) = lines(tmp_path, "test")
+    assert summary["test"]["active_units"] == line["active_units"] == 0
+    assert len(line["kl_per_dim"]) == 3 and sum(line["kl_per_dim"]) == pytest.approx(line["kl"], abs=1e-4)
+    printed = capsys.readouterr().out
+    assert "0 of 3 dimensions are active" in printed and printed.count("posterior collapse") == 1
+
+
+@pytest.mark.parametrize("rate", [10, 1000])
+def test_a_rate_far_too_large_ends_completed_with_a_warning_that_names_a_smaller_one(rate, tmp_path):
+    (text,) = warnings_of(tmp_path, f"optimizer.lr={rate}", "epochs=3")
+    assert text.startswith("diverged") and "optimizer.lr=0.001" in text
+
+
+def test_test_images_of_another_kind_are_told_from_validations(tmp_path):
+    generator = np.random.default_rng(0)
+    dark, light = (generator.integers(low, low + 30, (300, 1, 4, 4)).astype(np.uint8) for low in (0, 200))
+    np.savez(tmp_path / "two.npz", train=dark, test=light)
+    found = warnings_of(tmp_path / "run", "dataset=arrays", f"dataset.path={tmp_path / 'two.npz'}", "epochs=40")
+    assert any("standard deviations of an image below validation's" in text for text in found)
