@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.support.torchrun import scalars
 from vae_cli import loggers
 from vae_cli.build import options, registry
 from vae_cli.config import compose
@@ -33,7 +34,7 @@ def test_tensorboard_has_every_curve_the_pictures_and_the_hyperparameters(tmp_pa
     trained(tmp_path, "optimizer.lr=0.002")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     for line in lines(tmp_path):
-        for name, value in line.items():
+        for name, value in scalars(line):
             if name not in ("epoch", "step", "split"):
                 points = {e.step: e.value for e in events.Scalars(f"{line['split']}/{name}")}
                 assert points[line["step"]] == pytest.approx(value, rel=1e-6)

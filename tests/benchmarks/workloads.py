@@ -43,7 +43,7 @@ def colored(images: int = 10_000, side: int = 32) -> Data:
 
 def training(data: Data, device: torch.device, *overrides: str) -> TrainingState:
     """A training, of which `steps` takes steps."""
-    settings = parts.with_choices(compose.compose("train", list(overrides)), data.facts)
+    settings = parts.with_choices(compose.compose("train", ["batch_size=128", *overrides]), data.facts)
     return TrainingState(settings, data, device)
 
 

@@ -1,5 +1,6 @@
 """Commands in surroundings that lack something: a stream, a character, a reader, a home, a name that is text."""
 
+import logging
 import os
 import shutil
 import sys
@@ -54,6 +55,7 @@ def written(name):
 @pytest.fixture
 def streams(monkeypatch):
     """Makes files or nothing the standard output and error that this process was started with."""
+    monkeypatch.setattr(logging.root, "handlers", [])  # of other tests, on streams that are closed
 
     def use(stream):
         for name in ("stdout", "stderr"):

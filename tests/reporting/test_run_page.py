@@ -130,7 +130,7 @@ def test_pictures_that_cannot_be_made_do_not_fail_a_training(tmp_path, monkeypat
     trained(tmp_path, "epochs=1")
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "completed" and summary["test"]["elbo"] < 0
-    assert "pictures of the latent space could not be written" in (tmp_path / "train.log").read_text()
+    assert "latent numbers and pictures could not be written" in (tmp_path / "train.log").read_text()
 
 
 def go_on(directory, epochs):

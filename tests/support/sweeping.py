@@ -33,7 +33,7 @@ class FakeTraining:
         self.begin(settings)
         score = -((settings["latent_dim"] - 6) ** 2) - math.log10(settings["optimizer"]["lr"] / 1e-3) ** 2
         status, epoch = "completed", 0
-        for epoch in range(1, settings["epochs"] + 1):
+        for epoch in range(1, (100 if settings["epochs"] == "auto" else settings["epochs"]) + 1):
             if on_metrics is not None:
                 on_metrics(epoch, "validation", {"elbo": score - 1 / epoch})
             if signals._requested is not None:

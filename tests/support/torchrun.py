@@ -119,7 +119,14 @@ def alone(directory, *overrides):
 
 def numbers(directory):
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMING} for line in lines]
+    return [dict(scalars({key: value for key, value in line.items() if key not in TIMING})) for line in lines]
+
+
+def scalars(line):
+    for key, value in line.items():
+        yield from (
+            ((f"{key}/{i}", entry) for i, entry in enumerate(value)) if isinstance(value, list) else [(key, value)]
+        )
 
 
 def assert_same_to_rounding(one, other, weights=CLOSE, nats=2e-5):

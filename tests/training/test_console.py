@@ -29,7 +29,7 @@ def test_a_training_is_announced_in_the_words_that_were_typed(tmp_path, capsys):
         "objective   stl, 2 draws an image\n",
     ):
         assert line in printed
-    words = " ".join(printed.partition("settings    ")[2].partition("\nepoch ")[0].split()).split(", ")
+    words = " ".join(re.split("\n(?:speed|epoch) ", printed.partition("settings    ")[2])[0].split()).split(", ")
     assert {"latent_dim=3", "encoder.channels=[8]", "objective.beta=2", "optimizer=adamw"} <= set(words)
     assert not any(word.startswith(("seed", "batch_size", "encoder.activation", "data_dir")) for word in words)
     assert max(map(len, printed.partition("\ndata ")[2].partition("\npictures ")[0].splitlines())) <= 80

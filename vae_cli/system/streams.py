@@ -48,7 +48,8 @@ def null_file(mode: str = "w") -> TextIO:
 
 
 def flush() -> OSError | None:
-    """Flush standard output; return the error with which anything written to it was dropped, if there is one."""
+    """Flush both outputs; return the error with which anything written to standard output was dropped, if any."""
+    sys.stderr.flush()
     sys.stdout.flush()
     return getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "failure", None)
 

@@ -106,11 +106,12 @@ def _too_few_steps(o: Outcome) -> str | None:
 
 def _collapsed(o: Outcome) -> str | None:
     size = o.config["latent_dim"]
-    if o.likeness >= ALIKE and o.dead < size and o.dead <= MANY_DEAD * size:
+    is_alike = o.likeness < ALIKE and (o.steps >= FEW_STEPS or o.dead > size / 2)
+    if not is_alike and o.dead <= MANY_DEAD * size:
         return None
-    if o.likeness < ALIKE or o.dead == size:
+    if is_alike or o.dead == size:
         tries = [*_keys(o, "objective.warmup_epochs=20", "objective.free_bits=0.1"), *_smaller(o, "objective.beta", 4)]
-        what = "reconstructions are all alike" if o.likeness < ALIKE else "the decoder hardly uses z"
+        what = "reconstructions are all alike" if is_alike else "the decoder hardly uses z"
         return (
             f"posterior collapse: {o.dead} of {size} latent dimensions have a KL under {DEAD} nats, and {what}; "
             f"try {', '.join([*tries, 'more epochs'])} or a smaller decoder"

@@ -45,6 +45,7 @@ from vae_cli.training.loop import best_of, fit
 from vae_cli.training.signals import Interrupted, StopSignals
 from vae_cli.training.state import Config, TrainingState, on_device
 
+LARGE = 128  # draws in a step from which bfloat16 may pay
 ENCODED = 10_000  # test images at most whose codes are looked at
 HELD = 1 << 26  # numbers of their posteriors in memory at most
 
@@ -128,7 +129,8 @@ def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, ran
     data = load_data(config, None, rank)
     state = TrainingState(parts.with_choices(config, data.facts, rank.world_size), data, device, rank=rank)
     announce(state, data, output, dropped)
-    if config["precision"] == "float32" and "precision" not in overridden and has_bfloat16(device):
+    is_large = state.batches.largest * config["mc_samples"] >= LARGE
+    if is_large and config["precision"] == "float32" and "precision" not in overridden and has_bfloat16(device):
         log.info("speed       precision=bfloat16 is often up to twice as fast with large batches")
     output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", config["logger"], {})), state.config)
     output.note(**summary_facts(state, data))
@@ -351,7 +353,7 @@ def finish(state: TrainingState, data: Data, output: RunDirectory, started: floa
     numbers = evaluate(state.model, state.objective, test, config["seed"], step, state.rank)
     output.note(test=numbers, step=step)
     if state.rank.is_main:
-        output.attempt(lambda: judge(state, data, numbers, output), "the diagnosis")
+        output.attempt(lambda: judge(state, data, numbers, output), "latent numbers and pictures")
     output.metrics(epoch, step, "test", numbers)
     # Pictures and the summary
     write_pictures(state, test, output, None)
