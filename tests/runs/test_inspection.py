@@ -153,7 +153,8 @@ def test_a_missing_key_is_named(key, contents, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("version", "said"), [(2, "update vae_cli"), (0, "of format 0"), ("x", "of format x"), (None, "of format None")]
+    ("version", "said"),
+    [(3, "update vae_cli"), (1, "of format 1"), (0, "of format 0"), ("x", "of format x"), (None, "of format None")],
 )
 def test_another_version_is_named(version, said, contents, tmp_path):
     torch.save(contents | {"version": version}, tmp_path / "x.pt")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.support.training import lines, settings, trained
-from vae_cli.training import diagnosis
-from vae_cli.training.diagnosis import Outcome
+from vae_cli.training import diagnosis, outcome
+from vae_cli.training.outcome import Outcome
 
 
 def curve(*values):
@@ -23,30 +23,44 @@ def fine():
     """A training without fault."""
     config = settings("epochs=6", "latent_dim=16")
     curves = {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -9, -8, -7, -6.5, -6)}
-    return Outcome(config, 5000, -355.0, {"elbo": -6.0, "kl": 3.0}, -5.0, curves, best_epoch=6)
+    return Outcome(config, 5000, 6, -355.0, 64, {"elbo": -6.0, "kl": 3.0}, -5.0, "bound", curves, best_epoch=6)
 
 
 FAULTS = {
-    "diverged: a test ELBO of -93,084 is below the -355": {"test": {"elbo": -93_084.0, "kl": 1.0}, "train_elbo": -9e9},
-    "diverged: a test ELBO of nan": {
+    "diverged: the test ELBO is -93,084 .random pixels have -355.": {
+        "test": {"elbo": -93_084.0, "kl": 1.0},
+        "train_elbo": -9e9,
+    },
+    "diverged: the test ELBO is -93,084 .-1,454 nats a pixel.": {
+        "test": {"elbo": -93_084.0, "kl": 1.0},
+        "train_elbo": -9e9,
+        "uniform": None,
+    },
+    "diverged: the test ELBO is nan": {
         "test": {"elbo": float("nan"), "kl": 1.0},
         "train_elbo": float("nan"),
     },
-    "diverged after a good start: training fell from -4.0 in epoch 3 to -50.0": {
+    "diverged after a good start: the training bound was -4.0 in epoch 3 and -50.0 at the end": {
         "curves": {"train": curve(-9, -8, -4, -50)}
     },
     "12 of 5,000 steps were skipped": {"skipped": 12},
     "too few steps: 60 in all": {"steps": 60},
     "posterior collapse: 16 of 16 latent dimensions": {"dead": 16},
-    "posterior collapse: 1 of 16 .* reconstructions are all alike": {"dead": 1, "likeness": 0.001},
-    "13 of 16 latent dimensions carry nothing .* latent_dim=3 would do": {"dead": 13},
-    "overfitting: validation fell from -7.0 in epoch 2 to -9.0 in epoch 6, while training rose by 4.0": {
+    "posterior collapse: all reconstructions are alike": {"likeness": 0.001},
+    "posterior collapse: 1 of 16 .* all reconstructions are alike": {"dead": 1, "likeness": 0.001},
+    "13 of 16 latent dimensions have a KL under 0.01 nats: latent_dim=3 would do": {"dead": 13},
+    "13 of 16 latent dimensions hardly depend on the image": {"dead": 13, "is_kl_known": False},
+    "overfitting: the validation loss was best in epoch 2 .7.0. and is 9.0 in epoch 6, while training gained 4.0": {
+        "selects_by": "loss",
+        "curves": {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -7, -7.5, -8, -8.5, -9)},
+    },
+    "overfitting: the validation bound was best in epoch 2 .-7.0. and is -9.0 in epoch 6, while training gained 4.0": {
         "curves": {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -7, -7.5, -8, -8.5, -9)}
     },
     "no epoch was selected": {"best_epoch": None},
     "the test ELBO lies 0.5 standard deviations of an image below": {"split_gap": (-0.5, -9.0)},
     "samples are far worse than reconstructions: .* 7.5 nats .*sampler=gmm.*prior=vampprior": {"prior_gap": 7.5},
-    "scale is at its bound for 100%": {"scale_at_bound": 1.0},
+    "scale is at its limit for 100%": {"scale_at_bound": 1.0},
 }
 
 
@@ -54,7 +68,7 @@ FAULTS = {
 def test_a_fault_has_one_line_with_its_numbers_and_what_to_try(words, fine):
     (text,) = diagnosis.warnings(replace(fine, **FAULTS[words]))
     assert re.search(words, text) and "\n" not in text
-    assert "try" in text or "shuffle" in text
+    assert "try" in text
 
 
 @pytest.mark.parametrize(
@@ -62,6 +76,10 @@ def test_a_fault_has_one_line_with_its_numbers_and_what_to_try(words, fine):
     [
         {},
         {"dead": 11},
+        {"steps": 0},
+        {"uniform": None, "test": {"elbo": -44_032.0, "kl": 1.0}},
+        {"curves": {"train": curve(-60, -20, 9.8, 4.9, 8, 9), "validation": curve(-61, -21, 8, 4, 7, 9)}},
+        {"curves": {"train": curve(*range(-9, 91)), "validation": curve(*[-102.03, -102, *[-102.03, -102.02] * 49])}},
         {"steps": 500},
         {"split_gap": (0.5, 3.0)},
         {"split_gap": (0.1, 30.0)},
@@ -84,7 +102,7 @@ def test_only_settings_that_the_objective_has_are_named(fine):
 def test_the_gap_between_codes_and_prior_is_their_kl_divergence_in_closed_form(mean, std, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     train, test = (mean + std * torch.randn(4000, 3, generator=generator) for _ in range(2))
-    monkeypatch.setattr(diagnosis.latent_codes, "draws", lambda *_: train)
+    monkeypatch.setattr(outcome.latent_codes, "draws", lambda *_: train)
     standard = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3), torch.ones(3)), 1)
     state = SimpleNamespace(
         model=SimpleNamespace(latent_prior=lambda y: standard), config={"seed": 0}, device=torch.device("cpu")
@@ -92,7 +110,7 @@ def test_the_gap_between_codes_and_prior_is_their_kl_divergence_in_closed_form(m
     codes = SimpleNamespace(draws=lambda *_: test, labels=None)
     data = SimpleNamespace(train=SimpleNamespace(spread=lambda _: None))
     expected = 3 * (0.5 * (std**2 + mean**2 - 1) - np.log(std))
-    assert diagnosis._prior_gap(state, data, codes) == pytest.approx(expected, rel=0.05, abs=0.1)
+    assert outcome._prior_gap(state, data, codes) == pytest.approx(expected, rel=0.1, abs=0.1)
 
 
 def warnings_of(directory, *overrides):

@@ -19,7 +19,7 @@ from vae_cli.commands.inputs import choose_split, load_data
 from vae_cli.constraints import show
 from vae_cli.data import Split
 from vae_cli.data.base import label_name
-from vae_cli.errors import ConfigError, shortened
+from vae_cli.errors import ConfigError, printable, shortened
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
 from vae_cli.generation import walks
@@ -124,7 +124,7 @@ def label_number(label: int | str | None, loaded: Trained) -> int | str | None:
     if isinstance(label, int) and label < classes:
         return label
     near = get_close_matches(str(label).casefold(), folded, n=1)
-    hint = f"; did you mean {names[folded.index(near[0])]}?" if near else ""
+    hint = f"; did you mean {printable(names[folded.index(near[0])])}?" if near else ""
     labels = shortened(names) if names else f"0 to {classes - 1}"
     raise ConfigError(f"label={label}: this model's labels are {labels}, or all{hint}")
 

@@ -16,7 +16,7 @@ from vae_cli import noise
 from vae_cli.constraints import Index
 from vae_cli.data.images import Images, Split
 from vae_cli.data.mapped import scratch
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, printable
 
 Support = Literal["binary", "levels256", "unit"]
 Binarize = Literal["none", "threshold", "static", "dynamic"]
@@ -188,8 +188,8 @@ class Dataset(ABC):
 
 
 def label_name(label: int, names: Sequence[str]) -> str:
-    """Return the name of a label, its number where it has none."""
-    return names[label] if label < len(names) else str(label)
+    """Return the name of a label as every terminal can show it, its number where it has none."""
+    return printable(names[label]) if label < len(names) else str(label)
 
 
 def _classes(labels: list[np.ndarray | None]) -> int:

@@ -157,7 +157,10 @@ class ScaledLikelihood(Likelihood):
     def log_scale(self) -> Tensor | None:
         """The logarithm of the scale, of every value or for all; None where the decoder gives it."""
         if isinstance(self.raw_scale, nn.Parameter):
-            return bounded_log_scale(PACE * self.raw_scale)
+            # PACE times the parameter, with a gradient of 1/PACE: Adam's steps, which do not see a gradient's size, are
+            # PACE times as long, and those of SGD are what they were.
+            raw = self.raw_scale
+            return bounded_log_scale(raw / PACE + ((PACE - 1 / PACE) * raw).detach())
         return self.raw_scale
 
     def forward(self, output: Tensor) -> Independent:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vae_cli import noise
 from vae_cli.data import Split
@@ -185,6 +186,15 @@ def _log_weights(
         e = model.evidence(x, part.to(x), y, posterior=posterior, prior=prior)
         parts.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
     return torch.cat(parts, dim=1).cpu().double()
+
+
+@torch.no_grad()
+def reconstructions(model: VAE, split: Split, seed: int) -> Iterator[tuple[Tensor, Distribution]]:
+    """Yield the examples of a split and p(x|z) at the mean of their q(z|x), as many at once as fit into memory."""
+    size = max(1, min(noise.BLOCK, TOGETHER // math.prod(model.likelihood.output_shape)))
+    for start in range(0, len(split), size):
+        x, y = batch(model, split, slice(start, min(start + size, len(split))), seed)
+        yield x, model.reconstruct(x, y)
 
 
 def batch(model: VAE, split: Split, index: slice, seed: int) -> tuple[Tensor, Tensor | None]:

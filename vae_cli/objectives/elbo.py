@@ -74,7 +74,7 @@ class ELBO(Objective):
 
     def is_settled(self, step: int) -> bool:
         # A cycle ends after a step at full weight, and the next begins at 0.
-        return any(self.weight(at, self.warmup_steps) == 1 for at in (step - 1, step))
+        return self.warmup_steps <= 1 or any(self.weight(at, self.warmup_steps) == 1 for at in (step - 1, step))
 
     def scheduled(self, step: int) -> dict[str, float]:
         if self.capacity is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
+from vae_cli.data.base import label_name
 from vae_cli.runs.reader import finite
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def latent_codes(
     import altair as alt
 
     if labels is not None and names and len(np.unique(labels)) <= MOST_LABELS:
-        labels = np.array(names)[labels]
+        labels = np.array([label_name(label, names) for label in labels.tolist()])
     points, axes, titles = _plane(np.asarray(means, np.float64))
     border = np.zeros((0, len(axes))) if prior is None else _border(*prior, axes)
     title = alt.Title(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 KEYS = ("model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data", "version")
 MOST_SETTINGS = 10_000
 MOST_VALUES = 1_000_000
@@ -169,7 +169,12 @@ def _is_best(value: Any) -> bool:
     if value is None:
         return True
     numbers = all(isinstance(name, str) and _is_number(v) for name, v in value["validation"].items())
-    return _is_count(value["epoch"]) and _is_count(value["step"]) and numbers and "bound" in value["validation"]
+    return (
+        _is_count(value["epoch"])
+        and _is_count(value["step"])
+        and numbers
+        and {"bound", "loss"} <= value["validation"].keys()
+    )
 
 
 def _is_scheduler(value: Any) -> bool:
@@ -195,6 +200,7 @@ def _is_data(value: Any) -> bool:
     names = all(isinstance(value[key], str) and len(value[key]) < 1000 for key in ("name", "support"))
     digest, classes = isinstance(value.get("digest", ""), str), value.get("class_names", ())
     named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) and len(name) < 1000 for name in classes)
+    named = named and len(classes) <= max(0, int(value["classes"]))
     return digest and named and sizes and names and _is_count(value["classes"]) and _is_count(value["size"])
 
 

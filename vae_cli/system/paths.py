@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from vae_cli.errors import UserError
@@ -26,7 +27,8 @@ def provide_home() -> None:
     if expand("~").is_absolute():
         return
     home = Path(tempfile.gettempdir()) / f"vae_cli-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):  # also of a link that leads nowhere, which the next lines refuse
+        home.mkdir(mode=0o700)
     status = home.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise UserError(f"{home} belongs to another user; name a directory of yours with HOME=")

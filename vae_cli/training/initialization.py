@@ -9,11 +9,11 @@ import torch
 
 from vae_cli.data import Split
 from vae_cli.data.batches import moments
-from vae_cli.evaluation.bounds import batch
+from vae_cli.evaluation.bounds import reconstructions
 from vae_cli.models import VAE
 from vae_cli.runs.directory import log
 
-SCATTERED = 256  # training images whose reconstructions are compared with them before the first step
+SCATTERED = 250  # training images whose reconstructions are compared with them before the first step
 
 
 def seed_everything(seed: int) -> None:
@@ -32,11 +32,10 @@ def start_at_mean_image(model: VAE, split: Split, seed: int) -> None:
     if callable(start_at):
         start_at(output)
         # A decoder that is not trained yet scatters around the mean image, sometimes more widely than the images do.
-        some = split.spread(SCATTERED)
-        x, y = batch(model, some, slice(None), seed)
-        shown = model.likelihood.image(model.eval().reconstruct(x, y))
-        scatter = (shown - x).square().mean(0).sqrt()
-        start_at(model.likelihood.start_at(mean, torch.maximum(std, scatter)))
+        squares = torch.zeros_like(mean)
+        for x, p in reconstructions(model.eval(), some := split.spread(SCATTERED), seed):
+            squares += (model.likelihood.image(p) - x).square().sum(0)
+        start_at(model.likelihood.start_at(mean, torch.maximum(std, (squares / len(some)).sqrt())))
         model.train()
     else:
         name = type(getattr(model.decoder, "network", model.decoder)).__name__

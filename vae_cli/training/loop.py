@@ -140,14 +140,15 @@ def validate(state: TrainingState, split: Split) -> dict[str, float]:
     """Return the validation split's numbers.
 
     Raises:
-        TrainingError: if the bound is not finite.
+        TrainingError: if the number that selects is not finite.
     """
     state.broadcast_buffers()
     with state.averaged_weights() as model:
         numbers = evaluate(model, state.objective, split, state.config["seed"], state.position.step, state.rank)
-    if not math.isfinite(numbers["bound"]):
+    name = state.objective.selects_by
+    if not math.isfinite(numbers[name]):
         raise TrainingError(
-            f"the validation bound is {numbers['bound']} after epoch {state.position.epoch}: try a smaller "
+            f"the validation {name} is {numbers[name]} after epoch {state.position.epoch}: try a smaller "
             "optimizer.lr, clip_grad_norm=100 or precision=float32; checkpoints/last.pt holds the last good weights"
         )
     return numbers

@@ -86,9 +86,10 @@ class TrainingState:
         # The model and its starting point, on the CPU, so that every device starts from the same weights
         seed_everything(noise.key(seed, "weights"))
         self.model = parts.model(config, data.facts, trusted, weights)
-        if config["init_output_bias"]:
-            start_at_mean_image(self.model, data.train, seed)
-        start_at_training_images(self.model, data.train)
+        if weights is None:
+            if config["init_output_bias"]:
+                start_at_mean_image(self.model, data.train, seed)
+            start_at_training_images(self.model, data.train)
         _check_memory(self.model, config, self.batches.largest, device)
         self.model.to(device)
         # What follows its gradient

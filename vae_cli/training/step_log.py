@@ -13,7 +13,7 @@ TOGETHER = 50  # steps that are read from the device at once
 
 
 class StepLog:
-    """Means over the batches of every so many steps, of which there are about 500 in a training.
+    """The means over a batch of one step out of every few, of about 500 steps in a training.
 
     Args:
         total_steps: of the training.
