@@ -54,7 +54,7 @@ class Pictures:
 
 @dataclass
 class Originals:
-    """What pictures were before they were prepared.
+    """The pictures' sizes and kinds before they were prepared.
 
     Args:
         smallest: the sides of the smallest picture, by its pixels.

@@ -38,7 +38,7 @@ def evaluate(
 
     Args:
         split: images that are not drawn anew at every use.
-        step: where the objective's own schedules stand.
+        step: of the training. Schedules of the supplied objectives are at their final values.
         rank: of this process among those that divide the images. Each gets the same numbers.
     """
     device = next(model.parameters()).device

@@ -99,7 +99,7 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """What its training has warned of, one line each."""
+        """The warnings of its training, one line each."""
         texts = self.summary.get("warnings")
         return [text for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
 

@@ -110,7 +110,7 @@ def numbers_line(values: Mapping[str, float]) -> str:
 def epoch_line(
     state: TrainingState, train: Mapping[str, float], held_out: Mapping[str, float] | None, is_best: bool
 ) -> str:
-    """What an epoch brought, in a row below the names of its numbers, which stand above every twentieth."""
+    """Return an epoch's numbers in a row, below their names above the first and every twentieth row."""
     epochs, held_out = state.config["epochs"], held_out or {}
     numbers = {"train elbo": train.get("elbo"), "validation elbo": held_out.get("elbo")}
     if held_out.get("bound") == held_out.get("elbo"):

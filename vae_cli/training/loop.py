@@ -53,7 +53,7 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
 
                 # A checkpoint after so much time, and a last one after a signal to any process
                 if state.device.type == "cpu" or at.step % DEVICE_CHECK == 0:
-                    state.skipped.check(at.step)
+                    _check_skipped(state, output)
                 is_due = state.rank.is_main and save_schedule.time_is_up()
                 signal_number, should_save = collectives.all_reduce_max(signals.received or 0, int(is_due))
                 if signal_number or should_save:
@@ -61,12 +61,21 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
                     state.save(last)
                 if signal_number:
                     raise Interrupted(signal_number)
-            state.skipped.check(at.step)  # waits for the device, so that the epoch's time is whole
+            _check_skipped(state, output)  # waits for the device, so that the epoch's time is whole
             at.seconds = time.monotonic() - started
             _end_epoch(state, validation, output, save_schedule)
     (signal_number,) = collectives.all_reduce_max(signals.received or 0)
     if signal_number:
         raise Interrupted(signal_number)
+
+
+def _check_skipped(state: TrainingState, output: RunDirectory) -> None:
+    """End the training if too many steps in a row were skipped, with the numbers of those that led there logged."""
+    try:
+        state.skipped.check(state.position.step)
+    except TrainingError:
+        output.steps(state.step_log.take(least=1))
+        raise
 
 
 def step(state: TrainingState, loss: Tensor, sums: Sums) -> None:
