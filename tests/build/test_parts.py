@@ -71,3 +71,27 @@ def test_auto_takes_fewer_images_a_step_and_more_epochs_of_a_small_set(size, wor
     }
     own = compose.compose("train", ["batch_size=7", "epochs=3", "likelihood=normal"])
     assert parts.with_choices(own, facts, world_size) == own
+
+
+def groups_of(optimizer, likelihood="discretized_logistic"):
+    """The rate and weight decay of every weight and of the likelihood's scale."""
+    facts = DataFacts("mine", (1, 8, 8), "levels256", 0, 50)
+    config = parts.with_choices(
+        compose.compose("train", [*SMALL, f"optimizer={optimizer}", f"likelihood={likelihood}"]), facts
+    )
+    model = parts.model(config, facts)
+    groups = {id(p): group for group in parts.optimizer(config, model).param_groups for p in group["params"]}
+    assert len(groups) == len(list(model.parameters()))
+    found = (groups[id(p)] for p in (model.encoder.output.weight, model.likelihood.raw_scale))
+    return [(group["lr"], group.get("weight_decay")) for group in found]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "radam", "rmsprop"])
+def test_a_learned_scale_has_ten_times_the_rate_where_steps_have_a_size_of_their_own(optimizer):
+    (rate, _), scale = groups_of(optimizer)
+    assert scale == (pytest.approx(10 * rate), 0)
+
+
+def test_a_learned_scale_has_the_weights_rate_under_sgd():
+    weight, scale = groups_of("sgd")
+    assert weight == scale

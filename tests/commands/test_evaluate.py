@@ -79,7 +79,7 @@ def by_hand(run, draws, images):
     chunks = [noise.by_image(images, 50, 3, 0, "log_likelihood", seen) for seen in range(0, draws, 50)]
     z = loc + np.exp(log_scale) * torch.cat(chunks)[:draws].double().numpy()
     mean = network(model.decoder.parameters(), z).reshape(draws, images, 64)
-    scale = math.exp(10 * float(model.likelihood.raw_scale))  # within the bounds of a scale
+    scale = math.exp(float(model.likelihood.raw_scale))  # within the bounds of a scale
     logistic = scipy.stats.logistic(mean, scale)
     low = np.where(x == 0, 0, logistic.cdf(x - 0.5 / 255))
     high = np.where(x == 1, 1, logistic.cdf(x + 0.5 / 255))

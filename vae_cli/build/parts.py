@@ -25,6 +25,8 @@ FUSED: dict[str, tuple[type, ...]] = {
     "cpu": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad),
     "cuda": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD),
 }
+ADAPTIVE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax, torch.optim.RAdam, torch.optim.RMSprop)
+SCALE_PACE = 10.0
 MODEL_GROUPS = ("encoder", "decoder", "posterior", "prior", "likelihood")
 MOST_CLASSES = 100_000
 # What batch_size=auto and epochs=auto aim at: a small set is no reason for few steps.
@@ -232,10 +234,12 @@ def _option_of(config: Config, key: str) -> str:
     return f"{key}={config[group][inner] if inner else choice(group, config[group])}"
 
 
-def optimizer(config: Config, model: nn.Module, trusted: Trusted = None) -> torch.optim.Optimizer:
+def optimizer(config: Config, model: VAE, trusted: Trusted = None) -> torch.optim.Optimizer:
     """Build the optimizer over all parameters, fused where torch has such a version for their device.
 
-    A class that takes `matrices` is given the weights of the linear layers.
+    A class that takes `matrices` is given the weights of the linear layers. Learned scales of the likelihood are few
+    numbers that have a long way to go: where the size of a step is not the gradient's, they have `SCALE_PACE` times the
+    learning rate, and no weight decay.
 
     Raises:
         ConfigError: if the class refuses its arguments, or evaluates the loss several times a step.
@@ -250,6 +254,10 @@ def optimizer(config: Config, model: nn.Module, trusted: Trusted = None) -> torc
     arguments: dict[str, Any] = {"params": parameters}
     if "matrices" in (constructor_parameters(cls) or {}):
         arguments["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
+    elif issubclass(cls, ADAPTIVE) and (scales := [p for p in model.likelihood.parameters() if p.requires_grad]):
+        others = [p for p in parameters if not any(p is scale for scale in scales)]
+        rate = SCALE_PACE * settings["lr"]
+        arguments["params"] = [{"params": others}, {"params": scales, "lr": rate, "weight_decay": 0.0}]
     return construct("optimizer", settings, arguments, trusted)
 
 

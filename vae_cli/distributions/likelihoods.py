@@ -24,7 +24,6 @@ from vae_cli.distributions.pixels import (
 RESIDUAL_WEIGHT = 0.02  # of a batch in the running mean of squared residuals
 MIN_VARIANCE = 1e-6
 NARROWEST = 0.02  # standard deviation that a learned scale starts from
-PACE = 10.0  # of learned scales beside weights: few numbers that have a long way to go
 
 Scale = Annotated[
     Literal["learned", "per_position", "per_pixel"] | Positive,
@@ -157,10 +156,7 @@ class ScaledLikelihood(Likelihood):
     def log_scale(self) -> Tensor | None:
         """The logarithm of the scale, of every value or for all; None where the decoder gives it."""
         if isinstance(self.raw_scale, nn.Parameter):
-            # PACE times the parameter, with a gradient of 1/PACE: Adam's steps, which do not see a gradient's size, are
-            # PACE times as long, and those of SGD are what they were.
-            raw = self.raw_scale
-            return bounded_log_scale(raw / PACE + ((PACE - 1 / PACE) * raw).detach())
+            return bounded_log_scale(self.raw_scale)
         return self.raw_scale
 
     def forward(self, output: Tensor) -> Independent:
@@ -175,10 +171,9 @@ class ScaledLikelihood(Likelihood):
         if self.raw_scale is None:
             return torch.cat([mean, log_scale])
         if isinstance(self.scale, str):
-            pace = PACE if isinstance(self.raw_scale, nn.Parameter) else 1.0
             shared = (std.square().mean().sqrt().clamp(NARROWEST) / self.unit_std).log()
             with torch.no_grad():
-                self.raw_scale.copy_((log_scale if self.scale == "per_position" else shared) / pace)
+                self.raw_scale.copy_(log_scale if self.scale == "per_position" else shared)
         return mean
 
     def scale_at_bound(self, p: Distribution) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from vae_cli.data.base import label_name
 from vae_cli.runs.reader import finite
 
 if TYPE_CHECKING:
@@ -269,6 +268,8 @@ def latent_codes(
         names: of the labels from 0 on, if they have any.
     """
     import altair as alt
+
+    from vae_cli.data.base import label_name  # which imports torch
 
     if labels is not None and names and len(np.unique(labels)) <= MOST_LABELS:
         labels = np.array([label_name(label, names) for label in labels.tolist()])
