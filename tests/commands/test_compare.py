@@ -28,13 +28,18 @@ def test_the_terminal_shows_the_same_rows(sweep, tmp_path, monkeypatch, capsys):
         cli.compare([str(sweep / "0"), str(sweep / "1"), "metric=kl"])
     out = capsys.readouterr().out
     assert ended.value.code == 0
-    header, first, second, last = out.splitlines()
+    header, first, second, csv, page = out.splitlines()
     assert header.split()[:3] == ["run", "kl", "latent_dim"]
     assert float(first.split()[1]) >= float(second.split()[1])
-    assert "comparison.csv" in last and sorted(p.name for p in tmp_path.iterdir()) == [
-        "comparison.csv",
-        "comparison.html",
-    ]
+    assert (
+        "comparison.csv" in csv
+        and "comparison.html" in page
+        and sorted(p.name for p in tmp_path.iterdir())
+        == [
+            "comparison.csv",
+            "comparison.html",
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +24,9 @@ def fine():
     """A training without fault."""
     config = settings("epochs=6", "latent_dim=16")
     curves = {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -9, -8, -7, -6.5, -6)}
-    return Outcome(config, 5000, 6, -355.0, 64, {"elbo": -6.0, "kl": 3.0}, -5.0, "bound", curves, best_epoch=6)
+    return Outcome(
+        config, Path("runs/my run"), 5000, 6, -355.0, 64, {"elbo": -6.0, "kl": 3.0}, -5.0, "bound", curves, best_epoch=6
+    )
 
 
 FAULTS = {
@@ -59,7 +62,12 @@ FAULTS = {
     },
     "no epoch was selected": {"best_epoch": None},
     "the test ELBO lies 0.5 standard deviations of an image below": {"split_gap": (-0.5, -9.0)},
-    "samples are far worse than reconstructions: .* 7.5 nats .*sampler=gmm.*prior=vampprior": {"prior_gap": 7.5},
+    "samples are far worse than reconstructions: .* 7.5 nats .*checkpoint='runs/my run' sampler=gmm.*prior=flow": {
+        "prior_gap": 7.5
+    },
+    "checkpoint='runs/my run' sampler=gmm$": {"prior_gap": 7.5, "is_prior_learned": True},
+    "all test images are the same": {"is_constant": True, "dead": 16},
+    "diverged: the test ELBO is -400": {"test": {"elbo": -400.0, "kl": 1.0}, "train_elbo": -399.0},
     "scale is at its limit for 100%": {"scale_at_bound": 1.0},
 }
 
@@ -77,6 +85,7 @@ def test_a_fault_has_one_line_with_its_numbers_and_what_to_try(words, fine):
         {},
         {"dead": 11},
         {"steps": 0},
+        {"curves": {"train": curve(-16700, -16600, -16500), "validation": curve(-16646, -16645, -16655)}},
         {"uniform": None, "test": {"elbo": -44_032.0, "kl": 1.0}},
         {"curves": {"train": curve(-60, -20, 9.8, 4.9, 8, 9), "validation": curve(-61, -21, 8, 4, 7, 9)}},
         {"curves": {"train": curve(*range(-9, 91)), "validation": curve(*[-102.03, -102, *[-102.03, -102.02] * 49])}},
@@ -143,3 +152,15 @@ def test_test_images_of_another_kind_are_told_from_validations(tmp_path):
     np.savez(tmp_path / "two.npz", train=dark, test=light)
     found = warnings_of(tmp_path / "run", "dataset=arrays", f"dataset.path={tmp_path / 'two.npz'}", "epochs=40")
     assert any("standard deviations of an image below validation's" in text for text in found)
+
+
+def test_a_large_beta_is_named_as_the_cause_of_a_collapse_before_anything_else(fine):
+    (text,) = diagnosis.warnings(replace(fine, config=settings("objective.beta=100", "latent_dim=16"), dead=16))
+    assert "try objective.beta=1 in place of 100, more epochs" in text
+
+
+def test_few_steps_are_the_only_reason_that_a_model_that_has_just_begun_hears(fine):
+    begun = replace(
+        fine, steps=12, prior_gap=40.0, curves=FAULTS[next(w for w in FAULTS if "loss was best" in w)]["curves"]
+    )
+    assert [text.partition(":")[0] for text in diagnosis.warnings(begun)] == ["too few steps"]

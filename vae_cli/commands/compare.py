@@ -39,7 +39,7 @@ def run(places: Sequence[str], config: dict[str, Any]) -> None:
             raise UserError(f"{path} cannot be written ({describe(error)}); name a folder with output=") from error
     if comparison.warning:
         print(f"note: {comparison.warning}")
-    print(" and ".join(where))
+    print("\n".join(where))
 
 
 def _choose_metric(runs: Sequence[Run], metric: str) -> str:

@@ -104,12 +104,15 @@ class Comparison:
         """Return the rows in aligned lines.
 
         Args:
-            width: of the terminal, for which the last results are left out and long errors are cut off.
+            width: of the terminal, for which the last results, then the last settings are left out, a line says how
+                many, and long errors are cut off.
         """
-        columns = self.columns
-        further = [name for name in columns if name not in (*self._leading, "warnings", "error")]
+        columns, kept = self.columns, ("run", "status", self.metric, "warnings", "error")
+        settings = [name for name in self._leading if name in columns and name not in kept]
+        further = settings + [name for name in columns if name not in (*settings, *kept)]
+        least = len(settings) > 0  # one setting stays
         texts = self._texts(columns, WIDEST[0])
-        while width and _width(texts) > width and further:
+        while width and _width(texts) > width and len(further) > least:
             del texts[further.pop()]
         for widest in WIDEST[1:]:
             if width and _width(texts) > width:
@@ -120,7 +123,9 @@ class Comparison:
             [cell.rjust(widths[name]) if self.is_numeric(name) else cell.ljust(widths[name]) for cell in texts[name]]
             for name in columns
         ]
-        return "\n".join("  ".join(line).rstrip() for line in zip(*aligned))
+        left_out = [name for name in settings if name not in texts]
+        note = [f"({len(left_out)} of {len(settings)} settings are left out)"] if left_out else []
+        return "\n".join([*("  ".join(line).rstrip() for line in zip(*aligned)), *note])
 
     def _texts(self, columns: Sequence[str], widest: int) -> dict[str, list[str]]:
         return {

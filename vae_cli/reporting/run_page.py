@@ -18,7 +18,8 @@ PICTURES = {
     "reconstructions": "test images above, their reconstructions below",
     "traversals": "along {} over three standard deviations of the prior to either side, the dimension whose posterior "
     "mean varies most first",
-    "latents": "where the test images lie in latent space; a cloud that is small beside the dashed line tells little",
+    "latents": "where the test images lie in latent space; a dashed line is at two standard deviations of the prior, "
+    "which codes should fill",
     "kl_per_dim": "the information about an image in each latent dimension",
 }
 WIDE_FROM = 20  # latent dimensions, above which the bars of their KL take two columns

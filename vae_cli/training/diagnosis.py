@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
 from vae_cli.training.outcome import DEAD, PRIOR_GAP, Outcome
 
 FEW_STEPS = 500
+LARGE_RATE = 0.02  # which clipping does not mend
 WORSE = 2  # times the nats of random pixels, which a network that has just begun may need for a few steps
 HOPELESS = 1000.0  # nats a value, of a density
 MANY_DEAD = 0.75  # of the dimensions
 ALIKE = 0.01  # variance of reconstructions, of that of the images, under which they do not depend on z
+SLIGHT = 1e-3  # of the best number, under which a fall is none
 LONG = 1 / 3  # of a run without a better validation
 FAR, SURE = 0.3, 4.0  # standard deviations of an image, and of the difference, that two splits' ELBOs lie apart
 AT_BOUND = 0.9  # of the pixels
@@ -21,15 +24,23 @@ AT_BOUND = 0.9  # of the pixels
 
 def warnings(outcome: Outcome) -> list[str]:
     """Return a line for everything that went wrong."""
-    if text := _diverged(outcome):  # all else follows from it
+    if text := _diverged(outcome) or _constant(outcome):  # all else follows from it
         return [text]
-    return [text for rule in RULES if (text := rule(outcome))]
+    rules = [_skipped, _too_few_steps, _unsettled, _collapsed, _unlike_validation, _scale_at_bound]
+    if outcome.steps >= FEW_STEPS and not _is_collapsed(outcome):
+        rules += [_overfitted, _unlike_prior]
+    return [text for rule in rules if (text := rule(outcome))]
+
+
+def _constant(o: Outcome) -> str | None:
+    return "all test images are the same: there is nothing to learn; try other images" if o.is_constant else None
 
 
 def _diverged(o: Outcome) -> str | None:
     elbo, curve = o.test["elbo"], o.curves.get("train", [])
-    fix = "try " + " or ".join([*_slower(o), "clip_grad_norm=100"])
-    least = -HOPELESS * o.pixels if o.uniform is None else WORSE * o.uniform
+    fix = "try " + " or ".join(_slower(o))
+    worse = WORSE if o.steps < FEW_STEPS else 1
+    least = -HOPELESS * o.pixels if o.uniform is None else worse * o.uniform
     if not elbo >= least and not o.train_elbo >= least:
         known = f"{elbo / o.pixels:,.0f} nats a pixel" if o.uniform is None else f"random pixels have {o.uniform:,.0f}"
         return f"diverged: the test ELBO is {elbo:,.0f} ({known}); {fix}"
@@ -47,7 +58,7 @@ def _diverged(o: Outcome) -> str | None:
 def _skipped(o: Outcome) -> str | None:
     if not o.skipped:
         return None
-    fix = " or ".join([*_slower(o), "clip_grad_norm=100"])
+    fix = " or ".join(_slower(o))
     return f"{o.skipped:,} of {o.steps:,} steps were skipped: the loss or its gradient was not finite; try {fix}"
 
 
@@ -62,18 +73,23 @@ def _too_few_steps(o: Outcome) -> str | None:
 def _collapsed(o: Outcome) -> str | None:
     size = o.config["latent_dim"]
     silent = f"have a KL under {DEAD} nats" if o.is_kl_known else "hardly depend on the image"
-    is_alike = o.likeness < ALIKE and (o.steps >= FEW_STEPS or o.dead > size / 2)
+    is_alike = _is_collapsed(o) and o.likeness < ALIKE
     if not is_alike and o.dead <= MANY_DEAD * size:
         return None
-    if is_alike or o.dead == size:
+    if _is_collapsed(o):
         what = f"{o.dead} of {size} latent dimensions {silent}" if o.dead else ""
         what = " and ".join(filter(None, [what, "all reconstructions are alike" if is_alike else ""]))
-        tries = [*_fixes(o), *_smaller(o, "objective.beta", 4), "more epochs"]
+        tries = [*_fixes(o), "more epochs"]
         return f"posterior collapse: {what}; try {', '.join(tries)} or a smaller decoder"
     return (
         f"{o.dead} of {size} latent dimensions {silent}: latent_dim={max(1, size - o.dead)} would do; "
         f"or try {' or '.join(_fixes(o) or ['a smaller weight of the KL'])}"
     )
+
+
+def _is_collapsed(o: Outcome) -> bool:
+    is_alike = o.likeness < ALIKE and (o.steps >= FEW_STEPS or o.dead > o.config["latent_dim"] / 2)
+    return is_alike or o.dead == o.config["latent_dim"]
 
 
 def _overfitted(o: Outcome) -> str | None:
@@ -84,7 +100,7 @@ def _overfitted(o: Outcome) -> str | None:
     if epoch not in train or end not in train or end - epoch < LONG * end:
         return None
     rise, fall = train[end] - train[epoch], best - last
-    if rise <= 0 or fall <= max(0.1 * rise, 2 * _noise(held_out)):
+    if rise <= 0 or fall <= max(0.1 * rise, 2 * _noise(held_out), SLIGHT * abs(best)):
         return None
     return (
         f"overfitting: the validation {o.selects_by} was best in epoch {epoch} ({_shown(o, best)}) and is "
@@ -118,10 +134,10 @@ def _unlike_validation(o: Outcome) -> str | None:
 def _unlike_prior(o: Outcome) -> str | None:
     if o.prior_gap <= PRIOR_GAP:
         return None
+    richer = "" if o.is_prior_learned else ", or train with prior=flow or prior=mixture_of_normals"
     return (
         f"samples are far worse than reconstructions: codes of images lie {o.prior_gap:.1f} nats from the prior that "
-        "samples are drawn from; try vae-sample sampler=gmm, or train with a richer prior such as prior=vampprior or "
-        "prior=flow"
+        f"samples are drawn from; try vae-sample checkpoint={shlex.quote(str(o.directory))} sampler=gmm{richer}"
     )
 
 
@@ -135,12 +151,6 @@ def _scale_at_bound(o: Outcome) -> str | None:
     )
 
 
-RULES: tuple[Callable[[Outcome], str | None], ...] = (
-    *(_skipped, _too_few_steps, _collapsed, _overfitted, _unsettled),
-    *(_unlike_validation, _unlike_prior, _scale_at_bound),
-)
-
-
 def _noise(curve: Sequence[tuple[int, float]]) -> float:
     """Return the median size of the steps from epoch to epoch."""
     values = [value for _, value in curve]
@@ -152,8 +162,12 @@ def _shown(o: Outcome, value: float) -> str:
 
 
 def _fixes(o: Outcome) -> list[str]:
-    """Return settings of the objective against a collapse, of those that it has."""
+    """Return settings against a collapse, of those that the objective and the prior have."""
     objective, fixes = o.config["objective"], []
+    if (objective.get("beta") or 0) > 1:
+        return [f"objective.beta=1 in place of {objective['beta']:g}"]
+    if o.is_prior_learned:
+        fixes.append("prior=standard_normal")
     warmup = max(1, min(20, o.config["epochs"] // 3))
     if objective.get("warmup_epochs", warmup) < warmup:
         fixes.append(f"objective.warmup_epochs={warmup}")
@@ -165,11 +179,5 @@ def _fixes(o: Outcome) -> list[str]:
 def _slower(o: Outcome) -> list[str]:
     """Return the setting of a smaller learning rate: a tenth, and no more than the usual 0.001."""
     rate = o.config["optimizer"].get("lr")
-    return [f"optimizer.lr={min(rate / 10, 1e-3):.2g}"] if isinstance(rate, (int, float)) and rate > 0 else []
-
-
-def _smaller(o: Outcome, key: str, factor: float) -> list[str]:
-    """Return the setting of a key to a fraction of its value, if it has one."""
-    group, _, name = key.partition(".")
-    value = o.config[group].get(name)
-    return [f"{key}={value / factor:.2g}"] if isinstance(value, (int, float)) and value > 0 else []
+    fixes = [f"optimizer.lr={min(rate / 10, 1e-3):.2g}"] if isinstance(rate, (int, float)) and rate > 0 else []
+    return fixes if fixes and rate > LARGE_RATE else [*fixes, "clip_grad_norm=100"]

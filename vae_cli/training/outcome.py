@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
@@ -34,6 +35,7 @@ class Outcome:
 
     Args:
         config: of the training.
+        directory: of the run.
         steps: of the optimizer in all, in so many epochs.
         epochs: that were trained.
         uniform: log-probability of an image by a uniform distribution over its levels, in nats; None for a density.
@@ -45,6 +47,8 @@ class Outcome:
         best_epoch: whose weights count; None where nothing was selected.
         is_validated: there is a validation split.
         dead: latent dimensions that carry nothing: by their KL if `is_kl_known`, else by the variance of their means.
+        is_constant: all test images are the same.
+        is_prior_learned: the prior has parameters of its own.
         likeness: variance of the reconstructions of test images over that of the images.
         prior_gap: KL(q(z) ‖ p(z)) by a mixture fitted to the codes, in nats.
         split_gap: the test's ELBO minus the validation's, in standard deviations of an image and of the difference.
@@ -53,6 +57,7 @@ class Outcome:
     """
 
     config: Config
+    directory: Path
     steps: int
     epochs: int
     uniform: float | None
@@ -65,6 +70,8 @@ class Outcome:
     is_validated: bool = True
     dead: int = 0
     is_kl_known: bool = True
+    is_constant: bool = False
+    is_prior_learned: bool = False
     likeness: float = 1.0
     prior_gap: float = 0.0
     split_gap: tuple[float, float] = (0.0, 0.0)
@@ -79,6 +86,7 @@ def outcome(
     codes: Codes,
     kl_per_dim: Float[Tensor, "d"] | None,
     test: dict[str, float],
+    directory: Path,
     records: Sequence[dict[str, Any]],
 ) -> Outcome:
     """Return the facts about a training with the selected weights in its model.
@@ -86,6 +94,7 @@ def outcome(
     Args:
         codes: of test images, whose KL per dimension is `kl_per_dim` where it is known.
         test: the test split's numbers.
+        directory: of the run.
         records: the lines of metrics.jsonl.
     """
     name, likelihood = state.objective.selects_by, state.model.likelihood
@@ -99,6 +108,7 @@ def outcome(
     likeness, scale_at_bound = _likeness(state, data)
     return Outcome(
         config=state.config,
+        directory=directory,
         steps=state.position.step,
         epochs=state.position.epoch,
         uniform=-pixels * math.log(levels) if likelihood.discrete else None,
@@ -111,6 +121,8 @@ def outcome(
         is_validated=data.validation is not None,
         dead=_dead(codes, state, kl_per_dim),
         is_kl_known=kl_per_dim is not None,
+        is_constant=math.isnan(likeness),
+        is_prior_learned=any(True for _ in state.model.prior.parameters()),
         likeness=likeness,
         prior_gap=_prior_gap(state, data, codes) if test["kl"] > PRIOR_GAP else 0.0,
         split_gap=_split_gap(state, data),
@@ -131,7 +143,7 @@ def _dead(codes: Codes, state: TrainingState, kl_per_dim: Float[Tensor, "d"] | N
 
 def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:
     """Return the variance of reconstructions of test images over that of the images, and the part of their pixels
-    whose scale is at a bound."""
+    whose scale is at a bound. The first is NaN if the images are all the same."""
     model, some = state.model, on_device(data.test.spread(COMPARED), state.device)
     sums, at_bound = torch.zeros(4, *data.facts.shape, dtype=torch.float64), 0.0
     for x, p in reconstructions(model, some, state.config["seed"]):
@@ -140,7 +152,7 @@ def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:
         at_bound += len(x) * model.likelihood.scale_at_bound(p)
     mean, square, shown_mean, shown_square = sums / len(some)
     spread = float((square - mean.square()).sum())
-    likeness = float((shown_square - shown_mean.square()).sum()) / spread if spread > 1e-9 else 1.0
+    likeness = float((shown_square - shown_mean.square()).sum()) / spread if spread > 1e-9 else math.nan
     return likeness, at_bound / len(some)
 
 

@@ -333,7 +333,7 @@ def judge(state: TrainingState, data: Data, numbers: dict[str, Any], output: Run
     if kl_per_dim is not None:
         numbers["kl_per_dim"] = kl_per_dim.tolist()
     records = Run(output.path, "").metrics
-    for text in diagnosis.warnings(outcome(state, data, codes, kl_per_dim, numbers, records)):
+    for text in diagnosis.warnings(outcome(state, data, codes, kl_per_dim, numbers, output.path, records)):
         output.warn(text)
     if state.config.get("report", True):
         output.attempt(lambda: write_latent_pictures(state, codes, kl_per_dim, output), "pictures of the latent space")
