@@ -40,10 +40,11 @@ def test_conv_beats_mlp_on_mnist_at_equal_epochs(tmp_path):
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_compiled_networks_train_to_the_same_weights_up_to_rounding(network, tmp_path):
     weights, elbos = {}, {}
+    of_network = ["epochs=2", "batch_size=128", f"encoder={network}", f"decoder={network}"]
     for compiled in ("false", "true"):
         folder = tmp_path / compiled
         folder.mkdir()
-        elbos[compiled] = trained(folder, "epochs=2", f"encoder={network}", f"decoder={network}", f"compile={compiled}")
+        elbos[compiled] = trained(folder, *of_network, f"compile={compiled}")
         weights[compiled] = checkpoint.load(folder / "run" / "checkpoints" / "last.pt")["model"]
     assert abs(elbos["true"] - elbos["false"]) < 0.05
     assert weights["true"].keys() == weights["false"].keys()
@@ -70,7 +71,7 @@ def test_compiled_networks_give_every_kind_of_part_the_same_numbers(parts, preci
     for compiled in ("false", "true"):
         folder = tmp_path / compiled
         folder.mkdir()
-        settings = [*parts.split(), "epochs=2", f"precision={precision}", f"compile={compiled}"]
+        settings = [*parts.split(), "epochs=2", "batch_size=128", f"precision={precision}", f"compile={compiled}"]
         elbos[compiled] = trained(folder, *settings)
     assert elbos["true"] == pytest.approx(elbos["false"], rel=1e-3 if precision == "float32" else 0.02)
 
