@@ -149,6 +149,7 @@ def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path):
     line = ["compile=true", "report=false", "device=cpu", "objective.warmup_epochs=3", "latent_dim=3"]
     for name, epochs in (("whole", 4), ("parts", 2)):
         train(compose.compose("train", [*line, f"epochs={epochs}"]), tmp_path / name)
-    train(compose.compose("train", ["epochs=4"]), tmp_path / "parts", frozenset({"epochs"}))
+    parts = tmp_path / "parts"
+    train(compose.compose("train", [f"resume={parts}", "epochs=4"]), parts, frozenset({"resume", "epochs"}))
     weights = [checkpoint.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
