@@ -164,3 +164,10 @@ def test_few_steps_are_the_only_reason_that_a_model_that_has_just_begun_hears(fi
         fine, steps=12, prior_gap=40.0, curves=FAULTS[next(w for w in FAULTS if "loss was best" in w)]["curves"]
     )
     assert [text.partition(":")[0] for text in diagnosis.warnings(begun)] == ["too few steps"]
+
+
+@pytest.mark.parametrize(("images", "is_said"), [(5, False), (40, True)])
+def test_images_that_are_all_the_same_are_said_to_be_so_and_one_test_image_is_not(images, is_said, tmp_path):
+    np.savez(tmp_path / "gray.npz", train=np.full((images, 1, 4, 4), 100, np.uint8))
+    found = warnings_of(tmp_path / "run", "dataset=arrays", f"dataset.path={tmp_path / 'gray.npz'}", "epochs=1")
+    assert any("all test images are the same" in text for text in found) == is_said

@@ -150,6 +150,8 @@ def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:
         x, shown = x.cpu().double(), model.likelihood.image(p).cpu().double()
         sums += torch.stack([x.sum(0), x.square().sum(0), shown.sum(0), shown.square().sum(0)])
         at_bound += len(x) * model.likelihood.scale_at_bound(p)
+    if len(some) == 1:
+        return 1.0, at_bound
     mean, square, shown_mean, shown_square = sums / len(some)
     spread = float((square - mean.square()).sum())
     likeness = float((shown_square - shown_mean.square()).sum()) / spread if spread > 1e-9 else math.nan
