@@ -146,3 +146,13 @@ def test_codes_are_colored_by_the_names_of_their_classes(dim):
     for labels, names in ((y, ["circle", "square", "star"]), (np.zeros(9, int), ["circle"])):
         layers = charts.latent_codes(means, labels, names=names).to_dict(validate=False)["layer"]
         assert names in [layer["encoding"].get("color", {}).get("scale", {}).get("domain") for layer in layers]
+
+
+def test_values_far_beyond_all_others_do_not_flatten_a_curve_and_are_said_to_be_cut_off():
+    wild = [-186.0, -180.0, -179.5, -179.0, -178.5, -3.5e9, -2e6]
+    assert charts.usual_range(wild) == [-186.0, -178.5]
+    for usual in ([-550.0, -186.0, -180.0, -179.9], [0.0, 0.0, 5.0], [-1.0], [-0.5, 9.8, 4.9, 30.0]):
+        assert charts.usual_range(usual) is None
+    rows = [{"run": "a", "epoch": epoch, "value": value} for epoch, value in enumerate(wild)]
+    spec = charts.to_spec(charts.run_curves(rows, "ELBO"))
+    assert "ELBO, outliers cut off" in str(spec) and "[-186.0, -178.5]" in str(spec)

@@ -122,7 +122,10 @@ def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
     hover = alt.selection_point(
         f"hover_{name}", fields=["epoch"], nearest=True, on="pointermove", clear="pointerout", empty=False
     )
-    values = _from_zero([row["value"] for row in rows]) if name == "kl" else alt.Scale(zero=name == "lr")
+    numbers = [row["value"] for row in rows]
+    limits = usual_range(numbers)
+    values = _from_zero(numbers) if name == "kl" else alt.Scale(zero=name == "lr", domain=limits or alt.Undefined)
+    title += ", outliers cut off" if limits and name != "kl" else ""
     y = alt.Y("value:Q", title=None, axis=alt.Axis(format=",.6~g"), scale=values)
     scale = alt.Scale(domain=list(splits), range=list(splits.values()))
     color = alt.Color("split:N", scale=scale, legend=alt.Legend(orient="top", title=None))
@@ -137,8 +140,19 @@ def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
     )
     is_marked = alt.when(hover).then(alt.value(1)).when(alt.datum.split == "test").then(alt.value(1))
     opacity = is_marked.otherwise(alt.value(int(has_few)))
-    points = base.mark_point(filled=True, size=36).encode(y=y, color=color, opacity=opacity)
+    points = base.mark_point(filled=True, size=36, clip=True).encode(y=y, color=color, opacity=opacity)
     return alt.layer(line, rule, points).properties(height=260)
+
+
+def usual_range(values: Sequence[float]) -> list[float] | None:
+    """Return the limits of an axis without values that are far beyond all others, None if there are none.
+
+    They lie more than 100 median deviations and ten times the median's size from the median.
+    """
+    median = float(np.median(values))
+    far = max(100 * float(np.median(np.abs(np.asarray(values) - median))), 10 * abs(median))
+    usual = [value for value in values if abs(value - median) <= far]
+    return None if len(usual) == len(values) or far == 0 else [min(usual), max(usual)]
 
 
 def thinned(rows: Sequence[Row], most: int) -> list[Row]:
@@ -167,15 +181,17 @@ def run_curves(rows: Sequence[Row], title: str) -> alt.LayerChart:
     pointed = _pointed_run()
     scale = alt.Scale(domain=runs, range=[RUNS[number % len(RUNS)] for number in range(len(runs))])
     legend = alt.Legend(orient="bottom", title=None, columns=1, labelLimit=300) if has_legend else None
+    limits = usual_range([row["value"] for row in rows])
+    title += ", outliers cut off" if limits else ""
     base = alt.Chart(_data(rows), title=title).encode(
         x=_epochs(rows),
-        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, domain=limits or alt.Undefined)),
         color=alt.Color("run:N", scale=scale, legend=legend),
         opacity=alt.when(pointed).then(alt.value(1)).otherwise(alt.value(0.15)),
     )
     tooltip = [alt.Tooltip("run:N"), alt.Tooltip("epoch:Q"), alt.Tooltip("value:Q", format=",.6~g")]
-    points = base.mark_point(filled=True, size=30).encode(tooltip=tooltip).add_params(pointed)
-    return alt.layer(base.mark_line(), points).properties(height=300 + 20 * len(runs) * has_legend)
+    points = base.mark_point(filled=True, size=30, clip=True).encode(tooltip=tooltip).add_params(pointed)
+    return alt.layer(base.mark_line(clip=True), points).properties(height=300 + 20 * len(runs) * has_legend)
 
 
 def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], marks: Sequence[Row]) -> alt.LayerChart:
