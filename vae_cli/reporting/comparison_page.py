@@ -91,7 +91,9 @@ def _parallel_coordinates(comparison: Comparison) -> dict[str, Any] | None:
     if not settings or len(scored) < 2:
         return None
     scored = scored[:MOST_LINES]
-    scores = axis_positions([row[metric] for row in scored])
+    # Colors are by rank, so that a run that is far off leaves the others theirs.
+    order = sorted({row[metric] for row in scored})
+    scores = [order.index(row[metric]) / max(1, len(order) - 1) for row in scored]
     if metric in LOWER_IS_BETTER:
         scores = [1 - score for score in scores]
     rows, marks = [], []
