@@ -368,3 +368,14 @@ def test_a_resumed_run_uses_as_many_threads_as_before(tmp_path, monkeypatch):
     go_on(tmp_path / "run", "epochs=2")
     go_on(tmp_path / "run", "epochs=3", "threads=2")
     assert used == [1, 1, 2]
+
+
+def test_an_optimizer_with_another_setting_than_its_configs_is_refused(undisturbed, tmp_path, monkeypatch):
+    killed_at(20, tmp_path / "run", monkeypatch)
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    contents = checkpoint.load(path)
+    assert contents["optimizer"]["param_groups"][0]["amsgrad"] is False
+    contents["optimizer"]["param_groups"][0]["amsgrad"] = True
+    torch.save(contents, path)
+    with pytest.raises(CheckpointError, match="the optimizer's amsgrad is not that of its config"):
+        go_on(tmp_path / "run")

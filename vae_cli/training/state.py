@@ -284,12 +284,20 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
             is_alike = type(stored[key]) is type(value) or None in (stored[key], value)
             if key != "params" and not (is_alike or isinstance(value, float) and isinstance(stored[key], int)):
                 raise ValueError(f"the optimizer's {key} is {str(type(stored[key]).__name__)}")
+            if (
+                key not in {"params", "lr", *_DEVICE_FLAGS} and stored[key] != value
+            ):  # the rate alone follows a schedule
+                raise ValueError(f"the optimizer's {key} is not that of its config")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kinds: dict[str, set[type]] = {}
     for number, values in state["state"].items():
         for name, value in values.items():
             fits = isinstance(value, Tensor) and value.shape in (parameters[number].shape, torch.Size())
             if not (fits or value is None or isinstance(value, (int, float))):
                 raise ValueError(f"the optimizer's {name} of parameter {number} does not go with it")
+            kinds.setdefault(name, set()).add(type(value))
+            if len(kinds[name]) > 1:  # a number for one parameter, where the others have tensors
+                raise ValueError(f"the optimizer's {name} of parameter {number} is not of the others' kind")
 
 
 def _check_memory(model: VAE, config: Config, batch_size: int, device: torch.device) -> None:
