@@ -379,3 +379,22 @@ def test_an_optimizer_with_another_setting_than_its_configs_is_refused(undisturb
     torch.save(contents, path)
     with pytest.raises(CheckpointError, match="the optimizer's amsgrad is not that of its config"):
         go_on(tmp_path / "run")
+
+
+class Counting(torch.optim.Adam):
+    """Keeps numbers that change among its settings, as schedule-free optimizers do."""
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(params, lr, tuple(betas), eps, weight_decay)
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["eps"] *= 1.001
+        return super().step(closure)
+
+
+def test_an_optimizer_of_ones_own_may_change_its_settings_and_goes_on(tmp_path, monkeypatch):
+    killed_at(20, tmp_path / "run", monkeypatch, "optimizer._target_=tests.training.test_resume.Counting")
+    overridden = frozenset({"resume", "allow"})
+    settings = compose.compose("train", [f"resume={tmp_path / 'run'}", "allow=tests"])
+    assert train(settings, tmp_path / "run", overridden) == 0

@@ -254,7 +254,11 @@ def optimizer(config: Config, model: VAE, trusted: Trusted = None) -> torch.opti
     arguments: dict[str, Any] = {"params": parameters}
     if "matrices" in (constructor_parameters(cls) or {}):
         arguments["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
-    elif issubclass(cls, ADAPTIVE) and (scales := [p for p in model.likelihood.parameters() if p.requires_grad]):
+    elif (
+        issubclass(cls, ADAPTIVE)
+        and "lr" in settings
+        and (scales := [p for p in model.likelihood.parameters() if p.requires_grad])
+    ):
         others = [p for p in parameters if not any(p is scale for scale in scales)]
         rate = SCALE_PACE * settings["lr"]
         arguments["params"] = [{"params": others}, {"params": scales, "lr": rate, "weight_decay": 0.0}]

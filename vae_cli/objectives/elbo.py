@@ -77,9 +77,8 @@ class ELBO(Objective):
         return self.warmup_steps <= 1 or any(self.weight(at, self.warmup_steps) == 1 for at in (step - 1, step))
 
     def scheduled(self, step: int) -> dict[str, float]:
-        if self.capacity is not None:
-            return {"capacity": float(self.capacity * WEIGHTS["linear"](step, self.warmup_steps))}
-        return {"beta": float(self.beta * self.weight(step, self.warmup_steps))}
+        share = float(self.weight(step, self.warmup_steps))
+        return {"beta": self.beta * share} if self.capacity is None else {"capacity": self.capacity * share}
 
     @property
     def couples_batch(self) -> str | None:

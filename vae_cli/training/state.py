@@ -279,14 +279,15 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
     Raises:
         ValueError: if it has other settings, or values that do not go with their parameters.
     """
+    # An optimizer of one's own may keep numbers that change among its settings, as schedule-free ones do.
+    is_known = type(optimizer).__module__.startswith(("torch.optim", "vae_cli."))
     for group, stored in zip(optimizer.param_groups, state["param_groups"], strict=True):
         for key, value in group.items():
             is_alike = type(stored[key]) is type(value) or None in (stored[key], value)
             if key != "params" and not (is_alike or isinstance(value, float) and isinstance(stored[key], int)):
                 raise ValueError(f"the optimizer's {key} is {str(type(stored[key]).__name__)}")
-            if (
-                key not in {"params", "lr", *_DEVICE_FLAGS} and stored[key] != value
-            ):  # the rate alone follows a schedule
+            # The rate alone follows a schedule.
+            if is_known and key not in {"params", "lr", *_DEVICE_FLAGS} and stored[key] != value:
                 raise ValueError(f"the optimizer's {key} is not that of its config")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kinds: dict[str, set[type]] = {}
@@ -296,7 +297,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
             if not (fits or value is None or isinstance(value, (int, float))):
                 raise ValueError(f"the optimizer's {name} of parameter {number} does not go with it")
             kinds.setdefault(name, set()).add(type(value))
-            if len(kinds[name]) > 1:  # a number for one parameter, where the others have tensors
+            if is_known and len(kinds[name]) > 1:  # a number for one parameter, where the others have tensors
                 raise ValueError(f"the optimizer's {name} of parameter {number} is not of the others' kind")
 
 
