@@ -73,14 +73,13 @@ def _too_few_steps(o: Outcome) -> str | None:
 def _collapsed(o: Outcome) -> str | None:
     size = o.config["latent_dim"]
     silent = f"have a KL under {DEAD} nats" if o.is_kl_known else "hardly depend on the image"
-    is_alike = _is_collapsed(o) and o.likeness < ALIKE
-    if not is_alike and o.dead <= MANY_DEAD * size:
-        return None
     if _is_collapsed(o):
         what = f"{o.dead} of {size} latent dimensions {silent}" if o.dead else ""
-        what = " and ".join(filter(None, [what, "all reconstructions are alike" if is_alike else ""]))
+        what = " and ".join(filter(None, [what, "all reconstructions are alike" if o.likeness < ALIKE else ""]))
         tries = [*_fixes(o), "more epochs"]
         return f"posterior collapse: {what}; try {', '.join(tries)} or a smaller decoder"
+    if o.dead <= MANY_DEAD * size:
+        return None
     return (
         f"{o.dead} of {size} latent dimensions {silent}: latent_dim={max(1, size - o.dead)} would do; "
         f"or try {' or '.join(_fixes(o) or ['a smaller weight of the KL'])}"
