@@ -133,24 +133,29 @@ def test_a_directory_in_a_files_place_is_an_error(tmp_path, whole):
     assert f"{tmp_path / 'a'} cannot be read (Is a directory)" in error_of(lambda: fetch(tmp_path, whole))
 
 
-def test_one_process_downloads_while_the_others_wait(tmp_path, monkeypatch, capsys):
+def test_one_process_downloads_while_the_others_wait(tmp_path, monkeypatch):
     """Threads stand for processes: the lock is the opened file's."""
-    began, calls = threading.Event(), []
+    began, waited, calls, lines = threading.Event(), threading.Event(), [], []
 
     def get(self, address, path, _):
         calls.append(address)
         began.set()
-        time.sleep(0.5)
+        assert waited.wait(60)
         module.Path(path).write_bytes(CONTENT)
 
+    def printed(line, **_):
+        lines.append(line)
+        waited.set()
+
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", get)
+    monkeypatch.setattr("vae_cli.system.locks.print", printed, raising=False)
     first = threading.Thread(target=fetch, args=(tmp_path, remote(NOWHERE)))
     first.start()
-    assert began.wait(10)
+    assert began.wait(60)
     fetch(tmp_path, remote(NOWHERE))
     first.join()
     assert calls == [NOWHERE] and contents(tmp_path) == {"a": CONTENT}
-    assert capsys.readouterr().err.count("letters: waiting for another process") == 1
+    assert lines == ["letters: waiting for another process that is making it ready"]
 
 
 def test_google_drive_is_asked_by_gdown_and_without_it_that_is_said(tmp_path, monkeypatch):
