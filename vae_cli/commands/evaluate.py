@@ -15,12 +15,12 @@ from tqdm import tqdm
 from vae_cli.build import trained
 from vae_cli.build.settings import parse_bytes
 from vae_cli.build.trained import Trained
-from vae_cli.commands.inputs import choose_split, load_data
 from vae_cli.data import Data, Split
 from vae_cli.errors import UserError, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
+from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.models.vae import VAE
 from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number

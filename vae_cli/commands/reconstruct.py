@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from vae_cli.build import trained
-from vae_cli.commands import image_files, inputs
-from vae_cli.commands.inputs import Inputs, draw_codes
+from vae_cli.commands import image_files
+from vae_cli.inference import inputs
+from vae_cli.inference.inputs import Inputs, draw_codes
 from vae_cli.models.vae import VAE
 from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint

@@ -15,7 +15,6 @@ from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.commands import image_files
 from vae_cli.commands.image_files import LARGEST_GRID
-from vae_cli.commands.inputs import choose_split, load_data
 from vae_cli.constraints import show
 from vae_cli.data import Split
 from vae_cli.data.base import label_name
@@ -34,6 +33,7 @@ from vae_cli.generation.samplers import (
     pad_labels,
 )
 from vae_cli.generation.walks import Walk
+from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.runs import checkpoint
 from vae_cli.system.atomic import write_png, written_or_replaced
 
