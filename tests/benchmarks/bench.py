@@ -27,7 +27,7 @@ from timing import Action, ActionInProcess, Goal, Row, Times, interleaved, machi
 from workloads import MLP, colored, mnist, steps, synchronized, training
 
 from vae_cli.build import parts
-from vae_cli.commands.evaluate import draws_up_to, values_at_once
+from vae_cli.commands.evaluate import draws_up_to
 from vae_cli.config import compose
 from vae_cli.data import DataFacts, Split
 from vae_cli.evaluation import bounds
@@ -206,7 +206,7 @@ class Bench:
         model = parts.model(compose.compose("train", MLP), DataFacts("m", (1, 28, 28), "binary", 0, 60_000))
         model = model.to(self.device).eval()
         split = Split((torch.rand(images, 1, 28, 28) < 0.15).to(torch.uint8), None, 1.0).to(self.device)
-        together, rows = values_at_once("auto"), 2000
+        together, rows = bounds.values_at_once("auto"), 2000
         multiply = workloads.forward_products(rows, [(20, 400), (400, 784)], self.device)
         actions = {
             "ours": lambda: bounds.score(model, split, draws_up_to(draws), 0, together=together),
@@ -353,7 +353,7 @@ def _grown(kind: str, images: int, draws: int = 1) -> None:
     if kind == "train":
         _epoch(trained)
     else:
-        bounds.score(model, drawn, draws_up_to(draws), 0, together=values_at_once("auto"))
+        bounds.score(model, drawn, draws_up_to(draws), 0, together=bounds.values_at_once("auto"))
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "peak": _peak()}))
 

@@ -8,7 +8,7 @@ import vae_cli
 PACKAGE = Path(vae_cli.__file__).parent
 SOURCES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
 LAYERS = """
-    __main__ / cli / sweeps / config / training / commands / exporting exploring / inference / generation
+    __main__ __init__ / cli api / sweeps / config / training / commands / exporting exploring / inference / generation
     evaluation reporting / build / loggers / objectives / models
     distributions networks data optimizers schedules / runs distributed / noise constraints system / errors
 """  # imports run from left to right and from line to line, never back

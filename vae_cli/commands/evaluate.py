@@ -13,12 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli.build import trained
-from vae_cli.build.settings import parse_bytes
 from vae_cli.build.trained import Trained
 from vae_cli.data import Data, Split
 from vae_cli.errors import UserError, describe
 from vae_cli.evaluation import latent_codes
-from vae_cli.evaluation.bounds import Scores, batch, score
+from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
 from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.models.vae import VAE
@@ -26,13 +25,9 @@ from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number
 from vae_cli.runs import checkpoint
 from vae_cli.runs.reader import CHECKPOINTS
-from vae_cli.system import memory
 from vae_cli.system.atomic import write_text, written_or_replaced
 from vae_cli.system.paths import expand
 
-MEMORY_SHARE = 0.1  # of the free memory, for decoded images and all that is made of them
-MOST_MEMORY = 1 << 29  # bytes of it, by default
-COPIES = 8  # of a decoded value in memory at once, 4 bytes each
 SATURATED = 0.1  # nats below log N
 
 
@@ -99,12 +94,6 @@ def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any
 def draws_up_to(most: int) -> list[int]:
     """Return 1, 10, 100 … and the largest number of draws."""
     return [10**n for n in range(len(str(most))) if 10**n < most] + [most]
-
-
-def values_at_once(size: str) -> int:
-    """Return how many values the decoder may give in one call, within a size of memory or `auto`."""
-    allowed = min(MEMORY_SHARE * memory.available(), MOST_MEMORY) if size == "auto" else parse_bytes(size)
-    return max(1, int(allowed / (4 * COPIES)))
 
 
 def mean(values: Tensor) -> Number:

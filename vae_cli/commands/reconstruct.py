@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vae_cli.build import trained
 from vae_cli.commands import image_files
 from vae_cli.inference import inputs
-from vae_cli.inference.inputs import Inputs, draw_codes
-from vae_cli.models.vae import VAE
+from vae_cli.inference.codes import reconstructions
+from vae_cli.inference.inputs import Inputs
 from vae_cli.reporting import grids
 from vae_cli.runs import checkpoint
 from vae_cli.system.atomic import write_png, written_or_replaced
@@ -22,6 +20,7 @@ from vae_cli.system.atomic import write_png, written_or_replaced
 GRID = 64  # images in a grid, by default
 
 
+@torch.no_grad()
 def run(config: dict[str, Any]) -> None:
     """Write the reconstructions of images; in a grid, below the images.
 
@@ -39,34 +38,21 @@ def run(config: dict[str, Any]) -> None:
     count = min(config["limit"] or (GRID if kind == "grid" else len(images.split)), len(images.split))
     if kind == "grid":
         count = min(count, image_files.LARGEST_GRID)
-    pairs = reconstructions(loaded.model, images, count, config["seed"], config["draw"])
+    examples = images.chunks(loaded.model, count, config["seed"], "reconstructing")
+    pairs = reconstructions(loaded.model, examples, config["seed"], config["draw"])
     where = written_or_replaced(output)
     with image_files.errors_name(output):
         if kind == "grid":
-            above, below = (torch.cat(chunks) for chunks in zip(*pairs))
+            above, below = (torch.cat(chunks).cpu() for chunks in zip(*pairs))
             write_png(output, grids.pairs(above, below))
         elif kind == "png":
             names = png_names(images, count)
             image_files.check_folder(output, names)
-            image_files.write_pngs((below for _, below in pairs), output, names)
+            image_files.write_pngs((below.cpu() for _, below in pairs), output, names)
         else:
             shape = (count, *loaded.facts.shape)
-            image_files.write_npz(output, images.arrays(count), (below for _, below in pairs), shape)
+            image_files.write_npz(output, images.arrays(count), (below.cpu() for _, below in pairs), shape)
     print(f"{count:,} reconstruction(s) of {config['input']} by {path}: {where}")
-
-
-@torch.no_grad()
-def reconstructions(
-    model: VAE, images: Inputs, count: int, seed: int, draw: bool = False
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images as the model sees them and the images of p(x|z), in chunks on the CPU.
-
-    z is the posterior's mean or, with `draw`, a draw from it.
-    """
-    for start, x, y in images.chunks(model, count, seed, "reconstructing"):
-        q = model.encode(x, y)
-        z = draw_codes(model, q, seed, "reconstruct", start)[0] if draw else q.mean
-        yield x.cpu(), model.image(z, y).cpu()
 
 
 def png_names(images: Inputs, count: int) -> list[str]:

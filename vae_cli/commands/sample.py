@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from vae_cli.commands.image_files import LARGEST_GRID
 from vae_cli.constraints import show
 from vae_cli.data import Split
 from vae_cli.data.base import label_name
-from vae_cli.errors import ConfigError, printable, shortened
+from vae_cli.errors import ConfigError, shortened
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
 from vae_cli.generation import walks
@@ -34,6 +33,7 @@ from vae_cli.generation.samplers import (
 )
 from vae_cli.generation.walks import Walk
 from vae_cli.inference.inputs import choose_split, load_data
+from vae_cli.inference.labels import label_number
 from vae_cli.runs import checkpoint
 from vae_cli.system.atomic import write_png, written_or_replaced
 
@@ -106,27 +106,6 @@ def check_keys(config: Config) -> None:
         _check_grid(len(between) - 1 if between else config["n"] or ROWS, config["steps"] or STEPS)
     if mode == "manifold":
         _check_grid(config["steps"] or SIDE, config["steps"] or SIDE)
-
-
-def label_number(label: int | str | None, loaded: Trained) -> int | str | None:
-    """Return the number of a label that is given by its name or number; `all` and None stay.
-
-    Raises:
-        ConfigError: for a label that the model does not have.
-    """
-    classes, names = loaded.model.classes, loaded.facts.class_names
-    if label in (None, "all") or not classes:
-        return label
-    folded = [name.casefold() for name in names]
-    for spelling, known in ((str(label), list(names)), (str(label).casefold(), folded)):
-        if spelling in known:
-            return known.index(spelling)
-    if isinstance(label, int) and label < classes:
-        return label
-    near = get_close_matches(str(label).casefold(), folded, n=1)
-    hint = f"; did you mean {printable(names[folded.index(near[0])])}?" if near else ""
-    labels = shortened(names) if names else f"0 to {classes - 1}"
-    raise ConfigError(f"label={label}: this model's labels are {labels}, or all{hint}")
 
 
 def _check_grid(rows: int, steps: int) -> None:

@@ -169,22 +169,27 @@ class Dataset(ABC):
 
     def prepare(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
         """Return images as a split, binarized as the set is; `name` seeds the drawing of pixels."""
-        split = Split.of(images, 255.0 if support == "levels256" else 1.0)
-        if self.binarize == "none" or support == "binary":
-            return split
-        if dynamic:
-            return replace(split, dynamic=True)
-        generator = noise.generator(FIXED_SEED, "binarize", name)
+        return as_split(images, support, self.binarize, name, dynamic)
 
-        def binary(values: Tensor) -> np.ndarray:
-            if self.binarize == "threshold":
-                return (values >= split.scale / 2).byte().numpy()
-            return noise.binarize(values, split.scale, generator).byte().numpy()
 
-        chunks = map(binary, split.chunks())
-        shape = (len(split), *split.shape)
-        values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
-        return Split.of(Images(values, images.labels), 1.0)
+def as_split(images: Images, support: Support, binarize: Binarize, name: str, dynamic: bool = False) -> Split:
+    """Return images as a split, binarized unless they are binary; `name` seeds the drawing of pixels."""
+    split = Split.of(images, 255.0 if support == "levels256" else 1.0)
+    if binarize == "none" or support == "binary":
+        return split
+    if dynamic:
+        return replace(split, dynamic=True)
+    generator = noise.generator(FIXED_SEED, "binarize", name)
+
+    def binary(values: Tensor) -> np.ndarray:
+        if binarize == "threshold":
+            return (values >= split.scale / 2).byte().numpy()
+        return noise.binarize(values, split.scale, generator).byte().numpy()
+
+    chunks = map(binary, split.chunks())
+    shape = (len(split), *split.shape)
+    values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
+    return Split.of(Images(values, images.labels), 1.0)
 
 
 def label_name(label: int, names: Sequence[str]) -> str:

@@ -136,25 +136,49 @@ def square(
     except Image.DecompressionBombError as error:
         raise _too_large() from error
     with image, _one_large if image.width * image.height > LARGE_PIXELS else nullcontext():
-        if image.width * image.height > MOST_PIXELS:
-            raise _too_large(f"{image.width}x{image.height} pixels: ")
-        width, height = image.size
-        is_deep_color = image.mode in ("RGB", "RGBA", "LA") and DEEP_COLOR.search(str(getattr(image, "tile", "")))
-        method = UPRIGHT.get(_orientation(image))
-        pages = image.format == "TIFF" and bool(getattr(image, "is_animated", False))
-        if is_deep_color and white is not None:
-            raise ValueError("dataset.range is for gray images of more than 8 bits: make this one gray, or of 8 bits")
-        if crop is None:
-            _draft(image, size)
-        largest = None
-        if image.mode in DEEP or image.mode.startswith("I;16"):
-            flat, largest = _from_deep(image, white)
-            flat = flat.convert("L" if channels == 1 else "RGB")
-        else:
-            flat = _over_white(image)
-            largest = 257.0 * float(np.max(flat.getextrema())) if is_deep_color else None
-        lost_color = channels == 1 and flat.mode == "RGB" and _is_colored(flat)
+        return prepare(image, size, channels, crop, white, may_draft=crop is None)
+
+
+def prepare(
+    image: Image.Image,
+    size: int,
+    channels: int,
+    crop: int | None = None,
+    white: float | None = None,
+    may_draft: bool = False,
+) -> Prepared:
+    """Return the middle of an open picture as bytes, as `square` does.
+
+    Args:
+        image: the picture.
+        size: see `square`.
+        channels: see `square`.
+        crop: see `square`.
+        white: see `square`.
+        may_draft: a JPEG may be decoded at a fraction of its size, which changes the open picture.
+
+    Raises:
+        ValueError, Exception: see `square`.
+    """
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(f"{image.width}x{image.height} pixels: ")
+    width, height = image.size
+    is_deep_color = image.mode in ("RGB", "RGBA", "LA") and DEEP_COLOR.search(str(getattr(image, "tile", "")))
+    method = UPRIGHT.get(_orientation(image))
+    pages = image.format == "TIFF" and bool(getattr(image, "is_animated", False))
+    if is_deep_color and white is not None:
+        raise ValueError("dataset.range is for gray images of more than 8 bits: make this one gray, or of 8 bits")
+    if may_draft:
+        _draft(image, size)
+    largest = None
+    if image.mode in DEEP or image.mode.startswith("I;16"):
+        flat, largest = _from_deep(image, white)
         flat = flat.convert("L" if channels == 1 else "RGB")
+    else:
+        flat = _over_white(image)
+        largest = 257.0 * float(np.max(flat.getextrema())) if is_deep_color else None
+    lost_color = channels == 1 and flat.mode == "RGB" and _is_colored(flat)
+    flat = flat.convert("L" if channels == 1 else "RGB")
     upright = flat if method is None else flat.transpose(method)
     side = min(upright.size) if crop is None else min(crop, *upright.size)
     left, top = (upright.width - side) // 2, (upright.height - side) // 2

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vae_cli import noise
+from vae_cli.build.settings import parse_bytes
 from vae_cli.data import Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.distributed.ranks import Rank
@@ -19,11 +20,15 @@ from vae_cli.distributions import LatentDistribution, analytic_kl
 from vae_cli.evaluation.totals import Totals
 from vae_cli.models.vae import VAE
 from vae_cli.objectives import Objective
+from vae_cli.system import memory
 
 DRAWS = 50  # of z whose noise is drawn together
 TOGETHER = 1 << 22  # values that the decoder gives at once
 MOST_ROWS = {"cpu": 2048}  # latent vectors decoded at once; larger products are no faster on a CPU
 MANY_ROWS = 1 << 15  # on other devices
+MEMORY_SHARE = 0.1  # of the free memory, for decoded images and all that is made of them
+MOST_MEMORY = 1 << 29  # bytes of it, by default
+COPIES = 8  # of a decoded value in memory at once, 4 bytes each
 COMPARED = 10  # images in a chunk at the least, for terms that compare images with each other
 
 
@@ -102,7 +107,6 @@ class Scores:
     log_likelihood: Float[Tensor, "m n"]
 
 
-@torch.no_grad()
 def score(
     model: VAE,
     split: Split,
@@ -111,6 +115,7 @@ def score(
     count: int | None = None,
     together: int = TOGETHER,
     advance: Callable[[int], object] = lambda images: None,
+    grad: bool = False,
 ) -> Scores:
     r"""Return the bound and the importance-weighted estimate of log p(x) of the first `count` examples of a split:
 
@@ -127,16 +132,25 @@ def score(
         draws: several K, for a row of `Scores.log_likelihood` each; the other numbers are from the largest.
         together: values that the decoder may give at once.
         advance: called with the number of examples done since its last call.
+        grad: keep the graph that gradients follow.
     """
     was_training = model.training
     model.eval()
     images = len(split) if count is None else min(count, len(split))
     blocks = []
-    for first in range(0, images, noise.BLOCK):
-        blocks.append(_score_block(model, split, slice(first, min(first + noise.BLOCK, images)), draws, seed, together))
-        advance(blocks[-1].elbo.shape[0])
+    with torch.set_grad_enabled(grad):
+        for first in range(0, images, noise.BLOCK):
+            index = slice(first, min(first + noise.BLOCK, images))
+            blocks.append(_score_block(model, split, index, draws, seed, together))
+            advance(blocks[-1].elbo.shape[0])
     model.train(was_training)
     return Scores(*(torch.cat([getattr(block, f.name) for block in blocks], dim=-1) for f in fields(Scores)))
+
+
+def values_at_once(size: str) -> int:
+    """Return how many values the decoder may give in one call, within a size of memory or `auto`."""
+    allowed = min(MEMORY_SHARE * memory.available(), MOST_MEMORY) if size == "auto" else parse_bytes(size)
+    return max(1, int(allowed / (4 * COPIES)))
 
 
 def _score_block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:

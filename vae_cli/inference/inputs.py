@@ -9,22 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from tqdm import tqdm
 
-from vae_cli import noise
 from vae_cli.build import parts, registry
 from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.data import Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split
 from vae_cli.data.base import SPLITS, Support
 from vae_cli.data.sources.folder import Listed
-from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError, DataError, printable, shortened
-from vae_cli.evaluation.bounds import batch
+from vae_cli.inference.codes import Chunk, chunks
 from vae_cli.models.vae import VAE
 from vae_cli.system.paths import expand
 
-CHUNK = noise.BLOCK  # images that go through the model together
 FIXES = {  # for values of one support before a model of another
     ("levels256", "binary"): 'save (x > 127).astype("uint8")',
     ("unit", "binary"): 'save (x > 0.5).astype("uint8")',
@@ -55,19 +51,12 @@ class Inputs:
             arrays["file"] = np.array(self.names[:count])
         return arrays
 
-    def chunks(self, model: VAE, count: int, seed: int, title: str) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    def chunks(self, model: VAE, count: int, seed: int, title: str) -> Iterator[Chunk]:
         """Yield the first images in chunks on the model's device, with a progress bar: the first one's number, x, y."""
         with tqdm(total=count, desc=title, unit=" images", disable=None, leave=False) as bar:
-            for start in range(0, count, CHUNK):
-                stop = min(start + CHUNK, count)
-                yield start, *batch(model, self.split, slice(start, stop), seed)
-                bar.update(stop - start)
-
-
-def draw_codes(model: VAE, q: LatentDistribution, seed: int, stream: str, start: int, draws: int = 1) -> Tensor:
-    """Return draws z (K, B, D) from the posteriors of the images from number `start` on."""
-    epsilon = noise.by_image(q.batch_shape[0], draws, model.noise_dim, seed, stream, start=start)
-    return q.rsample_and_log_prob(epsilon.to(next(model.parameters()).device))[0]
+            for chunk in chunks(model, self.split, count, seed):
+                yield chunk
+                bar.update(len(chunk[1]))
 
 
 def read(trained: Trained, config: Config) -> Inputs:

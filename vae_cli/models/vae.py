@@ -53,7 +53,11 @@ class VAE(nn.Module):
 
     def encode(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> LatentDistribution:
         """Return q(z|x), of batch shape (B,)."""
-        return as_latent(self.posterior(self._run(self.encoder, x, y)))
+        return as_latent(self.posterior(self.features(x, y)))
+
+    def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Float[Tensor, "b f"]:
+        """Return the encoder's output, which the posterior turns into q(z|x)."""
+        return self._run(self.encoder, x, y)
 
     def latent_prior(self, y: Tensor | None = None) -> LatentDistribution:
         """Return p(z); or, of a conditional model whose prior depends on labels, p(z|y) of batch shape (N,)."""

@@ -1,0 +1,61 @@
+"""What a trained model makes of examples: their latent codes and their reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from vae_cli import noise
+from vae_cli.data import Split
+from vae_cli.distributions import LatentDistribution
+from vae_cli.evaluation.bounds import batch
+from vae_cli.models.vae import VAE
+
+CHUNK = noise.BLOCK  # examples that go through the model together
+DRAWS = 200  # of a posterior whose mean and standard deviation have no closed form
+
+Chunk = tuple[int, Tensor, Tensor | None]  # the first example's number, x, y
+
+
+def chunks(model: VAE, split: Split, count: int, seed: int) -> Iterator[Chunk]:
+    """Yield the first examples of a split in chunks on the model's device."""
+    for start in range(0, count, CHUNK):
+        yield start, *batch(model, split, slice(start, min(start + CHUNK, count)), seed)
+
+
+def draw_codes(model: VAE, q: LatentDistribution, seed: int, stream: str, start: int, draws: int = 1) -> Tensor:
+    """Return draws z (K, B, D) from the posteriors of the images from number `start` on."""
+    epsilon = noise.by_image(q.batch_shape[0], draws, model.noise_dim, seed, stream, start=start)
+    return q.rsample_and_log_prob(epsilon.to(next(model.parameters()).device))[0]
+
+
+@torch.no_grad()
+def codes(model: VAE, examples: Iterable[Chunk], seed: int) -> Iterator[dict[str, Tensor]]:
+    """Yield `mean`, `std` and one `sample` (N, D) of q(z|x) in chunks on the CPU.
+
+    A flow's mean and standard deviation have no closed form: they are those of 200 draws.
+    """
+    for start, x, y in examples:
+        q = model.encode(x, y)
+        if q.provides("moments"):
+            mean, std = q.moments()
+        else:
+            z = draw_codes(model, q, seed, "moments", start, DRAWS)
+            mean, std = z.mean(0), z.std(0)
+        sample = draw_codes(model, q, seed, "codes", start)[0]
+        yield {"mean": mean.cpu(), "std": std.cpu(), "sample": sample.cpu()}
+
+
+def reconstructions(
+    model: VAE, examples: Iterable[Chunk], seed: int = 0, draw: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield examples as the model sees them and the images of p(x|z), in chunks on the model's device.
+
+    z is the posterior's mean or, with `draw`, a draw from it.
+    """
+    for start, x, y in examples:
+        q = model.encode(x, y)
+        z = draw_codes(model, q, seed, "reconstruct", start)[0] if draw else q.mean
+        yield x, model.image(z, y)

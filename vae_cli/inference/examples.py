@@ -1,0 +1,178 @@
+"""Examples that are given in Python, prepared as those of a trained model's data were."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vae_cli.data import DataFacts, Images, Split, pictures
+from vae_cli.data.base import Binarize, Support, as_split
+from vae_cli.errors import DataError, describe
+
+KINDS = "give a tensor, an array, a PIL image, or a list of them"
+
+
+def as_examples(x: Any, facts: DataFacts, binarize: Binarize) -> Split:
+    """Return examples as a split of the model's support.
+
+    Floats for a model of 8-bit images are rounded to their levels, and gray images for a model of binary pixels are
+    binarized as its own data were. A tensor that needs a gradient is left as it is, so that the gradient reaches it.
+
+    Args:
+        x: a tensor, an array or a PIL image of one example or of several, or a list of examples.
+        facts: about the model's data.
+        binarize: of the model's data; `none` is `threshold` here.
+
+    Raises:
+        DataError: for values of another type, shape or range, with the fix.
+    """
+    values = _shaped(_joined(x, facts), facts.shape)
+    if values.requires_grad:
+        _check_range(values)
+        return Split(values.float(), None, 1.0)
+    values, support = _with_support(values.cpu(), facts.support)
+    if facts.support == "binary" and support != "binary":
+        drawn = "threshold" if binarize == "none" else binarize
+        return as_split(Images(values.numpy()), support, drawn, "input")
+    return Split(values, None, 255.0 if support == "levels256" else 1.0)
+
+
+def _joined(x: Any, facts: DataFacts) -> Tensor:
+    """Return examples as one tensor, of whatever shape they have."""
+    if not isinstance(x, (list, tuple)):
+        return _tensor(x, facts)
+    if not x:
+        raise DataError(f"x is an empty {type(x).__name__}; {KINDS}")
+    if isinstance(x[0], (bool, int, float, list, tuple)):
+        return _tensor(_array(x), facts)
+    single = [_shaped(_tensor(each, facts), facts.shape, f"x[{number}]") for number, each in enumerate(x)]
+    types = {each.dtype for each in single}
+    if len(types) > 1:
+        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in types))
+        raise DataError(f"the examples of the list are {names}; make them all uint8, or all floats in [0, 1]")
+    return torch.cat(single)
+
+
+def _array(x: Any) -> np.ndarray:
+    try:
+        return np.array(x)
+    except ValueError as error:
+        raise DataError(f"x is a list of rows of several lengths ({describe(error)}); {KINDS}") from error
+
+
+def _tensor(x: Any, facts: DataFacts) -> Tensor:
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, Image.Image):
+        return torch.from_numpy(_picture(x, facts.shape))
+    if isinstance(x, np.ndarray) or hasattr(x, "__array__"):
+        array = np.ascontiguousarray(x)
+        try:
+            return torch.from_numpy(array if array.flags.writeable else array.copy())
+        except TypeError as error:
+            raise DataError(f"x is an array of {array.dtype}; make it uint8, or floats in [0, 1]") from error
+    raise DataError(f"x is of type {type(x).__name__}; {KINDS}")
+
+
+def _picture(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a PIL image as bytes (C, H, W), prepared as a file of `dataset=folder` is."""
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise DataError(f"the model's examples are {_text(shape)}, no squares: give an array in place of a PIL image")
+    try:
+        prepared = pictures.prepare(image, shape[1], shape[0])
+    except Exception as error:  # of whatever kind PIL raises for a broken file
+        raise DataError(f"a PIL image cannot be read: {describe(error)}") from error
+    if prepared.lost_color:
+        warnings.warn("a picture in colour was made gray, as the model's images are", stacklevel=2)
+    return prepared.values
+
+
+def _shaped(values: Tensor, shape: tuple[int, ...], name: str = "x") -> Tensor:
+    """Return values as examples (N, *shape): one without a batch axis, gray images without the axis of the channel,
+    and images with the channels last are taken too.
+
+    Raises:
+        DataError: if they have another shape.
+    """
+    size, axes = tuple(values.shape), len(shape)
+    forms = {shape: (1, *shape)}
+    if axes == 3 and shape[0] == 1:
+        forms |= {shape[1:]: (1, *shape)}
+    for form in forms:
+        if size in (form, (size[0] if size else 0, *form)) and values.numel():
+            return values.reshape(-1, *shape)
+    last = (*shape[1:], shape[0])
+    if axes == 3 and values.numel() and (size == last or size[1:] == last):
+        return values.reshape(-1, *last).movedim(-1, 1)
+    raise DataError(f"{name} is {_text(size)}: {_fix(size, shape)}")
+
+
+def _fix(size: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    needed = f"this model takes (N, {', '.join(map(str, shape))})"
+    if 0 in size or not size:
+        return f"{needed}; give at least one example"
+    if len(shape) != 3 or len(size) < 2:
+        return f"{needed}, or one example without N"
+    channels, height, width = shape
+    if channels == 1 and size[-3:] in ((3, height, width), (height, width, 3)):
+        return f"{needed}; make the images gray first, such as by PIL's image.convert('L')"
+    if channels == 3 and size[-2:] == (height, width):
+        return f"{needed}; the images need red, green and blue"
+    resized = f"resize the images first, such as by PIL's image.resize(({width}, {height}))"
+    return f"{needed}, or one image without N; {resized}"
+
+
+def _with_support(values: Tensor, support: Support) -> tuple[Tensor, Support]:
+    """Return values with their support: that of the model where they can be brought to it.
+
+    Raises:
+        DataError: for values that are of none.
+    """
+    if values.dtype == torch.bool:
+        return (values.byte(), "binary") if support == "binary" else (255 * values.byte(), "levels256")
+    if values.dtype == torch.uint8:
+        if values.max() > 1:
+            return values, "levels256"
+        if support != "binary" and values.max() == 1:
+            warnings.warn(
+                "x is 0 and 1 and was taken as levels of 0 to 255; if 1 is white, give it as bool", stacklevel=2
+            )
+        return values, "binary" if support == "binary" else "levels256"
+    _check_range(values)
+    values = values.float()
+    if support == "binary" and bool(((values == 0) | (values == 1)).all()):
+        return values.byte(), "binary"
+    if support == "levels256":
+        return (255 * values).round().byte(), "levels256"
+    return values, "unit"
+
+
+def _check_range(values: Tensor) -> None:
+    """Raise DataError unless values are floats in [0, 1]."""
+    name = str(values.dtype).removeprefix("torch.")
+    if values.is_complex():
+        raise DataError(f"x is {name}; make it uint8, or floats in [0, 1]")
+    low, high = (float(value) for value in values.detach().aminmax())
+    extent = f"x is {name} with values from {low:.6g} to {high:.6g}"
+    as_bytes = 'make it bytes: x.astype("uint8"), of a tensor x.to(torch.uint8)'
+    if not values.is_floating_point():
+        fix = as_bytes if low >= 0 and high <= 255 else "scale it to 0 … 255 and " + as_bytes
+        raise DataError(f"{extent}; {fix}")
+    if low >= 0 and high <= 1:
+        return
+    if not np.isfinite([low, high]).all():
+        raise DataError(f"x is {name} and holds NaN or infinite values; correct or remove those")
+    if low >= 0 and 2 < high <= 255:
+        raise DataError(f"{extent}, and floats belong in [0, 1]; divide it by 255")
+    if -1 <= low < 0 and high <= 1:
+        raise DataError(f"{extent}, and floats belong in [0, 1]; perhaps (x + 1) / 2")
+    raise DataError(f"{extent}, and floats belong in [0, 1]; rescale or clip it")
+
+
+def _text(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size)) or "a single number"
