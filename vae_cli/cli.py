@@ -62,6 +62,11 @@ def encode(argv: Sequence[str] | None = None) -> NoReturn:
     _run_command("encode", argv)
 
 
+def export(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-export`: write a trained model for other programs, or upload it for other people."""
+    _run_command("export", argv)
+
+
 def compare(argv: Sequence[str] | None = None) -> NoReturn:
     """`vae-compare`: put many runs side by side."""
     with _command("compare", argv) as words:

@@ -39,6 +39,10 @@ class OutputError(UserError):
     """A file of a run that cannot be written."""
 
 
+class ExportError(UserError):
+    """A part of a model that cannot be exported."""
+
+
 class DirectoryInUse(UserError):
     """A run directory in which another process is training."""
 

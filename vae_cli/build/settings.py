@@ -90,16 +90,29 @@ RULES: dict[str, Any] = {
     "draw": bool,
     "format": Literal["grid", "png", "npz"],
     "output": FilePath | None,
+    "parts": Annotated[
+        Sequence[Literal["encoder", "decoder", "prior"]],
+        Length(1),
+        Described("a list of encoder, decoder and prior"),
+    ],
+    "parameters": bool,
+    "quantize": Literal["none", "int8", "float16"],
+    "repo": Annotated[str, Pattern(r"[\w.-]+/[\w.-]+"), Described("owner/name")] | None,
+    "private": bool,
+    "license": Annotated[str, Pattern(r"[\w.-]+"), Described("a licence's short name, such as mit")] | None,
+}
+COMMAND_RULES: dict[str, dict[str, Any]] = {  # of keys that mean something else in one command
+    "export": {"format": Literal["onnx", "torch", "safetensors", "hub"]},
 }
 
 
-def check_values(config: Mapping[str, Any]) -> None:
-    """Check the top-level values of a plain config.
+def check_values(config: Mapping[str, Any], command: str = "train") -> None:
+    """Check the top-level values of a command's plain config.
 
     Raises:
         ConfigError: naming the first wrong key, its value and what it accepts.
     """
-    for key, annotation in RULES.items():
+    for key, annotation in (RULES | COMMAND_RULES.get(command, {})).items():
         if key in config:
             check_value(key, config[key], annotation)
 

@@ -14,6 +14,7 @@ DESCRIPTION = {
     "reconstruct": "passes images through a trained variational autoencoder.",
     "encode": "writes the latent codes of images.",
     "evaluate": "measures a trained variational autoencoder: log-likelihood, bound, reconstructions, latent codes.",
+    "export": "writes a trained model for other programs (ONNX, torch.export) or uploads it for other people.",
     "compare": "shows many runs side by side: a table, comparison.csv and comparison.html.",
 }
 EXAMPLES = {
@@ -41,6 +42,11 @@ EXAMPLES = {
         "vae-evaluate checkpoint=outputs/mnist/RUN",
         "vae-evaluate checkpoint=best.pt limit=1000 num_importance_samples=5000",
         "vae-evaluate checkpoint=best.pt dataset.path=other.npz output=other.json",
+    ),
+    "export": (
+        "vae-export checkpoint=outputs/mnist/RUN",
+        "vae-export checkpoint=best.safetensors format=onnx quantize=int8 output=small",
+        "vae-export checkpoint=outputs/mnist/RUN format=hub repo=owner/name license=mit private=false",
     ),
     "compare": (
         "vae-compare outputs/sweeps/SWEEP",

@@ -17,7 +17,7 @@ def check(config: Mapping[str, Any], command: str = "train") -> None:
         ConfigError: naming the first wrong key, its value and what it accepts.
     """
     check_keys(config, command)
-    check_values(config)
+    check_values(config, command)
 
 
 def check_keys(config: Mapping[str, Any], command: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +16,7 @@ from vae_cli.system.atomic import atomic_write
 from vae_cli.system.locks import file_lock
 
 TIMEOUT = 30.0  # seconds without a connection or a byte
+_is_allowed = ContextVar("_is_allowed", default=True)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,16 @@ class RemoteFile:
     name: str
     checksum: str
     mirrors: tuple[str, ...]
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Let nothing be downloaded in this context: data that are not here are an error at once."""
+    token = _is_allowed.set(False)
+    try:
+        yield
+    finally:
+        _is_allowed.reset(token)
 
 
 def has_checksum(path: Path, checksum: str) -> bool:
@@ -63,6 +76,8 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
     if not missing:
         return
     listed = ", ".join(f"{file.name} ({file.checksum})" for file in missing)
+    if not _is_allowed.get():
+        raise DataError(f"{title} is not in {folder}")
     by_hand = f"put {listed} into {folder} by hand, or name a directory that has it with data_dir={advice}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -42,13 +42,13 @@ def atomic_write(output: Path, durable: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def written_or_replaced(output: Path) -> str:
-    """Return the words about a file, or a folder of PNGs, that a command is about to write; they name it.
+def written_or_replaced(output: Path, pattern: str = "*.png") -> str:
+    """Return the words about a file, or a folder of files of a pattern, that a command is about to write; they name it.
 
     A command prints them once it has written it, so that nothing that was there goes without a word.
     """
     with suppress(OSError):  # which the writing meets, too
-        if any(output.rglob("*.png")) if output.is_dir() else output.exists():
+        if any(output.rglob(pattern)) if output.is_dir() else output.exists():
             return f"replaced {output}"
     return f"written to {output}"
 

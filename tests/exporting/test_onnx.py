@@ -1,0 +1,119 @@
+"""ONNX files: the same numbers as the model's in onnxruntime, and their documentation inside."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.exporting import untrained
+from vae_cli.errors import ConfigError, ExportError
+from vae_cli.exporting import checks, onnx, programs
+
+KINDS = {
+    "binary, a full normal, a VampPrior": [
+        *("dataset.binarize=threshold", "posterior=full_normal", "prior=vampprior", "prior.components=5"),
+    ],
+    "flows": ["posterior=flow", "prior=flow", "prior.transforms=2"],
+    "conditional, a VampPrior of each label": [
+        *("conditional=true", "prior=vampprior", "prior.components=4", "likelihood=normal", "precision=bfloat16"),
+    ],
+    "convolutions, mixtures": [
+        *("encoder=conv", "decoder=conv", "encoder.channels=[4,8]", "decoder.channels=[8,4]"),
+        *("likelihood=discretized_logistic_mixture", "prior=mixture_of_normals"),
+    ],
+    "residual, categorical": [
+        *("encoder=resnet", "decoder=resnet", "encoder.channels=[4]", "decoder.channels=[4]", "likelihood=categorical"),
+    ],
+    "splines": ["posterior=flow", "posterior.kind=nsf", "prior=flow", "prior.kind=nsf", "prior.transforms=2"],
+    "continuous Bernoulli, a learned prior": ["likelihood=continuous_bernoulli", "prior=learned_normal"],
+    "a scale of each pixel": ["likelihood=laplace", "likelihood.scale=per_pixel", "encoder=gated_mlp"],
+}
+QUICK = [*KINDS][:3]
+
+
+def exported(trained, part, has_parameters=False):
+    program = programs.build(part, trained, has_parameters)
+    return program, onnx.convert(program, trained)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in QUICK)) for kind in KINDS])
+def test_every_part_gives_the_models_numbers_in_batches_of_all_sizes(kind):
+    trained = untrained(*KINDS[kind])
+    images = checks.examples(trained, {"data_dir": None, "allow": None}, 70)
+    assert images.kind == "test images"
+    for part in programs.PARTS:
+        program, model = exported(trained, part, has_parameters=True)
+        assert checks.check(program, onnx.runner(model), images) <= 1e-5
+
+
+def test_images_are_those_that_the_model_shows_of_the_bytes_of_the_data_set():
+    trained = untrained("likelihood=normal")
+    split = trained.model, checks.examples(trained, {"data_dir": None, "allow": None}, 5)
+    encode, decode = (onnx.runner(exported(trained, part)[1]) for part in ("encoder", "decoder"))
+    pixels = (255 * split[1].x).round().numpy().astype(np.uint8)
+    images = decode({"z": encode({"x": pixels})["mean"]})["image"]
+    with torch.no_grad():
+        shown = trained.model.image(trained.model.encode(torch.from_numpy(pixels) / 255).mean)
+    np.testing.assert_allclose(images, shown, atol=1e-5)
+
+
+def test_a_prior_draws_what_the_model_draws_from_the_same_noise():
+    trained = untrained("prior=vampprior", "prior.components=8")
+    noise = torch.randn(200, trained.model.prior.noise_dim)
+    with torch.no_grad():
+        z = trained.model.sample_latents(noise)
+    run = onnx.runner(exported(trained, "prior")[1])
+    np.testing.assert_allclose(run({"noise": noise.numpy()})["z"], z, atol=1e-5)
+
+
+def test_a_vamp_prior_holds_no_encoder():
+    trained = untrained("prior=vampprior", "encoder.hidden=[500]", "prior.components=5")
+    assert exported(trained, "prior")[1].ByteSize() < 20_000 < exported(trained, "encoder")[1].ByteSize()
+
+
+def test_a_file_says_what_goes_in_and_out():
+    trained = untrained("conditional=true")
+    _, model = exported(trained, "encoder")
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(about["inputs"]) == [
+        {"name": "x", "dtype": "uint8", "shape": [1, 8, 8], "meaning": "8-bit images, values 0 to 255"},
+        {"name": "label", "dtype": "int64", "shape": [], "meaning": "the label's number, 0 to 9"},
+    ]
+    assert [(v["name"], v["dtype"], v["shape"]) for v in json.loads(about["outputs"])] == [
+        ("mean", "float32", [3]),
+        ("std", "float32", [3]),
+    ]
+    assert about["support"] == "levels256" and about["latent_dim"] == "3" and about["data"] == "digits"
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_a_network_that_looks_at_its_data_is_named(monkeypatch):
+    class Branching(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1) if x.sum() > 0 else -x.flatten(1))
+
+    trained = untrained()
+    trained.model.encoder = Branching(64, 6)
+    with pytest.raises(ExportError, match=r"^encoder: Branching cannot be exported: .*data-dependent") as caught:
+        exported(trained, "encoder")
+    assert "\n" not in str(caught.value)
+    exported(trained, "decoder")
+
+
+def test_a_file_that_differs_is_not_announced():
+    trained = untrained()
+    program, model = exported(trained, "decoder")
+    images = checks.examples(trained, {"data_dir": None, "allow": None}, 5)
+    run = onnx.runner(model)
+    with pytest.raises(ExportError, match=r"decoder: exported, its image differs from the model's by 0\.01"):
+        checks.check(program, lambda inputs: {n: v + 0.01 for n, v in run(inputs).items()}, images)
+    with pytest.raises(ExportError, match="differs"):
+        checks.check(program, lambda inputs: {n: v * np.nan for n, v in run(inputs).items()}, images)
+
+
+def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"^format=onnx needs onnxscript, .*: pip install 'vae-cli\[onnx\]'$"):
+        onnx.require()

@@ -1,0 +1,152 @@
+"""`vae-export`: a trained model for other programs, and for other people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vae_cli.build import trained
+from vae_cli.build.trained import Trained
+from vae_cli.constraints import show
+from vae_cli.errors import ConfigError, ExportError
+from vae_cli.exporting import programs
+from vae_cli.exporting.checks import Examples, Run, check, examples, run_module
+from vae_cli.exporting.folder import atomic_folder, check_folder
+from vae_cli.exporting.programs import Program
+from vae_cli.runs import checkpoint
+from vae_cli.system.atomic import written_or_replaced
+from vae_cli.system.paths import expand
+
+MEASURED = 1000  # test images, at most, by which a quantized model is judged
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+FORMAT_KEYS = {  # the formats that take a key, of those that not all take
+    "parts": ("onnx", "torch"),
+    "parameters": ("onnx", "torch"),
+    "quantize": ("onnx",),
+    "output": ("onnx", "torch", "safetensors"),
+    "repo": ("hub",),
+    "private": ("hub",),
+    "license": ("hub",),
+}
+DEFAULTS = {
+    "parts": list(programs.PARTS),
+    "parameters": False,
+    "quantize": "none",
+    "output": None,
+    "repo": None,
+    "private": True,
+    "license": None,
+}
+Config = Mapping[str, Any]
+
+
+def run(config: dict[str, Any]) -> None:
+    """Export a checkpoint's model.
+
+    Args:
+        config: the plain config of `vae-export`.
+
+    Raises:
+        UserError: for a checkpoint that cannot be used, a model that cannot be exported, or an output that cannot be
+            written.
+    """
+    check_keys(config)
+    kind = config["format"]
+    _write_parts(config, SUFFIXES[kind])
+
+
+def check_keys(config: Config) -> None:
+    """Refuse keys that the chosen format does not take.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    kind = config["format"]
+    for key, formats in FORMAT_KEYS.items():
+        if kind not in formats and config[key] != DEFAULTS[key]:
+            raise ConfigError(
+                f"{key}={show(config[key])}: format={kind} takes no {key}; it goes with format={' or '.join(formats)}"
+            )
+
+
+def _write_parts(config: Config, suffix: str) -> None:
+    """Write a folder of the model's parts, each checked against the model."""
+    kind = config["format"]
+    output = expand(config["output"] or kind)
+    check_folder(output, [f"{part}{suffix}" for part in programs.PARTS])
+    if kind == "onnx":
+        from vae_cli.exporting import onnx
+
+        onnx.require()
+    path = checkpoint.find(config["checkpoint"])
+    loaded = trained.load(path, "cpu", config["allow"])
+    images = examples(loaded, config, MEASURED)
+    lines: list[str] = []
+    runs: dict[str, Run] = {}
+    where = written_or_replaced(output, f"*{suffix}")
+    with atomic_folder(output) as folder:
+        for part in config["parts"]:
+            try:
+                line, runs[part] = _write_part(part, loaded, images, folder / f"{part}{suffix}", config)
+                lines.append(line)
+            except ExportError as error:
+                print(f"note: {error}: there is no {part}{suffix}", file=sys.stderr)
+        if not lines:
+            raise ExportError("no part of the model can be exported; format=safetensors writes its weights")
+        if config["quantize"] != "none":
+            lines.append(_loss(loaded, images, runs))
+    print("\n".join(lines))
+    print(f"{len(runs)} file(s) from {path}, checked on {images.kind}: {where}")
+
+
+def _write_part(part: str, loaded: Trained, images: Examples, path: Path, config: Config) -> tuple[str, Run]:
+    """Write a part and compare it with the model; return the words about it, and the part as it runs."""
+    program = programs.build(part, loaded, config["parameters"])
+    if config["format"] == "onnx":
+        from vae_cli.exporting import onnx
+
+        if config["quantize"] != "none" and part != "prior":
+            return _write_quantized(program, loaded, images, path, config)
+        path.write_bytes(onnx.convert(program, loaded).SerializeToString())
+        run = onnx.runner(path)
+    else:
+        from vae_cli.exporting import program as torch_program
+
+        torch_program.write(program, loaded, path)
+        run = torch_program.runner(path)
+    difference = check(program, run, images)
+    return f"{_signature(path, program)}; largest difference {difference:.1e}", run
+
+
+def _write_quantized(
+    program: Program, loaded: Trained, images: Examples, path: Path, config: Config
+) -> tuple[str, Run]:
+    """Write a quantized part; the decoder that is returned gives the parameters of p(x|z) in any case."""
+    from vae_cli.exporting import onnx, quantization
+
+    whole = programs.build(program.name, loaded, has_parameters=True)
+    converted = onnx.convert(whole, loaded)
+    run = onnx.runner(converted)
+    check(whole, run, images)
+    small = quantization.quantize(converted, config["quantize"], quantization.calibration(whole, images))
+    path.write_bytes(onnx.with_outputs(small, program, loaded, config["quantize"]).SerializeToString())
+    onnx.runner(path)
+    ratio = path.stat().st_size / converted.ByteSize()
+    return f"{_signature(path, program)}; {config['quantize']}, {ratio:.0%} of the size in float32", onnx.runner(small)
+
+
+def _loss(loaded: Trained, images: Examples, runs: Mapping[str, Run]) -> str:
+    """Return the words about what the quantization of the parts that were written costs."""
+    from vae_cli.exporting.quantization import loss, measure
+
+    whole = {part: programs.build(part, loaded, has_parameters=True) for part in ("encoder", "decoder")}
+    full = {part: (program, run_module(program)) for part, program in whole.items()}
+    small = {part: (program, runs.get(part, run)) for part, (program, run) in full.items()}
+    words = loss(measure(loaded, **full, examples=images), measure(loaded, **small, examples=images))
+    return f"on {len(images):,} {images.kind}: {words}"
+
+
+def _signature(path: Path, program: Program) -> str:
+    return f"{path.name}: {', '.join(program.input_names)} → {', '.join(value.name for value in program.outputs())}"
