@@ -135,7 +135,7 @@ def test_mlflow_gets_the_curves_pictures_and_settings_in_a_local_file(tmp_path, 
 
 def test_a_logger_out_of_a_checkpoint_is_named_and_not_used(tmp_path, capsys, monkeypatch):
     trained(tmp_path)
-    path = tmp_path / "checkpoints" / "last.pt"
+    path = tmp_path / "checkpoints" / "last.safetensors"
     from vae_cli.runs import checkpoint
 
     contents = checkpoint.load(path)

@@ -10,6 +10,7 @@ from vae_cli.config import compose
 from vae_cli.data import DataFacts
 from vae_cli.errors import ConfigError
 from vae_cli.optimizers import Muon
+from vae_cli.runs import checkpoint
 from vae_cli.training.run import run as train
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
@@ -90,7 +91,8 @@ def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
         train(settings, tmp_path / name)
     more = compose.compose("train", [f"resume={tmp_path / 'parts'}", "epochs=4"])
     train(more, tmp_path / "parts", frozenset({"epochs"}))
-    weights = [torch.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
+    paths = [tmp_path / name / "checkpoints" / "last.safetensors" for name in ("whole", "parts")]
+    weights = [checkpoint.load(path)["model"] for path in paths]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 

@@ -32,7 +32,7 @@ LINES = {
 
 def trained_run(name: str, seed: int, epochs: int, directory: Path) -> Path:
     run = directory / f"{name}-{seed}"
-    if not (run / "checkpoints" / "best.pt").exists():
+    if not (run / "checkpoints" / "best.safetensors").exists():
         common = ["dataset=mnist", "latent_dim=16", f"epochs={epochs}", f"seed={seed}", "sample_every=0"]
         call = [sys.executable, "-m", "vae_cli", "train", *common, *LINES[name].split(), f"hydra.run.dir={run}"]
         subprocess.run(call, check=True, stdout=subprocess.DEVNULL)

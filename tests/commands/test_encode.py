@@ -11,7 +11,7 @@ from vae_cli.training.run import run as train
 
 def test_codes_are_the_posteriors_in_input_order(run, tmp_path):
     codes = encoded(run, tmp_path)
-    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.safetensors", "cpu")
     split = parts.dataset(settings).splits().test
     with torch.no_grad():
         q = model.encode(split.images.float() / 255)
@@ -33,7 +33,7 @@ def test_neither_chunks_nor_limits_change_a_code(run, tmp_path):
 def test_a_flows_moments_are_those_of_its_draws(tmp_path):
     assert train(compose.compose("train", [*WIDE, "posterior=flow", "epochs=2"]), tmp_path / "run") == 0
     codes = encoded(tmp_path / "run", tmp_path, "limit=20")
-    model, _, settings, _ = trained.load(tmp_path / "run" / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(tmp_path / "run" / "checkpoints" / "best.safetensors", "cpu")
     x = parts.dataset(settings).splits().test.images[:20].float() / 255
     with torch.no_grad():
         z, _ = model.encode(x).rsample_and_log_prob(torch.randn(20_000, 20, 8))

@@ -72,7 +72,7 @@ def network(parameters, value):
 
 def by_hand(run, draws, images):
     """log densities of every draw in float64 by NumPy and SciPy, from the weights alone."""
-    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.safetensors", "cpu")
     split = parts.dataset(settings).splits().test
     x = split.images[:images].flatten(1).double().numpy() / 255
     loc, log_scale = np.split(network(model.encoder.parameters(), x), 2, axis=1)
@@ -111,7 +111,7 @@ def test_the_numbers_of_a_trained_model_are_those_of_plain_numpy(run, tmp_path):
 
 def test_errors_are_those_of_the_reconstructions(run, tmp_path):
     numbers = evaluated(run, tmp_path)
-    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.safetensors", "cpu")
     x = parts.dataset(settings).splits().test.images.float() / 255
     with torch.no_grad():
         mse = (model.likelihood.image(model.reconstruct(x)) - x).square().mean((1, 2, 3)).double().numpy()

@@ -42,7 +42,7 @@ def test_files_of_one_name_and_two_kinds_keep_apart(run, folder, digits, tmp_pat
 def test_a_grid_shows_originals_above_and_at_most_64_unless_asked(run, tmp_path):
     grid = np.asarray(Image.open(reconstructed(run, tmp_path / "x.png")))
     assert grid.shape[1] == 8 * 58 + 2
-    model, _, settings, _ = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    model, _, settings, _ = trained.load(run / "checkpoints" / "best.safetensors", "cpu")
     first = parts.dataset(settings).splits().test.images[0, 0].numpy().repeat(7, 0).repeat(7, 1)
     np.testing.assert_array_equal(grid[2:58, 2:58], first)
     large = np.asarray(Image.open(reconstructed(run, tmp_path / "y.png", "limit=72")))

@@ -23,7 +23,7 @@ def test_every_mode_draws_a_picture_and_fills_a_folder(mode, run, tmp_path, monk
 
 
 def test_the_grids_of_a_model_are_those_of_vae_sample_and_the_same_every_time(run, tmp_path):
-    model = trained.load(run / "checkpoints" / "best.pt", "cpu").model
+    model = trained.load(run / "checkpoints" / "best.safetensors", "cpu").model
     sample.run(compose.compose("sample", [f"checkpoint={run}", f"output={tmp_path / 'x.png'}", "seed=3"]))
     state = torch.get_rng_state()
     for _ in range(2):

@@ -54,7 +54,7 @@ def test_samplers_are_functions_of_the_seed_and_the_images_number(sampler, run, 
 
 @pytest.mark.parametrize("sampler", ["gmm", "aggregate"])
 def test_of_a_conditional_model_codes_come_from_images_of_the_label(sampler, labeled, tmp_path):
-    used = trained.load(labeled / "checkpoints" / "best.pt", "cpu")
+    used = trained.load(labeled / "checkpoints" / "best.safetensors", "cpu")
     train_set = parts.dataset(used.settings).splits().train
     codes = latent_codes.encode(used.model, train_set, 0)
     of_three = codes.means[codes.labels == 3].double()
@@ -68,7 +68,7 @@ def test_of_a_conditional_model_codes_come_from_images_of_the_label(sampler, lab
 
 
 def test_a_label_without_training_images_is_refused(labeled):
-    used = trained.load(labeled / "checkpoints" / "best.pt", "cpu")
+    used = trained.load(labeled / "checkpoints" / "best.safetensors", "cpu")
     values = np.zeros((40, 1, 8, 8), np.float32)
     few = Split.of(Images(values, np.arange(40) % 2), 1.0)
     for sampler in (AggregateSampler(used.model, 0, few), MixtureSampler(used.model, 0, few, 2)):

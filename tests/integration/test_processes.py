@@ -56,7 +56,7 @@ def stopped(tmp_path_factory):
     statuses, said, complaints = together(2, folder, *TWO, extra=("SIGTERM", 11, 1))
     assert statuses == [143, 143] and not complaints and "interrupted by SIGTERM; vae-train resume=" in said
     assert json.loads((folder / "run" / "summary.json").read_text())["status"] == "interrupted"
-    contents = checkpoint.load(folder / "run" / "checkpoints" / "last.pt")
+    contents = checkpoint.load(folder / "run" / "checkpoints" / "last.safetensors")
     assert contents["progress"]["processes"] == 2 and contents["progress"]["step"] == 12
     return folder / "run"
 
@@ -65,7 +65,7 @@ def test_what_two_processes_began_one_ends(undisturbed, stopped, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")
     assert train(compose.compose("train", [f"resume={tmp_path / 'run'}"]), tmp_path / "run", frozenset({"resume"})) == 0
     assert_same_to_rounding(undisturbed, tmp_path / "run")
-    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["progress"]["processes"] == 2
+    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")["progress"]["processes"] == 2
 
 
 def test_what_two_processes_began_three_end(undisturbed, stopped, tmp_path):
@@ -106,7 +106,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_from_its_last_checkpoint(
     assert complaints.startswith("vae-train: error: another of the 2 processes has ended")
     assert complaints.count("\n") == 1 and f"resume={tmp_path / 'run'} goes on" in complaints
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
-    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["progress"]["epoch"] == 1
+    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")["progress"]["epoch"] == 1
 
 
 def test_an_error_in_one_process_is_said_by_it_and_ends_all(tmp_path):

@@ -45,7 +45,7 @@ def test_compiled_networks_train_to_the_same_weights_up_to_rounding(network, tmp
         folder = tmp_path / compiled
         folder.mkdir()
         elbos[compiled] = trained(folder, *of_network, f"compile={compiled}")
-        weights[compiled] = checkpoint.load(folder / "run" / "checkpoints" / "last.pt")["model"]
+        weights[compiled] = checkpoint.load(folder / "run" / "checkpoints" / "last.safetensors")["model"]
     assert abs(elbos["true"] - elbos["false"]) < 0.05
     assert weights["true"].keys() == weights["false"].keys()
     for name, value in weights["true"].items():
@@ -151,5 +151,6 @@ def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path):
         train(compose.compose("train", [*line, f"epochs={epochs}"]), tmp_path / name)
     parts = tmp_path / "parts"
     train(compose.compose("train", [f"resume={parts}", "epochs=4"]), parts, frozenset({"resume", "epochs"}))
-    weights = [checkpoint.load(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("whole", "parts")]
+    paths = [tmp_path / name / "checkpoints" / "last.safetensors" for name in ("whole", "parts")]
+    weights = [checkpoint.load(path)["model"] for path in paths]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -1,76 +1,121 @@
-"""Checkpoints: what they hold, and that damage is noticed."""
+"""Checkpoints: what they hold, and how they are written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from vae_cli.errors import CheckpointError
-from vae_cli.runs import checkpoint
+from vae_cli.runs import checkpoint, tensor_file
+
+LIST = """
+import json, sys
+from safetensors import safe_open
+assert not any(name.partition(".")[0] in ("vae_cli", "torch") for name in sys.modules)
+with safe_open(sys.argv[1], framework="numpy") as file:
+    texts = file.metadata()
+    print(json.dumps([sorted(file.keys()), json.loads(texts["config"])["latent_dim"], sorted(texts)]))
+"""
 
 
-def test_checkpoints_hold_plain_data_under_the_documented_keys(digits_run):
-    contents = torch.load(digits_run / "checkpoints" / "last.pt", weights_only=True)
-    assert set(contents) == set(checkpoint.KEYS)
-    assert contents["progress"]["epoch"] == 2 and contents["progress"]["step"] == 24
-    assert contents["data"]["shape"] == (1, 8, 8) and contents["data"]["support"] == "levels256"
-    assert not any(key.startswith("_orig_mod") for key in contents["model"])
+def test_the_safetensors_package_alone_lists_weights_and_config(run):
+    call = [sys.executable, "-c", LIST, str(run / "checkpoints" / "best.safetensors")]
+    names, latent_dim, texts = json.loads(subprocess.run(call, capture_output=True, check=True).stdout)
+    assert {"encoder.layers.0.weight", "decoder.output.bias", "likelihood.raw_scale"} < set(names)
+    assert latent_dim == 2 and texts == ["best", "config", "data", "digest", "progress", "version"]
 
 
-def test_random_state_survives_a_checkpoint(tmp_path):
+def test_the_best_one_holds_the_weights_to_be_used_and_nothing_of_the_training(run, contents):
+    best, weights = run / "checkpoints" / "best.safetensors", checkpoint.weights(contents)
+    stored = load_file(best)
+    assert stored.keys() == weights.keys()
+    assert all(torch.equal(stored[name], weights[name]) for name in weights)
+    loaded = checkpoint.load(best)
+    assert loaded["optimizer"] is loaded["random"] is loaded["scheduler"] is loaded["ema"] is None
+    assert loaded["config"] == contents["config"] and loaded["data"] == contents["data"]
+
+
+def test_the_last_one_holds_the_averages_under_the_models_names_and_the_rest_under_a_prefix(run, contents):
+    stored = load_file(run / "checkpoints" / "last.safetensors")
+    for name, average in contents["ema"].items():
+        assert torch.equal(stored[name], average) and not torch.equal(stored[name], contents["model"][name])
+        assert torch.equal(stored[f"training.weights.{name}"], contents["model"][name])
+    rest = {name for name in stored if name not in contents["model"]}
+    assert rest and all(name.startswith("training.") for name in rest)
+
+
+def test_contents_survive_a_file_bit_for_bit(contents, tmp_path):
+    checkpoint.save(tmp_path / "x.safetensors", contents)
+    again = checkpoint.load(tmp_path / "x.safetensors")
+    assert repr(again) == repr(contents)
+    for part in ("model", "ema"):
+        assert all(torch.equal(again[part][name], value) for name, value in contents[part].items())
+    states = [c["optimizer"]["state"] for c in (again, contents)]
+    assert all(torch.equal(states[0][n][k], states[1][n][k]) for n in states[0] for k in states[0][n])
+    checkpoint.save(tmp_path / "y.safetensors", again)
+    assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "y.safetensors").read_bytes()
+
+
+def test_random_state_survives_a_checkpoint(contents, tmp_path):
     import random
 
-    torch.save(checkpoint.random_state(torch.device("cpu")), tmp_path / "r.pt")
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path, contents | {"random": checkpoint.random_state(torch.device("cpu"))})
     expected = (random.random(), np.random.rand(), torch.rand(()).item())
-    checkpoint.restore_random_state(torch.load(tmp_path / "r.pt", weights_only=True), torch.device("cpu"))
+    checkpoint.restore_random_state(checkpoint.load(path)["random"], torch.device("cpu"))
     assert (random.random(), np.random.rand(), torch.rand(()).item()) == expected
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "foreign", "newer"])
-def test_what_is_no_checkpoint_is_refused_in_one_line_that_names_it(damage, digits_run, tmp_path):
-    path = tmp_path / "x.pt"
-    good = (digits_run / "checkpoints" / "last.pt").read_bytes()
-    if damage == "foreign":
-        torch.save({"state_dict": {}}, path)
-    elif damage == "newer":
-        torch.save(checkpoint.load(digits_run / "checkpoints" / "last.pt") | {"version": 99}, path)
-    elif damage != "missing":
-        path.write_bytes({"empty": b"", "text": b"hello", "truncated": good[: len(good) // 2]}[damage])
-    with pytest.raises(CheckpointError, match="x.pt") as caught:
-        checkpoint.load(checkpoint.find(path))
-    assert "\n" not in str(caught.value)
+def test_the_weights_of_an_open_checkpoint_are_mapped_and_writing_to_them_changes_no_file(run, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes((run / "checkpoints" / "best.safetensors").read_bytes())
+    before, weights = path.read_bytes(), checkpoint.load(path)["model"]
+    if sys.platform == "linux":
+        assert str(path) in Path("/proc/self/maps").read_text()
+    for value in weights.values():
+        value.add_(1)
+    assert path.read_bytes() == before
 
 
-def test_random_damage_is_noticed_or_harmless(digits_run, tmp_path):
-    path = tmp_path / "x.pt"
-    good = (digits_run / "checkpoints" / "last.pt").read_bytes()
-    whole = checkpoint.load(digits_run / "checkpoints" / "last.pt")
-    rng, refused = np.random.default_rng(0), 0
-    for number in range(100):
-        damaged, at = bytearray(good), int(rng.integers(len(good)))
-        if number % 4 == 0:
-            damaged[at] ^= 1 << int(rng.integers(8))
-        elif number % 4 == 1:
-            damaged[at : at + 64] = rng.bytes(64)
-        elif number % 4 == 2:
-            damaged = damaged[:at]
-        else:
-            damaged[at:at] = b"x"
-        path.write_bytes(damaged)
-        try:
-            loaded = checkpoint.load(path)
-        except CheckpointError:
-            refused += 1
-        else:
-            assert all(torch.equal(loaded["model"][key], value) for key, value in whole["model"].items())
-    assert refused > 80
-
-
-def test_a_failing_write_leaves_the_old_checkpoint_and_no_litter(digits_run, tmp_path, monkeypatch):
-    path = tmp_path / "last.pt"
-    contents = checkpoint.load(digits_run / "checkpoints" / "last.pt")
+def test_a_failing_write_leaves_the_old_checkpoint_and_no_litter(contents, tmp_path, monkeypatch):
+    path = tmp_path / "last.safetensors"
     checkpoint.save(path, contents)
-    before = path.read_bytes()
-    monkeypatch.setattr(torch, "save", lambda contents, file: file.write(b"half") and 1 / 0)
+    before, honest, calls = path.read_bytes(), tensor_file._bytes, []
+
+    def failing(tensor):
+        calls.append(tensor)
+        if len(calls) > 70:  # in the middle of writing, after all were hashed
+            raise ZeroDivisionError
+        return honest(tensor)
+
+    monkeypatch.setattr(tensor_file, "_bytes", failing)
     with pytest.raises(ZeroDivisionError):
         checkpoint.save(path, contents)
-    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_another_library_reads_what_was_written_and_tensors_begin_at_whole_lines_of_memory(contents, tmp_path):
+    tensors = {"a": torch.arange(5), "b": torch.zeros(0, 3), "c": torch.tensor(2.5, dtype=torch.float64)}
+    tensors |= {"d": torch.ones(3, 4).bfloat16(), "e": torch.tensor([True, False]), "f": torch.randn(64, 8)}
+    tensor_file.write(tmp_path / "x.safetensors", tensors, {"text": {"a": [1.5, None, "é"]}})
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        assert all(torch.equal(file.get_tensor(name), value) for name, value in tensors.items())
+        assert json.loads(file.metadata()["text"]) == {"a": [1.5, None, "é"]}
+        assert (tmp_path / "x.safetensors").stat().st_size % 8 == 5 * 8 % 8 + 2 + 0  # bytes of the two booleans
+    raw = (tmp_path / "x.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    assert (8 + length) % 64 == 0 and header["f"]["data_offsets"][0] % 64 == 0
+
+
+def test_a_directory_with_files_of_an_older_version_says_so(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.pt").touch()
+    with pytest.raises(CheckpointError, match=r"its \.pt files are of an older vae_cli"):
+        checkpoint.find(tmp_path)

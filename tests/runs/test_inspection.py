@@ -1,6 +1,5 @@
 """Checkpoints that are damaged, foreign or hostile: each is refused in one line or harmless, and runs nothing."""
 
-import io
 import json
 import os
 import pickle
@@ -11,25 +10,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from tests.support.damage import (
-    BYTES,
-    Evil,
-    answer,
-    in_the_pickle,
-    laughs,
-    peak,
-    removed,
-    replaced,
-    resumed,
-    swapped,
-    truncated,
-    zeroed,
-)
+from tests.support.damage import BYTES, answer, nested, peak, renamed, replaced, resumed, store
 from vae_cli.build import trained
 from vae_cli.errors import CheckpointError
-from vae_cli.runs import checkpoint
+from vae_cli.runs import checkpoint, tensor_file
 
 LARGEST = 4e9  # bytes that looking at a file may take
 
@@ -44,7 +31,14 @@ def kind(message):
     if message is None:
         return "opens with the very same weights"
     text = message.partition(": ")[2]
-    for start in ("damaged", "empty", "not a checkpoint of vae-train", "a zip archive", "its weights", "of format"):
+    for start in (
+        "damaged",
+        "empty",
+        "not a checkpoint of vae-train",
+        "a safetensors file",
+        "a torch file",
+        "of format",
+    ):
         if text.startswith(start):
             return text.split(":")[0] if start == "damaged" else start
     return "its parts do not fit together" if "do not fit together" in text else text
@@ -58,21 +52,18 @@ def kind(message):
 def test_random_damages_of_each_kind_are_refused_in_one_line_or_harmless(
     damage, times, good, contents, tmp_path, capsys
 ):
-    rng, answers, path = np.random.default_rng(BYTES.index(damage)), Counter(), tmp_path / "x.pt"
+    rng, answers, path = np.random.default_rng(BYTES.index(damage)), Counter(), tmp_path / "x.safetensors"
     weights = checkpoint.weights(contents)
 
     def open_(path):
         model = trained.load(path, "cpu").model
-        same = all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-        # Whoever puts the checksums right after changing the pickle has written a checkpoint of their own.
-        assert same or damage is in_the_pickle
+        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
     for _ in range(times):
         path.write_bytes(damage(bytearray(good), rng))
         answers[kind(answer(path, open_))] += 1
     assert sum(answers.values()) == times
-    if damage in (truncated, zeroed, removed, swapped):
-        assert answers["opens with the very same weights"] < times / 5
+    assert answers["opens with the very same weights"] < times / 5
     assert peak() < LARGEST
     with capsys.disabled():
         if os.environ.get("VAE_TABLE"):
@@ -80,13 +71,13 @@ def test_random_damages_of_each_kind_are_refused_in_one_line_or_harmless(
 
 
 def test_truncation_at_any_byte_is_refused(good, tmp_path):
-    path = tmp_path / "x.pt"
+    path = tmp_path / "x.safetensors"
     for length in range(0, len(good), len(good) // 150):
         path.write_bytes(good[:length])
         assert answer(path, checkpoint.load) is not None
 
 
-# Other contents, written as torch writes them
+# Other contents, with the right digest
 
 
 def leaves(value, path=()):
@@ -100,77 +91,76 @@ def leaves(value, path=()):
             yield from leaves(inside, (*path, number))
 
 
-ODD = [
-    None,
-    True,
-    -1,
-    0,
-    10**12,
-    10**40,
-    1.5,
-    float("nan"),
-    float("inf"),
-    "",
-    "x" * 5000,
-    "a\nb",
-    [],
-    {},
-    [[]],
-    {"a": 1},
-]
-ODD += [torch.zeros(0), torch.full((3,), float("nan")), torch.zeros(2, 2, dtype=torch.int64), (1, 2), b"bytes"]
+ODD = [None, True, -1, 0, 10**12, 10**40, 1.5, "", "x" * 5000, "a\nb", [], {}, [[]], {"a": 1}, {"tensor": "x"}]
+ODD += [{"tuple": 3}, {"items": [[1]]}, {"float": "nan"}, {"float": "x"}, {"tensor": "training.random.torch"}]
+
+
+@pytest.fixture(scope="session")
+def stored(run):
+    """The tensors and the metadata of the file."""
+    tensors, metadata = tensor_file.read(run / "checkpoints" / "last.safetensors")
+    return {name: value.clone() for name, value in tensors.items()}, metadata
 
 
 @pytest.mark.parametrize("times", [80, pytest.param(240, marks=pytest.mark.slow)])
-def test_every_part_replaced_by_something_odd_is_refused_in_one_line_or_harmless(times, contents, run, tmp_path):
+def test_every_text_replaced_by_something_odd_is_refused_in_one_line_or_harmless(times, stored, run, tmp_path):
     """Sampling from it, and going on with it in a copy of the run."""
-    rng, path = np.random.default_rng(0), tmp_path / "run" / "checkpoints" / "last.pt"
+    rng, path = np.random.default_rng(0), tmp_path / "run" / "checkpoints" / "last.safetensors"
     path.parent.mkdir(parents=True)
-    shutil.copy(run / "checkpoints" / "best.pt", path.parent)
-    places = [place for place in leaves(contents) if place]
-    opened = Counter()
+    shutil.copy(run / "checkpoints" / "best.safetensors", path.parent)
+    tensors, metadata = stored
+    places = [place for place in leaves(metadata) if place]
     for number in range(times):
         place = places[int(rng.integers(len(places)))]
-        changed = replaced(contents, place, ODD[int(rng.integers(len(ODD)))])
-        torch.save(changed, path)
-        message = answer(path, lambda path: trained.load(path, "cpu"))
-        if message is None:
-            opened[place[0]] += 1
-            assert place[0] not in ("model", "ema") or place == ("ema",)
-        if number % 8 == 0:
-            resumed(path.parent.parent, *(["epochs=2"] if number % 16 else []))
-    assert opened.total() < 0.75 * times
+        changed = replaced(metadata, place, ODD[int(rng.integers(len(ODD)))])
+        tensor_file.write(path, tensors, changed)
+        answer(path, lambda path: trained.load(path, "cpu"))
+        if number % 4 == 0:
+            resumed(path.parent.parent, *(["epochs=2"] if number % 8 else []))
     assert peak() < LARGEST
 
 
-@pytest.mark.parametrize(
-    "key", ["model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data"]
-)
-def test_a_missing_key_is_named(key, contents, tmp_path):
-    path = tmp_path / "x.pt"
-    torch.save({name: value for name, value in contents.items() if name != key}, path)
+@pytest.mark.parametrize("times", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_every_tensor_replaced_by_something_odd_is_refused_in_one_line_or_harmless(times, stored, run, tmp_path):
+    rng, path = np.random.default_rng(1), tmp_path / "run" / "checkpoints" / "last.safetensors"
+    path.parent.mkdir(parents=True)
+    tensors, metadata = stored
+    odd = [torch.zeros(0), torch.full((3,), float("nan")), torch.zeros(2, 2, dtype=torch.int64), torch.tensor(True)]
+    for _ in range(times):
+        name = list(tensors)[int(rng.integers(len(tensors)))]
+        changed = {**tensors, name: odd[int(rng.integers(len(odd)))]}
+        tensor_file.write(path, changed, metadata)
+        message = answer(path, lambda path: trained.load(path, "cpu"))
+        assert (message is not None) or name.startswith("training.")
+        resumed(path.parent.parent, "epochs=2")
+
+
+@pytest.mark.parametrize("key", ["progress", "best", "config", "data", "version"])
+def test_a_missing_text_is_named(key, stored, tmp_path):
+    path = tmp_path / "x.safetensors"
+    tensor_file.write(path, stored[0], {name: value for name, value in stored[1].items() if name != key})
     assert f"not a checkpoint of vae-train: {key} missing" in answer(path, checkpoint.load)
 
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [(3, "update vae_cli"), (1, "of format 1"), (0, "of format 0"), ("x", "of format x"), (None, "of format None")],
+    [(4, "update vae_cli"), (1, "of format 1"), (0, "of format 0"), ("x", "of format x"), (None, "of format None")],
 )
 def test_another_version_is_named(version, said, contents, tmp_path):
-    torch.save(contents | {"version": version}, tmp_path / "x.pt")
-    assert said in answer(tmp_path / "x.pt", checkpoint.load)
+    store(contents | {"version": version}, tmp_path / "x.safetensors")
+    assert said in answer(tmp_path / "x.safetensors", checkpoint.load)
 
 
 def test_weights_that_are_not_finite_or_of_another_shape_are_named(contents, tmp_path):
-    path = tmp_path / "x.pt"
+    path = tmp_path / "x.safetensors"
     name = "decoder.layers.0.weight"
     for part in ("model", "ema"):
-        torch.save(replaced(contents, (part, name), contents[part][name] * float("nan")), path)
+        store(replaced(contents, (part, name), contents[part][name] * float("nan")), path)
         assert f"its weights {name} are not finite" in answer(path, checkpoint.load)
-        torch.save(replaced(contents, (part, name), torch.zeros(3, 7)), path)
-        assert f"{name} is of shape (" in answer(path, lambda path: trained.load(path, "cpu"))
+        store(replaced(contents, (part, name), torch.zeros(3, 7)), path)
+        assert f"{name} is " in answer(path, lambda path: trained.load(path, "cpu"))
     extra = contents["model"] | {"decoder.more": torch.zeros(2)}
-    torch.save(contents | {"model": extra}, path)
+    store(contents | {"model": extra}, path)
     assert "decoder.more" in answer(path, lambda path: trained.load(path, "cpu"))
 
 
@@ -188,6 +178,8 @@ FOREIGN = {
     "png": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)),
     "text": lambda path: path.write_text("hello"),
     "empty": lambda path: path.touch(),
+    "safetensors": lambda path: safetensors.torch.save_file({"a": torch.zeros(2)}, path),
+    "diffusers": lambda path: safetensors.torch.save_file({"a": torch.zeros(2)}, path, {"format": "pt"}),
     "directory": lambda path: path.mkdir(),
 }
 
@@ -195,79 +187,114 @@ FOREIGN = {
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", FOREIGN)
 def test_another_tools_file_is_refused_by_name(name, tmp_path):
-    FOREIGN[name](tmp_path / "x.pt")
-    assert answer(tmp_path / "x.pt", lambda path: checkpoint.load(checkpoint.find(path))) is not None
+    FOREIGN[name](tmp_path / "x.safetensors")
+    assert answer(tmp_path / "x.safetensors", lambda path: checkpoint.load(checkpoint.find(path))) is not None
 
 
 # Hostile checkpoints
 
 
-def rewritten(good, change):
-    """The checkpoint with another pickle and the right checksums."""
-    source, target = zipfile.ZipFile(io.BytesIO(good)), io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for record in source.infolist():
-            content = source.read(record)
-            archive.writestr(record.filename, change(content) if record.filename.endswith("data.pkl") else content)
-    return target.getvalue()
+def with_header(change):
+    """Give a file whose header is changed as a text, with its own length."""
+
+    def act(data):
+        length = 8 + int.from_bytes(data[:8], "little")
+        text = change(bytes(data[8:length]))
+        return len(text).to_bytes(8, "little") + text + bytes(data[length:])
+
+    return act
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
-@pytest.mark.parametrize("function", [os.system, os.mkdir, eval, exec, torch.load, getattr, bytearray, __import__])
-def test_a_pickle_that_asks_for_code_runs_nothing(function, protocol, good, tmp_path):
-    target = tmp_path / "ran"
-    arguments = {os.system: (f"touch {target}",), os.mkdir: (str(target),), bytearray: (3 * 10**9,)}
-    called = arguments.get(function, (f"open({str(target)!r}, 'w')",))
-    payload = pickle.dumps({"model": Evil(function, *called)}, protocol=protocol)
-    path = tmp_path / "x.pt"
-    for content in (rewritten(good, lambda _: payload), payload):
-        path.write_bytes(content)
-        assert answer(path, checkpoint.load) is not None
-        assert not target.exists()
+def with_metadata(name, text):
+    """Give a file one of whose texts is replaced, with the right digest."""
+
+    def change(header):
+        header = json.loads(header)
+        header["__metadata__"][name] = text
+        return json.dumps(header).encode()
+
+    return with_header(change)
 
 
-def test_the_message_names_what_a_pickle_asked_for(good, tmp_path):
-    payload = pickle.dumps({"model": Evil(os.system, "true")}, protocol=2)
-    (tmp_path / "x.pt").write_bytes(rewritten(good, lambda _: payload))
-    assert "asks for posix.system" in answer(tmp_path / "x.pt", checkpoint.load)
+def with_digest(data):
+    """Give a file its right digest; what its author has written is another checkpoint, and no damage."""
+    import hashlib
+
+    length = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:length])
+    header["__metadata__"].pop("digest", None)
+    canonical = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    header["__metadata__"]["digest"] = hashlib.sha256(canonical + data[length:]).hexdigest()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[length:]
 
 
-def test_a_compressed_record_is_not_unpacked(good, tmp_path):
-    source, path = zipfile.ZipFile(io.BytesIO(good)), tmp_path / "x.pt"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for record in source.infolist():
-            zeros = bytes(2**28) if record.filename.endswith("data/0") else source.read(record)
-            archive.writestr(record.filename, zeros)
-    assert path.stat().st_size < 1e6 and "compressed" in answer(path, checkpoint.load)
+HOSTILE = {
+    "nested": '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}",
+    "nested objects": '{"a": ' * 10_000 + "1" + "}" * 10_000,
+    "NaN": '{"latent_dim": NaN}',
+    "Infinity": '{"latent_dim": -Infinity}',
+    "1e999": '{"latent_dim": 1e999}',
+    "5,000 digits": '{"latent_dim": ' + "9" * 5000 + "}",
+    "no JSON": "hello",
+    "half": '{"latent_dim": ',
+    "a number": "5",
+    "many": "[" + "[]," * 1_000_000 + "[]]",
+    "many keys": "{" + ",".join(f'"{n}":1' for n in range(20_000)) + "}",
+}
 
 
-def legacy(tensors):
-    """A file as torch wrote it before there were zip archives."""
-    file = io.BytesIO()
-    torch.save(tensors, file, _use_new_zipfile_serialization=False)
-    return file.getvalue()
-
-
-def test_a_file_that_torch_and_zipfile_would_read_differently_is_refused(good, contents, tmp_path):
-    path = tmp_path / "x.pt"
-    path.write_bytes(legacy(contents) + good)
+@pytest.mark.parametrize("key", ["config", "data", "progress", "best", "training"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_text_with_the_right_digest_is_refused_in_one_line(name, key, good, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(with_digest(with_metadata(key, HOSTILE[name])(good)))
+    before = peak(anew=True)
     assert answer(path, checkpoint.load) is not None
-    source = zipfile.ZipFile(io.BytesIO(good))
-    bad = pickle.dumps({"model": Evil(bytearray, 3 * 10**9)}, protocol=2)
-    for twin in ("archive/DATA.PKL", "archive/Data.pkl", "archive/data.pkl/data.pkl", "archive/xdata.pkl"):
-        with zipfile.ZipFile(path, "w") as archive:
-            for record in source.infolist():
-                archive.writestr(record.filename, source.read(record))
-            archive.writestr(twin, bad)
-        assert answer(path, checkpoint.load) is not None, twin
+    assert peak() - before < 5e8
 
 
-def test_a_storage_without_a_record_is_refused(contents, tmp_path):
-    path = tmp_path / "x.pt"
-    payload = pickle.dumps({"model": Evil(torch.UntypedStorage, 10**9)}, protocol=2)
-    torch.save(contents, path)
-    path.write_bytes(rewritten(path.read_bytes(), lambda _: payload))
-    assert "no plain data" in answer(path, checkpoint.load)
+def test_a_header_of_a_gigabyte_is_not_read(good, tmp_path):
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as file:
+        file.write((1 << 30).to_bytes(8, "little") + b'{"__metadata__": {"config": "')
+        file.truncate((1 << 30) + 8)  # zeros that take no room
+    before = peak(anew=True)
+    assert "damaged" in answer(path, checkpoint.load)
+    assert peak() - before < 1e8
+
+
+HEADERS = {
+    "nested": lambda header: b'{"a": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+    "half": lambda header: header[: len(header) // 2],
+    "no object": lambda header: b"[]",
+    "no text": lambda header: b"\xff\xfe{}",
+    "offsets beyond the file": lambda header: header.replace(b'"data_offsets": [0', b'"data_offsets": [99999999999'),
+    "a huge shape": lambda header: header.replace(b'"shape": [', b'"shape": [100000000000, '),
+    "a negative shape": lambda header: header.replace(b'"shape": [', b'"shape": [-1, '),
+    "another type": lambda header: header.replace(b'"F32"', b'"F64"'),
+    "an unknown type": lambda header: header.replace(b'"F32"', b'"Q99"'),
+}
+
+
+@pytest.mark.parametrize("digested", [False, True])
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_hostile_header_is_refused_in_one_line_without_taking_memory(name, digested, good, tmp_path):
+    path = tmp_path / "x.safetensors"
+    changed = with_header(HEADERS[name])(good)
+    try:
+        path.write_bytes(with_digest(changed) if digested else changed)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pytest.skip("no header that could be given a digest")
+    before = peak(anew=True)
+    assert answer(path, checkpoint.load) is not None
+    assert peak() - before < 1e8
+
+
+def test_two_tensors_with_each_others_names_are_noticed(good, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(renamed(bytearray(good), np.random.default_rng(3)))
+    assert "damaged" in answer(path, checkpoint.load)
 
 
 NESTED = [("version",), ("data", "shape"), ("data", "support"), ("data", "name"), ("best",), ("progress", "seconds")]
@@ -275,19 +302,18 @@ NESTED += [
     ("data", "class_names"),
     ("optimizer", "state"),
     ("optimizer", "param_groups"),
-    ("random", "python"),
     ("config", "dataset", "path"),
 ]
 
 
 @pytest.mark.parametrize("place", NESTED)
-def test_lists_that_hold_each_other_are_refused_in_no_time(place, contents, run, tmp_path):
-    path = tmp_path / "run" / "checkpoints" / "last.pt"
+def test_deep_lists_are_refused_in_no_time(place, contents, run, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "last.safetensors"
     shutil.copytree(run / "checkpoints", path.parent)
-    torch.save(replaced(contents, place, laughs(30)), path)
+    store(replaced(contents, place, nested(400)), path)
     began = time.monotonic()
-    assert answer(path, lambda path: trained.load(path, "cpu")) is not None
-    (path.parent / "best.pt").unlink()
+    assert answer(path, lambda path: trained.load(path, "cpu")) is not None or place[0] == "config"
+    (path.parent / "best.safetensors").unlink()
     assert resumed(tmp_path / "run", "epochs=2") is not None
     assert time.monotonic() - began < 8
 
@@ -295,39 +321,14 @@ def test_lists_that_hold_each_other_are_refused_in_no_time(place, contents, run,
 def test_a_state_of_random_numbers_that_would_crash_numpy_is_refused(contents, tmp_path):
     name, keys, _, *rest = contents["random"]["numpy"]
     for state in ((name, keys, 10**9, *rest), (name, keys[:5], 3, *rest), ("PCG64", keys, 3, *rest)):
-        torch.save(replaced(contents, ("random", "numpy"), state), tmp_path / "x.pt")
-        assert "its random is not" in answer(tmp_path / "x.pt", checkpoint.load)
+        store(replaced(contents, ("random", "numpy"), state), tmp_path / "x.safetensors")
+        assert "its random is not" in answer(tmp_path / "x.safetensors", checkpoint.load)
 
 
 @pytest.mark.parametrize("processes", [0, -1, 10**9, True, 2.0, "2", None, [2]])
 def test_a_number_of_processes_that_cannot_be_is_refused(processes, contents, tmp_path):
-    torch.save(replaced(contents, ("progress", "processes"), processes), tmp_path / "x.pt")
-    assert "its progress is not" in answer(tmp_path / "x.pt", checkpoint.load)
-
-
-def numel(change):
-    """A pickle whose tensors say they have other sizes than their records."""
-
-    def act(content):
-        changed = content.replace(b"K\x06K@\x86", change)
-        assert changed != content
-        return changed
-
-    return act
-
-
-@pytest.mark.parametrize("size", [b"\x8a\x05\x00\x00\x00\x00\x7fK@\x86", b"J\xff\xff\xff\x7fK@\x86"])
-def test_a_tensor_larger_than_its_file_is_refused(size, good, tmp_path):
-    path = tmp_path / "x.pt"
-    path.write_bytes(rewritten(good, numel(size)))
-    assert answer(path, checkpoint.load) is not None
-
-
-def test_an_expanded_tensor_is_refused(contents, tmp_path):
-    path = tmp_path / "x.pt"
-    huge = torch.zeros(1).expand(10**11)
-    torch.save(replaced(contents, ("model", "decoder.layers.0.weight"), huge), path)
-    assert "larger than the file" in answer(path, checkpoint.load)
+    store(replaced(contents, ("progress", "processes"), processes), tmp_path / "x.safetensors")
+    assert "its progress is not" in answer(tmp_path / "x.safetensors", checkpoint.load)
 
 
 def test_a_summary_file_of_any_content_does_not_keep_a_run_from_resuming(run, tmp_path):
@@ -335,6 +336,6 @@ def test_a_summary_file_of_any_content_does_not_keep_a_run_from_resuming(run, tm
         shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True)
         (tmp_path / "run" / "summary.json").write_text(text)
         resumed(tmp_path / "run")
-    assert answer(tmp_path / "run" / "checkpoints" / "last.pt", checkpoint.load) is None
+    assert answer(tmp_path / "run" / "checkpoints" / "last.safetensors", checkpoint.load) is None
     with pytest.raises(CheckpointError):
         checkpoint.find(tmp_path / "nothing")

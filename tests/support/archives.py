@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import struct
 import tarfile
 import zipfile
 from functools import cache
@@ -107,40 +106,17 @@ def emnist_members():
     return {f"gzip/{name}.gz": gzip.compress(content, 1) for name, content in emnist_files().items()}
 
 
-def _python2(value):
-    """The protocol 2 pickle that Python 2 made of a string, a small number, a list, a dictionary or an array."""
-    if isinstance(value, str):
-        return b"U" + bytes([len(value)]) + value.encode()
-    if isinstance(value, int):
-        return b"K" + bytes([value])
-    if isinstance(value, list):
-        return b"](" + b"".join(map(_python2, value)) + b"e"
-    if isinstance(value, dict):
-        return b"}(" + b"".join(_python2(key) + _python2(item) for key, item in value.items()) + b"u"
-    if isinstance(value, bytes):
-        return value
-    raw, code = value.tobytes(), value.dtype.str[1:].encode()
-    shape = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in value.shape) + b"t"
-    dtype = b"cnumpy\ndtype\nU\x02" + code + b"K\x00K\x01\x87R(K\x03U\x01|NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
-    made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    return made + b"(K\x01" + shape + dtype + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
-
-
-def python2_pickle(value):
-    return b"\x80\x02" + _python2(value) + b"."
-
-
 def cifar_batch(number):
     """One of six batches, the last for the test."""
     return np.roll(noise(4, 3072), number), [(4 * number + k) % 10 for k in range(4)]
 
 
 def cifar_members():
-    members = {"cifar-10-batches-py/batches.meta": python2_pickle({"label_names": ["airplane", "truck"]})}
+    members = {"cifar-10-batches-bin/batches.meta.txt": b"airplane\ntruck\n"}
     for number, name in enumerate(BATCHES):
         data, labels = cifar_batch(number)
-        content = {"batch_label": name, "labels": labels, "data": data, "filenames": ["a.png"] * 4}
-        members[f"cifar-10-batches-py/{name}"] = python2_pickle(content)
+        records = np.concatenate([np.array(labels, np.uint8)[:, None], data], axis=1)
+        members[f"cifar-10-batches-bin/{name}.bin"] = records.tobytes()
     return members
 
 
@@ -192,7 +168,7 @@ def celeba_members():
 # Of the sets whose archives have members: the archive, the members, and how they are packed.
 MEMBERS = {
     EMNIST: ("gzip.zip", emnist_members, zipped),
-    CIFAR10: ("cifar-10-python.tar.gz", cifar_members, tarred),
+    CIFAR10: ("cifar-10-binary.tar.gz", cifar_members, tarred),
     Omniglot: ("images_background.zip", lambda: omniglot_members("images_background"), zipped),
     CelebA: ("img_align_celeba.zip", celeba_members, zipped),
 }
@@ -204,7 +180,7 @@ def made():
     partition = "".join(f"{number + 1:06}.jpg {part}\n" for number, part in enumerate(PARTITION))
     return {
         EMNIST: {"gzip.zip": zipped(emnist_members())},
-        CIFAR10: {"cifar-10-python.tar.gz": tarred(cifar_members())},
+        CIFAR10: {"cifar-10-binary.tar.gz": tarred(cifar_members())},
         SVHN: {file: _svhn_file(file) for file in MATS},
         Omniglot: {f"{part}.zip": zipped(omniglot_members(part)) for part in CHARACTERS},
         CelebA: {"img_align_celeba.zip": zipped(celeba_members()), "list_eval_partition.txt": partition.encode()},

@@ -42,7 +42,7 @@ def drawn(run, tmp_path, *settings):
 
 
 def used_and_test_images(run):
-    used = trained.load(run / "checkpoints" / "best.pt", "cpu")
+    used = trained.load(run / "checkpoints" / "best.safetensors", "cpu")
     test = parts.dataset(used.settings).splits().test
     return used.model.requires_grad_(False), test.images / test.scale, test.labels
 

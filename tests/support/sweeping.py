@@ -70,6 +70,6 @@ def assert_same(one, other):
 
 
 def _outcome(directory):
-    weights = checkpoint.load(Path(directory) / "checkpoints/last.pt")["model"]
+    weights = checkpoint.load(Path(directory) / "checkpoints/last.safetensors")["model"]
     lines = [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
     return weights, [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]

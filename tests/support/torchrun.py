@@ -131,7 +131,7 @@ def scalars(line):
 
 def assert_same_to_rounding(one, other, weights=CLOSE, nats=2e-5):
     for name in ("best", "last"):
-        a, b = (checkpoint.load(d / "checkpoints" / f"{name}.pt") for d in (one, other))
+        a, b = (checkpoint.load(d / "checkpoints" / f"{name}.safetensors") for d in (one, other))
         for part in ("model", "ema"):
             for key, value in (a[part] or {}).items():
                 torch.testing.assert_close(b[part][key], value, rtol=0, atol=weights)

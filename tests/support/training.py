@@ -44,7 +44,7 @@ def elbo_on_test(contents, weights):
 
 
 def weights_of(directory, name="last"):
-    return checkpoint.load(directory / "checkpoints" / f"{name}.pt")["model"]
+    return checkpoint.load(directory / "checkpoints" / f"{name}.safetensors")["model"]
 
 
 @pytest.fixture(scope="session")

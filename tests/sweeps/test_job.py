@@ -85,7 +85,7 @@ def test_a_job_is_pending_until_something_is_saved_of_it(tmp_path):
     job = save_job(tmp_path / "j", 0, ["a=1"], ["a"])
     assert job.status == "pending"
     (tmp_path / "j/checkpoints").mkdir()
-    (tmp_path / "j/checkpoints/last.pt").touch()
+    (tmp_path / "j/checkpoints/last.safetensors").touch()
     assert job.status == "unfinished"
     job.write_summary("failed", "no luck")
     assert job.status == "failed" and job.run.error == "no luck"

@@ -56,7 +56,7 @@ def test_an_interrupted_or_killed_job_goes_on_to_the_same_end(monkeypatch, capsy
         with monkeypatch.context() as patch, pytest.raises(Killed):
             at_metrics(patch, count, killed)
             sweep(*argv, "sweep=s")
-    Path("s/latent_dim-3/checkpoints/last.pt").write_bytes(b"cut short")
+    Path("s/latent_dim-3/checkpoints/last.safetensors").write_bytes(b"cut short")
     assert sweep(*argv, "sweep=s") == 0 and not Path("s/.stop").exists()
     for name in ("latent_dim-2", "latent_dim-3"):
         assert_same(f"whole/{name}", f"s/{name}")
@@ -100,10 +100,10 @@ def test_a_checkpoint_that_cannot_be_opened_is_put_aside_and_not_lost():
     before = job.run.summary["test"]
     (job.path / "summary.json").unlink()
     for name in ("best", "last"):
-        (job.path / f"checkpoints/{name}.pt").write_bytes(b"damaged")
+        (job.path / f"checkpoints/{name}.safetensors").write_bytes(b"damaged")
     assert sweep(*SMALL, "latent_dim=2", "sweep=s") == 0
     assert job.run.summary["test"] == before
-    assert (job.path / "checkpoints/last.pt.set_aside").read_bytes() == b"damaged"
+    assert (job.path / "checkpoints/last.safetensors.set_aside").read_bytes() == b"damaged"
 
 
 def test_a_job_with_a_class_of_ones_own_goes_on_by_the_same_command(monkeypatch, tmp_path):

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +19,8 @@ import torch
 from vae_cli.config import compose
 from vae_cli.errors import OutputError
 from vae_cli.reporting import run_page
-from vae_cli.runs import checkpoint, directory
-from vae_cli.system.atomic import write_png
+from vae_cli.runs import checkpoint, directory, tensor_file
+from vae_cli.system.atomic import atomic_write, write_png
 from vae_cli.training.run import run as train
 
 SMALL = ["report=false", "epochs=4", "encoder.hidden=[8]", "decoder.hidden=[8]", "latent_dim=2", "sample_every=1"]
@@ -36,7 +38,7 @@ def undisturbed(tmp_path_factory):
 
 
 def weights(directory, name="last"):
-    return checkpoint.load(directory / "checkpoints" / f"{name}.pt")["model"]
+    return checkpoint.load(directory / "checkpoints" / f"{name}.safetensors")["model"]
 
 
 def summary(directory):
@@ -72,15 +74,28 @@ def failing_from(calls, function, count=None):
     return act
 
 
+def full_after(saves):
+    """Writing files, on a disk that so many of them fit on and half of the next."""
+    count = itertools.count()
+
+    @contextmanager
+    def write(path, durable=False):
+        with atomic_write(path, durable) as temporary:
+            if next(count) >= saves:
+                temporary.write_bytes(b"half")
+                raise full()
+            yield temporary
+
+    return write
+
+
 @pytest.mark.parametrize("saves", [1, 2, 3, 6])
 def test_a_disk_that_fills_up_costs_no_checkpoint_and_the_run_goes_on_when_there_is_room(
     saves, undisturbed, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        room = itertools.count()
-        patch.setattr(torch, "save", failing_from(saves, torch.save, room))
-        patch.setattr(shutil, "copyfile", failing_from(saves, shutil.copyfile, room))
-        with pytest.raises(OutputError, match=r"\.pt cannot be written \(No space left.*resume=") as caught:
+        patch.setattr(tensor_file, "atomic_write", full_after(saves))
+        with pytest.raises(OutputError, match=r"\.safetensors cannot be written \(No space left.*resume=") as caught:
             train(settings(), tmp_path / "run")
     assert "\n" not in str(caught.value) and summary(tmp_path / "run")["status"] == "failed"
     assert "No space left" in summary(tmp_path / "run")["error"]
@@ -95,7 +110,7 @@ def test_a_line_of_metrics_that_cannot_be_written_ends_the_run_and_nothing_is_lo
     lines, undisturbed, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(directory.json, "dumps", failing_from(lines, json.dumps))
+        patch.setattr(directory, "json", SimpleNamespace(dumps=failing_from(lines, json.dumps), loads=json.loads))
         with pytest.raises(OutputError, match=r"metrics\.jsonl cannot be written \(No space left.*resume="):
             train(settings(), tmp_path / "run")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:

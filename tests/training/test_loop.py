@@ -30,7 +30,7 @@ def test_the_test_elbo_is_that_of_the_best_weights_and_not_of_the_last(tmp_path,
     monkeypatch.setattr(loop, "evaluate", flattering)
     summary = trained(tmp_path, "epochs=4")
     assert summary["best_epoch"] == 2 and summary["epochs"] == 4
-    best, last = (checkpoint.load(tmp_path / "checkpoints" / f"{name}.pt") for name in ("best", "last"))
+    best, last = (checkpoint.load(tmp_path / "checkpoints" / f"{name}.safetensors") for name in ("best", "last"))
     assert summary["test"]["elbo"] == elbo_on_test(best, best["model"]) != elbo_on_test(last, last["model"])
     assert (lines(tmp_path, "test")[0]["epoch"], lines(tmp_path, "test")[0]["step"]) == (2, 24)
 
@@ -41,7 +41,7 @@ def diverging(directory, *overrides):
     summary = json.loads((directory / "summary.json").read_text())
     assert summary["status"] == "failed" and summary["error"] == str(caught.value)
     assert "\n" not in str(caught.value)
-    kept = checkpoint.load(directory / "checkpoints" / "last.pt")
+    kept = checkpoint.load(directory / "checkpoints" / "last.safetensors")
     assert all(v.isfinite().all() for v in kept["model"].values())
     return str(caught.value)
 
@@ -88,7 +88,7 @@ def test_a_validation_that_is_not_finite_fails_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "evaluate", breaking)
     assert "the validation bound is nan after epoch 2" in diverging(tmp_path, "epochs=5")
-    assert checkpoint.load(tmp_path / "checkpoints" / "last.pt")["progress"]["epoch"] == 1
+    assert checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["progress"]["epoch"] == 1
 
 
 def test_early_stopping_waits_for_a_validation(tmp_path):
@@ -107,14 +107,14 @@ def test_no_epoch_counts_as_the_best_while_beta_grows_and_then_the_loss_decides(
 def test_a_warm_up_longer_than_the_run_selects_nothing_and_the_last_weights_count(tmp_path):
     summary = trained(tmp_path, "epochs=2", "objective.warmup_epochs=9", "early_stopping=1")
     assert (summary["best_epoch"], summary["epochs"]) == (None, 2)
-    assert not (tmp_path / "checkpoints" / "best.pt").exists()
+    assert not (tmp_path / "checkpoints" / "best.safetensors").exists()
     assert lines(tmp_path, "test")[0]["epoch"] == 2
 
 
 def test_a_residual_scale_is_the_training_residuals_at_the_end_of_a_short_run(tmp_path):
     """The residual is computed here with NumPy from the network's own outputs."""
     trained(tmp_path, "epochs=1", "likelihood=normal", "likelihood.scale=residual", "optimizer.lr=0.01")
-    contents = checkpoint.load(tmp_path / "checkpoints" / "last.pt")
+    contents = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")
     model = parts.model(contents["config"], DataFacts(**contents["data"]), trusted=())
     model.load_state_dict(contents["model"])
     train_split = parts.dataset(contents["config"]).splits().train

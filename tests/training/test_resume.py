@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 
 import numpy as np
 import pytest
@@ -51,9 +50,10 @@ def numbers(directory):
 
 def assert_same_outcome(one, other):
     for name in ("best", "last"):
-        a, b = (checkpoint.load(d / "checkpoints" / f"{name}.pt") for d in (one, other))
+        a, b = (checkpoint.load(d / "checkpoints" / f"{name}.safetensors") for d in (one, other))
         for part in ("model", "ema"):
-            assert all(torch.equal(a[part][key], b[part][key]) for key in a[part]), name
+            assert (a[part] is None) == (b[part] is None)
+            assert all(torch.equal(a[part][key], b[part][key]) for key in a[part] or ()), name
         assert a["best"] == b["best"]
     assert numbers(one) == numbers(other)
     summaries = [json.loads((d / "summary.json").read_text()) for d in (one, other)]
@@ -191,22 +191,13 @@ def test_data_that_were_moved_are_named_by_path_or_folder_and_must_be_the_same(t
         go_on(tmp_path / "run", f"dataset.path={data.parent / 'other.npz'}")
     monkeypatch.chdir(moved.parent)
     assert go_on(tmp_path / "run", f"dataset.path={moved.name}", f"data_dir={tmp_path}") == 0
-    stored = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["config"]
+    stored = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")["config"]
     assert stored["dataset"]["path"] == str(moved) and stored["data_dir"] == str(tmp_path)
 
 
 def test_a_path_for_data_that_have_none_is_refused_by_their_name(undisturbed):
     with pytest.raises(ConfigError, match="dataset.path=x: .* was trained on digits, which has no path"):
         go_on(undisturbed, "dataset.path=x")
-
-
-def test_a_checkpoint_from_before_classes_had_names_goes_on(undisturbed, tmp_path):
-    shutil.copytree(undisturbed, tmp_path / "run")
-    for path in (tmp_path / "run" / "checkpoints").iterdir():
-        contents = checkpoint.load(path)
-        del contents["data"]["class_names"]
-        torch.save(contents, path)
-    assert go_on(tmp_path / "run", "epochs=5") == 0
 
 
 def test_two_trainings_in_one_directory_at_once_are_refused(undisturbed, tmp_path, monkeypatch):
@@ -219,19 +210,52 @@ def test_two_trainings_in_one_directory_at_once_are_refused(undisturbed, tmp_pat
     assert_same_outcome(undisturbed, tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["best", "last"])
-def test_a_damaged_checkpoint_is_left_aside_where_the_other_is_whole(name, undisturbed, tmp_path, monkeypatch, capsys):
+def test_a_damaged_best_checkpoint_is_left_aside_and_a_new_one_chosen(undisturbed, tmp_path, monkeypatch, capsys):
     killed_at(30, tmp_path / "run", monkeypatch)
-    (tmp_path / "run" / "checkpoints" / f"{name}.pt").write_bytes(b"damaged")
+    (tmp_path / "run" / "checkpoints" / "best.safetensors").write_bytes(b"damaged")
     assert go_on(tmp_path / "run") == 0
-    assert f"{name}.pt: damaged" in capsys.readouterr().err
-    if name == "last":
-        assert_same_outcome(undisturbed, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "left aside" in said and "best.safetensors: damaged" in said and "chosen from here on" in said
+    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "best.safetensors")["best"]["epoch"] > 1
+
+
+def test_without_a_whole_last_checkpoint_no_training_goes_on_and_the_best_is_named(tmp_path, monkeypatch):
+    killed_at(30, tmp_path / "run", monkeypatch)
+    last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    last.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"last.safetensors: damaged.*best.safetensors is whole and can be"):
+        go_on(tmp_path / "run")
+    last.unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoints/last.safetensors in it; best.safetensors alone can be"):
+        go_on(tmp_path / "run")
+    shutil.copy(last.with_name("best.safetensors"), last)
+    with pytest.raises(CheckpointError, match="weights alone, and no state of a training"):
+        go_on(tmp_path / "run")
+
+
+def test_a_kill_between_the_two_checkpoints_of_an_epoch_loses_nothing(undisturbed, tmp_path, monkeypatch):
+    """The best one is written first."""
+    honest, saved = checkpoint.save, []
+
+    def killed(path, contents):
+        saved.append(path)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+        honest(path, contents)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            start(tmp_path / "run")
+    best, last = (checkpoint.load(tmp_path / "run" / "checkpoints" / f"{n}.safetensors") for n in ("best", "last"))
+    assert best["progress"]["step"] > last["progress"]["step"]
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(undisturbed, tmp_path / "run")
 
 
 def test_what_a_killed_save_left_is_removed_and_bytes_that_are_no_text_are_dropped(undisturbed, tmp_path, monkeypatch):
     killed_at(20, tmp_path / "run", monkeypatch)
-    litter = tmp_path / "run" / "checkpoints" / ".last.pt.123.tmp"
+    litter = tmp_path / "run" / "checkpoints" / ".last.safetensors.123.tmp"
     litter.write_bytes(b"half")
     with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
         file.write(b"gar\xffbage\n5\n[1]\n{}\n")
@@ -266,7 +290,8 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path, monkeypatch):
 def test_nothing_a_file_and_a_foreign_directory_are_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "foreign").mkdir()
-    for name, what in (("nothing", "does not exist"), ("file", "is a file"), ("foreign", "no checkpoint in it")):
+    no_file = "no checkpoints/last.safetensors in it"
+    for name, what in (("nothing", "does not exist"), ("file", "is a file"), ("foreign", no_file)):
         with pytest.raises(CheckpointError, match=what):
             go_on(tmp_path / name)
     assert not any((tmp_path / "foreign").iterdir())
@@ -297,7 +322,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
     for number in (signal.SIGKILL, signal.SIGTERM):
         directory, kills = tmp_path / number.name, 0
         while not (directory / "summary.json").exists() or "completed" not in (directory / "summary.json").read_text():
-            fresh = not list(directory.glob("checkpoints/*.pt"))
+            fresh = not list(directory.glob("checkpoints/*.safetensors"))
             target = [*overrides, f"hydra.run.dir={directory}"] if fresh else [f"resume={directory}"]
             process = subprocess.Popen([*command, *target])
             if kills < 20:
@@ -308,7 +333,10 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
         assert kills == 20, "the training was too short for twenty kills"
         assert numbers(directory) == numbers(tmp_path / "calm")
         for name in ("best", "last"):
-            a, b = (checkpoint.load(d / "checkpoints" / f"{name}.pt")["model"] for d in (directory, tmp_path / "calm"))
+            a, b = (
+                checkpoint.load(d / "checkpoints" / f"{name}.safetensors")["model"]
+                for d in (directory, tmp_path / "calm")
+            )
             assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -326,20 +354,12 @@ def test_a_checkpoint_from_a_gpu_is_sampled_and_goes_on_without_one(undisturbed,
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     killed_at(20, tmp_path / "run", monkeypatch, "precision=bfloat16")
-    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    path = tmp_path / "run" / "checkpoints" / "last.safetensors"
     contents = checkpoint.load(path)
     contents["random"]["cuda"] = contents["random"]["torch"].clone()
     contents["config"]["device"] = "cuda"
-    torch.save(contents, path)
-    with zipfile.ZipFile(path) as archive:
-        records = {name: archive.read(name) for name in archive.namelist()}
-    name = next(name for name in records if name.endswith("data.pkl"))
-    on_gpu = records[name].replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
-    assert on_gpu != records[name]
-    with zipfile.ZipFile(path, "w") as archive:
-        for record, content in (records | {name: on_gpu}).items():
-            archive.writestr(record, content)
-    (tmp_path / "run" / "checkpoints" / "best.pt").unlink()
+    checkpoint.save(path, contents)
+    (tmp_path / "run" / "checkpoints" / "best.safetensors").unlink()
     with pytest.raises(ConfigError, match="device=cuda: torch finds no CUDA GPU here"):
         go_on(tmp_path / "run")
     assert go_on(tmp_path / "run", "device=cpu") == 0
@@ -351,7 +371,7 @@ def test_a_checkpoint_from_a_gpu_is_sampled_and_goes_on_without_one(undisturbed,
 def test_resuming_at_what_is_no_run_directory_is_refused(undisturbed, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "foreign" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "foreign" / "checkpoints" / "last.pt").write_text("hello")
+    (tmp_path / "foreign" / "checkpoints" / "last.safetensors").write_text("hello")
     for target in ("nothing", "file", "foreign", "."):
         with pytest.raises(SystemExit) as stop:
             cli.train([f"resume={tmp_path / target}"])
@@ -372,11 +392,11 @@ def test_a_resumed_run_uses_as_many_threads_as_before(tmp_path, monkeypatch):
 
 def test_an_optimizer_with_another_setting_than_its_configs_is_refused(undisturbed, tmp_path, monkeypatch):
     killed_at(20, tmp_path / "run", monkeypatch)
-    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    path = tmp_path / "run" / "checkpoints" / "last.safetensors"
     contents = checkpoint.load(path)
     assert contents["optimizer"]["param_groups"][0]["amsgrad"] is False
     contents["optimizer"]["param_groups"][0]["amsgrad"] = True
-    torch.save(contents, path)
+    checkpoint.save(path, contents)
     with pytest.raises(CheckpointError, match="the optimizer's amsgrad is not that of its config"):
         go_on(tmp_path / "run")
 

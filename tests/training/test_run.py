@@ -28,7 +28,7 @@ def test_a_run_leaves_the_documented_files(digits_run):
     expected = {"config.yaml", "metrics.jsonl", "summary.json", "train.log", "samples.png", "reconstructions.png"}
     expected |= {"checkpoints", "samples", "reconstructions", "tensorboard"}
     assert {p.name for p in digits_run.iterdir()} == expected
-    assert sorted(p.name for p in (digits_run / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+    assert sorted(p.name for p in (digits_run / "checkpoints").iterdir()) == ["best.safetensors", "last.safetensors"]
     for folder in ("samples", "reconstructions"):
         assert sorted(p.name for p in (digits_run / folder).iterdir()) == ["epoch_0001.png", "epoch_0002.png"]
     assert list((digits_run / "tensorboard").iterdir())
@@ -76,7 +76,7 @@ def test_evaluation_in_between_does_not_move_the_training(digits_run, tmp_path):
 def test_without_validation_the_last_weights_count(tmp_path):
     summary = trained(tmp_path, "dataset.validation=0")
     assert summary["best_epoch"] is None and summary["validation"] is None and summary["test"]["elbo"] < 0
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.safetensors"]
     assert not lines(tmp_path, "validation")
 
 

@@ -35,7 +35,7 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(number, code, tm
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "interrupted" and summary["epochs"] == summary["best_epoch"] == 1
     assert summary["validation"]["elbo"] < 0 and summary["test"] is None and summary["error"] is None
-    progress = checkpoint.load(tmp_path / "checkpoints" / "last.pt")["progress"]
+    progress = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["progress"]
     assert (progress["epoch"], progress["batch"], progress["step"]) == (1, 3, 15)
 
 

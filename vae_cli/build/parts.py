@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ def model(
         ValueError: if the model has no place for the weights.
     """
     # A sketch without memory shows how large the model is. A user's own network may not do without and is left alone.
-    if all(str(config[group]["_target_"]).startswith("vae_cli.") for group in MODEL_GROUPS):
+    if _is_supplied(config):
         with torch.device("meta"):
             sketch = _assemble(config, facts, trusted)
         if weights is None:
@@ -90,7 +91,31 @@ def model(
     return _assemble(config, facts, trusted)
 
 
-def _assemble(config: Config, facts: DataFacts, trusted: Trusted) -> VAE:
+def model_with(config: Config, facts: DataFacts, trusted: Trusted, weights: Mapping[str, torch.Tensor]) -> VAE:
+    """Build the model that a config describes around weights, which are not copied where its networks are supplied.
+
+    Raises:
+        ConfigError: if the parts do not fit each other or the data.
+        ValueError, RuntimeError: if the model has no place for the weights.
+    """
+    if not _is_supplied(config):
+        built = _assemble(config, facts, trusted)
+        built.load_state_dict(weights)
+        return built
+    with torch.device("meta"):
+        _check_shapes(_assemble(config, facts, trusted), weights)
+    built = _assemble(config, facts, trusted, networks_on="meta")
+    built.load_state_dict(weights, assign=True)
+    assert not any(tensor.is_meta for tensor in (*built.parameters(), *built.buffers())), "weights for all networks"
+    return built
+
+
+def _is_supplied(config: Config) -> bool:
+    return all(str(config[group]["_target_"]).startswith("vae_cli.") for group in MODEL_GROUPS)
+
+
+def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: str | None = None) -> VAE:
+    """Return the model; with `networks_on`, its encoder and decoder on that device."""
     latent_dim, shape, classes = config["latent_dim"], facts.shape, _classes(config, facts)
 
     def part(group: str, **arguments: Any) -> Any:
@@ -106,16 +131,17 @@ def _assemble(config: Config, facts: DataFacts, trusted: Trusted) -> VAE:
         parameters = constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ()
         return not classes or "classes" in parameters
 
-    in_shape, own = (shape, classes) if takes_labels("encoder") else ((shape[0] + 1, *shape[1:]), 0)
-    encoder = part("encoder", shape=in_shape, out_features=posterior.features, classes=own)
-    _check_output("encoder", encoder, in_shape, (posterior.features,), own)
-    if own != classes:
-        encoder = LabeledEncoder(encoder, shape, classes)
-    inputs, own = (latent_dim, classes) if takes_labels("decoder") else (latent_dim + classes, 0)
-    decoder = part("decoder", latent_dim=inputs, out_shape=likelihood.output_shape, classes=own)
-    _check_output("decoder", decoder, (inputs,), likelihood.output_shape, own)
-    if own != classes:
-        decoder = LabeledDecoder(decoder, classes)
+    with nullcontext() if networks_on is None else torch.device(networks_on):
+        in_shape, own = (shape, classes) if takes_labels("encoder") else ((shape[0] + 1, *shape[1:]), 0)
+        encoder = part("encoder", shape=in_shape, out_features=posterior.features, classes=own)
+        _check_output("encoder", encoder, in_shape, (posterior.features,), own)
+        if own != classes:
+            encoder = LabeledEncoder(encoder, shape, classes)
+        inputs, own = (latent_dim, classes) if takes_labels("decoder") else (latent_dim + classes, 0)
+        decoder = part("decoder", latent_dim=inputs, out_shape=likelihood.output_shape, classes=own)
+        _check_output("decoder", decoder, (inputs,), likelihood.output_shape, own)
+        if own != classes:
+            decoder = LabeledDecoder(decoder, classes)
     return VAE(encoder, decoder, posterior, prior, likelihood, getattr(torch, config["precision"]), classes)
 
 

@@ -43,8 +43,8 @@ def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
     try:
         facts = DataFacts(**contents["data"])
         check_values(contents["config"])
-        model = parts.model(contents["config"], facts, () if allow is None else (allow,), contents["model"])
-        model.load_state_dict(checkpoint.weights(contents))
+        trusted = () if allow is None else (allow,)
+        model = parts.model_with(contents["config"], facts, trusted, checkpoint.weights(contents))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:

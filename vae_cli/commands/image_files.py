@@ -101,4 +101,4 @@ def write_npz(
                     member.write(chunk.numpy().astype("<f4").tobytes())
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                np.lib.format.write_array(member, array)

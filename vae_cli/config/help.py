@@ -26,22 +26,22 @@ EXAMPLES = {
     ),
     "sample": (
         "vae-sample checkpoint=outputs/mnist/RUN n=64 seed=0",
-        "vae-sample checkpoint=best.pt format=png output=digits temperature=0.8",
-        "vae-sample checkpoint=best.pt n=100000 format=npz draw=true",
-        "vae-sample checkpoint=best.pt mode=interpolate between=[3,17]",
+        "vae-sample checkpoint=best.safetensors format=png output=digits temperature=0.8",
+        "vae-sample checkpoint=best.safetensors n=100000 format=npz draw=true",
+        "vae-sample checkpoint=best.safetensors mode=interpolate between=[3,17]",
     ),
     "reconstruct": (
         "vae-reconstruct checkpoint=outputs/mnist/RUN",
-        "vae-reconstruct checkpoint=best.pt input=photos format=png output=rebuilt",
+        "vae-reconstruct checkpoint=best.safetensors input=photos format=png output=rebuilt",
     ),
     "encode": (
         "vae-encode checkpoint=outputs/mnist/RUN",
-        "vae-encode checkpoint=best.pt input=photos output=codes.npz",
+        "vae-encode checkpoint=best.safetensors input=photos output=codes.npz",
     ),
     "evaluate": (
         "vae-evaluate checkpoint=outputs/mnist/RUN",
-        "vae-evaluate checkpoint=best.pt limit=1000 num_importance_samples=5000",
-        "vae-evaluate checkpoint=best.pt dataset.path=other.npz output=other.json",
+        "vae-evaluate checkpoint=best.safetensors limit=1000 num_importance_samples=5000",
+        "vae-evaluate checkpoint=best.safetensors dataset.path=other.npz output=other.json",
     ),
     "export": (
         "vae-export checkpoint=outputs/mnist/RUN",

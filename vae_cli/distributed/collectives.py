@@ -6,7 +6,6 @@ break, which ends the others' next collective with a ConnectionLost; torchrun en
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vae_cli.distributed.ranks import Rank
 from vae_cli.errors import ConnectionLost, describe
+from vae_cli.system import plain_data
 
 T = TypeVar("T")
 
@@ -114,18 +114,12 @@ def broadcast(value: T) -> T:
     """Return rank 0's plain data in every process, whatever the others pass."""
     if not is_connected():
         return value
-    file = io.BytesIO()
-    if dist.get_rank() == 0:
-        torch.save(value, file)
-    size = torch.tensor([file.tell()])
+    content = plain_data.to_bytes(value) if dist.get_rank() == 0 else b""
+    size = torch.tensor([len(content)])
     _collective(dist.broadcast, size, 0)
-    content = torch.zeros(int(size), dtype=torch.uint8)
-    if dist.get_rank() == 0:
-        content = torch.frombuffer(bytearray(file.getbuffer()), dtype=torch.uint8)
-    _collective(dist.broadcast, content, 0)
-    if dist.get_rank() == 0:
-        return value
-    return torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
+    buffer = torch.frombuffer(bytearray(content or int(size)), dtype=torch.uint8)
+    _collective(dist.broadcast, buffer, 0)
+    return value if content else plain_data.from_bytes(bytes(buffer.numpy()))
 
 
 @contextmanager

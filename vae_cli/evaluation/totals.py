@@ -48,9 +48,9 @@ class Totals:
         return dict(zip(self.names, (self.sums / count).tolist()))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"names": self.names, "sums": self.sums.cpu(), "images": int(self.images)}
+        return {"names": self.names, "sums": self.sums.tolist(), "images": int(self.images)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.names = list(state["names"])
-        self.sums = state["sums"].to(self.sums)
+        self.sums = self.sums.new_tensor(state["sums"])
         self.images.fill_(state["images"])

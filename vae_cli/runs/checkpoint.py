@@ -1,69 +1,68 @@
-"""Checkpoints: one file of plain data, written whole or not at all."""
+"""Checkpoints: one safetensors file each, written whole or not at all.
+
+The weights to be used, the averaged ones where a training keeps an average, stand under the model's own names. `best`
+has nothing else but the metadata `config`, `data`, `progress`, `best` and `version`. `last` has besides what resuming
+needs: a text `training` and the tensors that it names, whose names begin with `training.`.
+"""
 
 from __future__ import annotations
 
-import errno
-import io
 import random
-import shutil
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vae_cli.errors import CheckpointError, describe
-from vae_cli.runs.inspection import KEYS, VERSION, InvalidFile, check_archive, check_contents
+from vae_cli.runs import tensor_file
+from vae_cli.runs.inspection import KEYS, TRAINING_KEYS, VERSION, check_contents
 from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST
-from vae_cli.system.atomic import atomic_write
+from vae_cli.runs.tensor_file import InvalidFile
+from vae_cli.system import plain_data
 from vae_cli.system.paths import expand
 
-__all__ = ["VERSION", "copy", "find", "load", "random_state", "restore_random_state", "save", "weights"]
+__all__ = ["VERSION", "find", "load", "random_state", "restore_random_state", "save", "save_weights", "weights"]
+
+_TRAINING = "training"
+_MODEL_KEYS = ("config", "data", "progress", "best", "version")  # of the metadata of every checkpoint
 
 
 def save(path: Path, contents: dict[str, Any]) -> None:
-    """Write a checkpoint. A process that is killed meanwhile leaves the old file or the new one.
+    """Write a checkpoint that a training can be resumed from.
+
+    Args:
+        path: the file.
+        contents: `model` and, where an average is kept, `ema`: tensors by name; and plain data under the other `KEYS`.
 
     Raises:
         OSError: if it cannot be written; the old file is as it was.
     """
     assert set(contents) == set(KEYS), "a checkpoint has exactly the documented keys"
-    with atomic_write(path, durable=True) as temporary, temporary.open("wb") as file:
-        sink = _Sink(file)
-        try:
-            torch.save(contents, sink)  # type: ignore[arg-type]
-        except RuntimeError as error:
-            raise (sink.error or error) from None
+    averages = contents["ema"] or {}
+    own = {name: contents["model"][name] for name in averages}  # which the averages take the place of
+    training = {key: contents[key] for key in TRAINING_KEYS} | {"weights": own}
+    text, tensors = plain_data.split(training, _TRAINING)
+    _write(path, contents, tensors, {_TRAINING: text})
 
 
-class _Sink(io.RawIOBase):
-    """A file that keeps the system's error, which torch.save hides behind one of its own."""
+def save_weights(path: Path, contents: dict[str, Any]) -> None:
+    """Write a checkpoint with what using the model needs, and nothing of the training's state.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.error = file, None
-
-    error: OSError | None
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
+    Raises:
+        OSError: if it cannot be written; the old file is as it was.
+    """
+    _write(path, contents, {}, {})
 
 
-def copy(source: Path, path: Path) -> None:
-    """Write a saved checkpoint to another path, in half the time of saving it again."""
-    with atomic_write(path, durable=True) as temporary:
-        shutil.copyfile(source, temporary)
+def _write(path: Path, contents: dict[str, Any], tensors: dict[str, Tensor], texts: dict[str, Any]) -> None:
+    metadata = {key: contents[key] for key in _MODEL_KEYS}
+    tensor_file.write(path, weights(contents) | tensors, metadata | texts)
 
 
 def find(path: str | Path) -> Path:
-    """Return the file that `checkpoint=` means: a file itself, or a run directory's best.pt, or its last.pt.
+    """Return the file that `checkpoint=` means: a file itself, or a run directory's best checkpoint, or its last.
 
     Raises:
         CheckpointError: if there is none.
@@ -76,31 +75,50 @@ def find(path: str | Path) -> Path:
     for file in (folder / name for folder in (place / CHECKPOINTS, place) for name in (BEST, LAST)):
         if file.is_file():
             return file
-    raise CheckpointError(f"checkpoint={path}: the directory holds no {CHECKPOINTS}/{BEST} or {LAST}")
+    hint = "; its .pt files are of an older vae_cli" if any(place.rglob("checkpoints/*.pt")) else ""
+    raise CheckpointError(f"checkpoint={path}: the directory holds no {CHECKPOINTS}/{BEST} or {LAST}{hint}")
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. Nothing in the file can run code, or take more memory than the file.
+    """Read a checkpoint. Its tensors are mapped: they take memory once they are used, and may be written to.
+
+    Returns:
+        The contents as `save` takes them; without a training's state `ema` and the keys of `TRAINING_KEYS` are None,
+        and `model` has the weights to be used.
 
     Raises:
         CheckpointError: if it cannot be read, is not one of ours, is damaged, holds weights that are not finite, or
             comes from a newer version.
     """
     try:
-        check_archive(path)
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        tensors, texts = tensor_file.read(path)
+        training = texts.pop(_TRAINING, None)
+        model = {name: value for name, value in tensors.items() if not name.startswith(f"{_TRAINING}.")}
+        contents: dict[str, Any] = dict.fromkeys(KEYS) | {"model": model}
+        missing = [key for key in _MODEL_KEYS if key not in texts]
+        if missing:
+            raise InvalidFile(f"not a checkpoint of vae-train: {', '.join(missing)} missing")
+        contents |= {key: texts[key] for key in _MODEL_KEYS}
+        if training is not None:
+            contents |= _training_state(training, tensors, model)
+        check_contents(contents, training is not None)
+        data = contents["data"]
+        contents["data"] = data | {key: tuple(data[key]) for key in ("shape", "class_names") if key in data}
     except InvalidFile as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except Exception as error:
-        # An archive whose parts do not lie where it says makes zipfile seek to nowhere: an invalid argument.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise CheckpointError(f"{path}: cannot be read: {describe(error)}") from error
-        raise CheckpointError(f"{path}: damaged, or not a checkpoint of vae-train") from error
-    try:
-        check_contents(contents, path.stat().st_size)
-    except InvalidFile as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {describe(error)}") from error
     return contents
+
+
+def _training_state(text: Any, tensors: dict[str, Tensor], model: dict[str, Tensor]) -> dict[str, Any]:
+    try:
+        state = plain_data.join(text, tensors)
+        own = state.pop("weights")
+        averages = {name: model[name] for name in own}
+        return {key: state[key] for key in TRAINING_KEYS} | {"model": model | own, "ema": averages or None}
+    except Exception as error:  # plain data can be wrong in more ways than anybody lists
+        raise InvalidFile("damaged: its training is not what vae-train writes") from error
 
 
 def weights(contents: dict[str, Any]) -> dict[str, Tensor]:

@@ -119,7 +119,7 @@ class RunDirectory:
 
     def checkpoint(self, name: str) -> Path:
         """Return the path of a checkpoint, `best` or `last`."""
-        return self.path / "checkpoints" / f"{name}.pt"
+        return self.path / "checkpoints" / f"{name}.safetensors"
 
     def write(self, name: str, text: str) -> None:
         """Replace a small text file as a whole."""

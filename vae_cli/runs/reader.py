@@ -21,7 +21,7 @@ LARGEST_FILE = 100_000_000  # bytes; larger ones are not read, and no run writes
 LARGEST_CONFIG = 1_000_000  # characters
 
 STATUSES = ("completed", "pruned", "interrupted", "failed", "running", "unfinished")
-CHECKPOINTS, BEST, LAST = "checkpoints", "best.pt", "last.pt"
+CHECKPOINTS, BEST, LAST = "checkpoints", "best.safetensors", "last.safetensors"
 RUN_FILES = ("summary.json", "config.yaml", CHECKPOINTS)  # any of which makes a directory a run's
 LOCK = f"{CHECKPOINTS}/.lock"  # held by the process that trains
 JOB = "job.json"  # of a run that is a job of a sweep
@@ -154,7 +154,7 @@ class Run:
 
 def stored_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints in a run directory, by name."""
-    return sorted((directory / CHECKPOINTS).glob("*.pt"))
+    return sorted((directory / CHECKPOINTS).glob("*.safetensors"))
 
 
 def find(paths: Sequence[str]) -> list[Run]:

@@ -29,7 +29,7 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
     """Optimize the objective from where the training stands to its last epoch.
 
     Raises:
-        Interrupted: after a signal, once the step is finished and last.pt is written.
+        Interrupted: after a signal, once the step is finished and the last checkpoint is written.
         TrainingError: if the losses, the weights or the validation bound are not finite.
     """
     config = state.config
@@ -105,7 +105,7 @@ def step(state: TrainingState, loss: Tensor, sums: Sums) -> None:
 def _end_epoch(
     state: TrainingState, validation: Split | None, output: RunDirectory, save_schedule: SaveSchedule
 ) -> None:
-    """Report, draw and save; last.pt comes last, so that a resumed run finds all that belongs to the epoch."""
+    """Report, draw and save, last the checkpoint, so that a resumed run finds all that belongs to the epoch."""
     at, config = state.position, state.config
     at.epoch, at.batch = at.epoch + 1, 0
     state.fit_scale()
@@ -117,9 +117,8 @@ def _end_epoch(
         write_pictures(state, validation, output, f"epoch_{at.epoch:04d}")
     output.note(epochs=at.epoch, **best_of(state))
     at.seconds = 0.0
-    is_due = {"best": is_best, "last": is_last or save_schedule.ends_with(at.epoch) or should_stop_early(state)}
-    if paths := [output.checkpoint(name) for name in ("best", "last") if is_due[name]]:
-        state.save(*paths)
+    if is_best or is_last or save_schedule.ends_with(at.epoch) or should_stop_early(state):
+        state.save(output.checkpoint("last"), output.checkpoint("best") if is_best else None)
 
 
 def _report(state: TrainingState, validation: Split | None, output: RunDirectory) -> bool:
@@ -158,7 +157,7 @@ def validate(state: TrainingState, split: Split) -> dict[str, float]:
     if not math.isfinite(numbers[name]):
         raise TrainingError(
             f"the validation {name} is {numbers[name]} after epoch {state.position.epoch}: try a smaller "
-            "optimizer.lr, clip_grad_norm=100 or precision=float32; checkpoints/last.pt holds the last good weights"
+            "optimizer.lr, clip_grad_norm=100 or precision=float32; the last checkpoint has the last good weights"
         )
     return numbers
 
@@ -191,7 +190,7 @@ def should_stop_early(state: TrainingState) -> bool:
 
 
 class SaveSchedule:
-    """The times at which last.pt is due: every so many epochs, or every so many seconds."""
+    """The times at which the last checkpoint is due: every so many epochs, or every so many seconds."""
 
     def __init__(self, interval: int | str) -> None:
         self.epochs, self.seconds = parse_interval(interval)

@@ -36,7 +36,7 @@ from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import NullRunDirectory, OnMetrics, RunDirectory, log
-from vae_cli.runs.reader import BEST, LAST, Run, stored_checkpoints
+from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, Run, stored_checkpoints
 from vae_cli.system import threads
 from vae_cli.system.paths import expand
 from vae_cli.training import diagnosis
@@ -87,7 +87,7 @@ def run(
             )
         output = RunDirectory(directory)
     else:
-        path, contents = newest_checkpoint(directory)
+        path, contents = last_checkpoint(directory)
         changes = resume_changes(config, overridden, directory, contents)
         if is_finished(directory, contents, changes):
             print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
@@ -199,31 +199,37 @@ def load_data(config: Config, trusted: Collection[str] | None, rank: Rank) -> Da
     return data
 
 
-def newest_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the path and the contents of the newest checkpoint in a run directory that opens.
+def last_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the path and the contents of the checkpoint in a run directory that a training goes on from.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is none, or it is damaged.
     """
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise CheckpointError(f"resume={directory} {what}; name a run directory of vae-train")
-    paths = [path for path in stored_checkpoints(directory) if path.name in (BEST, LAST)]
-    if not paths:
-        raise CheckpointError(f"resume={directory}: no checkpoint in it; name a run directory of vae-train")
-    opened, errors = [], []
-    for path in paths:
-        try:
-            opened.append((path, checkpoint.load(path)))
-        except CheckpointError as error:
-            errors.append(error)
-    if not opened:
-        raise errors[0]
-    for damage in errors:
+    path, best = (directory / CHECKPOINTS / name for name in (LAST, BEST))
+    try:
+        selected = checkpoint.load(best)["best"] if best.exists() else None
+        damage = None
+    except CheckpointError as error:
+        selected, damage = None, error
+    if not path.exists():
+        hint = f"; {BEST} alone can be sampled from, not gone on with" if best.exists() else ""
+        raise CheckpointError(f"resume={directory}: no {CHECKPOINTS}/{LAST} in it{hint}; name a run of vae-train")
+    try:
+        contents = checkpoint.load(path)
+    except CheckpointError as error:
+        hint = f"; {BEST} is whole and can be sampled from" if selected is not None else ""
+        raise CheckpointError(f"{error}; a training goes on from no other file{hint}") from error
+    if contents["optimizer"] is None:
+        raise CheckpointError(f"{path}: it has weights alone, and no state of a training to go on from")
+    if damage is not None:
         print(f"left aside: {damage}", file=sys.stderr, flush=True)
-    path, contents = max(opened, key=lambda pair: (pair[1]["progress"]["step"], pair[0].name == LAST))
-    if contents["best"] is not None and not any(other.name == BEST for other, _ in opened):
-        print(f"{directory} has no whole best.pt: the best epoch is chosen from here on", file=sys.stderr)
+    # A kill between the two files, or the loss of one: epochs from here on are compared with each other.
+    if contents["best"] is not None and (selected is None or selected["step"] != contents["best"]["step"]):
+        if selected is None:
+            print(f"{directory} has no whole {BEST}: the best epoch is chosen from here on", file=sys.stderr)
         contents["best"] = None
     return path, contents
 

@@ -36,6 +36,7 @@ from vae_cli.training.step_log import StepLog
 FITTED = 2000  # training images that a running scale is fitted to
 VALUES_PER_OUTPUT = 3  # the decoder's output, its log-density and the gradient are in memory together
 
+_COUNTERS = {"step", "eta", "mu", "mu_product"}  # scalars in the states of torch's optimizers
 _DEVICE_FLAGS = {"fused", "foreach", "capturable"}  # of an optimizer, which a checkpoint must not bring along
 
 Config = dict[str, Any]
@@ -247,8 +248,10 @@ class TrainingState:
         self.best = contents["best"]
         checkpoint.restore_random_state(contents["random"], self.device)
 
-    def save(self, path: Path, *copies: Path) -> None:
-        """Write a checkpoint, and the same to other paths. Of several processes rank 0 writes.
+    def save(self, last: Path, best: Path | None = None) -> None:
+        """Write a checkpoint to go on from and, before it, the weights alone. Of several processes rank 0 writes.
+
+        A process that is killed between the two finds the best weights again when it goes on.
 
         Raises:
             TrainingError: if a weight is not finite.
@@ -256,12 +259,13 @@ class TrainingState:
         if not all(bool(v.isfinite().all()) for v in self.model.state_dict().values() if v.is_floating_point()):
             raise TrainingError(
                 f"a weight is no longer finite after step {self.position.step}: try a smaller optimizer.lr or "
-                f"clip_grad_norm=100; the last good weights are in {path.parent / 'last.pt'}"
+                f"clip_grad_norm=100; the last good weights are in {last}"
             )
         if self.rank.is_main:
-            checkpoint.save(path, self.contents())
-            for copy in copies:
-                checkpoint.copy(path, copy)
+            contents = self.contents()
+            if best is not None:
+                checkpoint.save_weights(best, contents)
+            checkpoint.save(last, contents)
 
 
 def on_device(split: Split, device: torch.device) -> Split:
@@ -293,8 +297,14 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
     kinds: dict[str, set[type]] = {}
     for number, values in state["state"].items():
         for name, value in values.items():
-            fits = isinstance(value, Tensor) and value.shape in (parameters[number].shape, torch.Size())
-            if not (fits or value is None or isinstance(value, (int, float))):
+            if isinstance(value, Tensor):
+                shape = parameters[number].shape
+                shapes = (torch.Size() if name in _COUNTERS else shape,) if is_known else (shape, torch.Size())
+                # torch's fused steps read as many values as the parameter has, wherever they lie.
+                fits = value.shape in shapes and (value.is_floating_point() or not is_known)
+            else:
+                fits = value is None or isinstance(value, (int, float))
+            if not fits:
                 raise ValueError(f"the optimizer's {name} of parameter {number} does not go with it")
             kinds.setdefault(name, set()).add(type(value))
             if is_known and len(kinds[name]) > 1:  # a number for one parameter, where the others have tensors

@@ -59,5 +59,5 @@ class SkippedSteps:
         if int(self.longest) >= PATIENCE:
             raise TrainingError(
                 f"the loss or its gradient was not finite {PATIENCE} steps in a row, up to step {step}: try a smaller "
-                "optimizer.lr, clip_grad_norm=100 or precision=float32; checkpoints/last.pt holds the last good weights"
+                "optimizer.lr, clip_grad_norm=100 or precision=float32; the last checkpoint has the last good weights"
             )

@@ -1,4 +1,4 @@
-"""CIFAR-10: its batches, and pickles with something else in mind."""
+"""CIFAR-10: its batches."""
 
 import numpy as np
 
@@ -20,11 +20,17 @@ def test_five_batches_in_order_and_a_test_batch(tmp_path):
 
 
 def test_an_archive_that_lacks_a_batch_is_named(tmp_path, with_members):
-    kept = {name: content for name, content in cifar_members().items() if not name.endswith("_4")}
+    kept = {name: content for name, content in cifar_members().items() if not name.endswith("_4.bin")}
     assert f"{tmp_path / 'data' / ARCHIVE} cannot be read" in error_of(with_members(kept))
 
 
 def test_a_link_in_the_tar_file_is_not_followed_out_of_it(tmp_path, with_members):
-    members, first = cifar_members(), "cifar-10-batches-py/data_batch_1"
+    members, first = cifar_members(), "cifar-10-batches-bin/data_batch_1.bin"
     write(tmp_path, {"secret": members.pop(first)})
     assert "cannot be read" in error_of(with_members(members, {first: str(tmp_path / "secret")}))
+
+
+def test_a_batch_that_is_cut_short_is_named(tmp_path, with_members):
+    members = cifar_members()
+    members["cifar-10-batches-bin/data_batch_2.bin"] = members["cifar-10-batches-bin/data_batch_2.bin"][:-1]
+    assert f"{tmp_path / 'data' / ARCHIVE} cannot be read" in error_of(with_members(members))

@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.damage import BYTES, Evil, peak
+from tests.support.damage import BYTES_OF_ANY_FILE, peak
 from vae_cli.data import Arrays
 from vae_cli.errors import ConfigError, DataError, UserError
+
+
+class Evil:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
 
 
 def npy(descr, shape, data=b"", magic=b"\x93NUMPY\x01\x00"):
@@ -93,7 +103,7 @@ def test_damaged_npz_files_are_refused_or_read(tmp_path):
     np.savez_compressed(path, train=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), labels=np.zeros(40, int))
     whole = path.read_bytes()
     for number in range(150):
-        damage = BYTES[number % 10]
+        damage = BYTES_OF_ANY_FILE[number % len(BYTES_OF_ANY_FILE)]
         path.write_bytes(damage(bytearray(whole), rng))
         try:
             Arrays(str(path)).splits()
@@ -134,10 +144,11 @@ def test_a_zip_of_images_is_no_npz(tmp_path):
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_a_torch_file_is_said_to_be_one_and_converted_by_the_line_that_is_printed(tmp_path, is_zip):
+def test_a_torch_file_is_said_to_be_one_and_converted_by_what_is_printed(tmp_path, is_zip):
     images = torch.arange(256, dtype=torch.uint8).reshape(4, 8, 8)
     torch.save(images, tmp_path / "my x.pt", _use_new_zipfile_serialization=is_zip)
     with pytest.raises(DataError, match="my x.pt is a torch file") as caught:
         Arrays(str(tmp_path / "my x.pt")).load()
-    exec(re.search(r"import numpy, .*weights_only=True\)\)", str(caught.value))[0])
+    convert = re.search(r"numpy\.save\(.*, tensor\)", str(caught.value))[0]
+    exec(convert, {"numpy": np, "tensor": torch.load(tmp_path / "my x.pt", weights_only=True)})
     assert np.array_equal(Arrays(str(tmp_path / "my x.npy")).load().train.values[:, 0], images)

@@ -154,7 +154,7 @@ def _read_array(archive: zipfile.ZipFile, split: str) -> UInt8[np.ndarray, "N 1 
     if archive.getinfo(name).file_size > count * PIXELS + HEADER:
         raise ValueError(f"its array {split} is larger than {count} images")
     with archive.open(name) as file:
-        values = np.lib.format.read_array(file, allow_pickle=False)
+        values = np.lib.format.read_array(file)
     if values.dtype != np.uint8 or values.shape != (count, *SHAPE):
         raise ValueError(f"its array {split} is {values.dtype} {values.shape}, not uint8 {(count, *SHAPE)}")
     return _check_pixels(np.ascontiguousarray(values), split)

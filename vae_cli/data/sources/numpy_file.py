@@ -1,4 +1,4 @@
-"""Arrays in an `.npz` or `.npy` file, by the roles that their names say; no pickle is ever opened."""
+"""Arrays in an `.npz` or `.npy` file, by the roles that their names say; none may hold objects."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, NamedArray]:
     magic = _magic(path)
     if magic.startswith(NPY_MAGIC):
         try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            values = np.load(path, mmap_mode="r")
         except Exception as error:  # numpy raises many kinds for a broken header
             raise _unreadable(str(path), error) from error
         return {"train": NamedArray(f"{path}: the array", values)}
@@ -68,15 +68,14 @@ def _magic(path: Path) -> bytes:
 
 def _of_torch(path: Path) -> DataError:
     saved = str(path.with_suffix(".npy"))
-    line = f"import numpy, torch; numpy.save({saved!r}, torch.load({str(path)!r}, weights_only=True))"
     return DataError(
-        f"{path} is a torch file; convert it in Python: {line}; of several tensors name one behind load(…)"
+        f"{path} is a torch file; open it in Python and write its tensor with numpy.save({saved!r}, tensor)"
     )
 
 
 def _load_npz(path: Path) -> dict[str, NamedArray]:
     try:
-        archive = np.load(path, allow_pickle=False)
+        archive = np.load(path)
     except Exception as error:  # numpy and zipfile raise many kinds
         raise _unreadable(str(path), error) from error
     with archive:
