@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import importlib.util
@@ -15,6 +16,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
+from vae_cli.build import own_parts
 from vae_cli.constraints import BelowOne, Betas, NonNegative, as_annotated, check_value, from_text
 from vae_cli.data import Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
@@ -46,6 +48,8 @@ GROUPS = {
     "scheduler": Group(Schedule, frozenset({"steps_per_epoch", "total_steps"})),
     "logger": Group(Logger),
 }
+# Attributes of an object that was passed in Python which must be what this training has.
+FACTS = ("latent_dim", "shape", "mc_samples")
 # torch.optim says the types of its arguments; these are their ranges.
 OPTIMIZER_RANGES = {
     **dict.fromkeys(("lr", "eps", "weight_decay"), NonNegative),
@@ -59,13 +63,15 @@ def resolve(group: str, target: Any, trusted: Collection[str] | None = None) -> 
 
     Args:
         group: one of `GROUPS`.
-        target: a dotted path such as `vae_cli.networks.MLPEncoder`.
+        target: a dotted path such as `vae_cli.networks.MLPEncoder`, or the name of a part that was passed in Python.
         trusted: None for a config from a command line, where any class may be named; for a config out of a file,
             the packages besides this one that a person allowed.
 
     Raises:
         ConfigError: if there is no such class, it is of another kind, or the file may not name it.
     """
+    if own_parts.is_own(target):
+        return _class_of_own(group, own_parts.find(group, target))
     cls = _locate(group, target, trusted)
     if not (inspect.isclass(cls) and issubclass(cls, GROUPS[group].base)):
         raise ConfigError(f"{group}._target_={target} is no {GROUPS[group].base.__name__} class")
@@ -75,6 +81,20 @@ def resolve(group: str, target: Any, trusted: Collection[str] | None = None) -> 
             f"{group}: the file builds {cls.__module__}.{cls.__qualname__}, which is not of vae_cli; "
             f"if you trust it, add allow={cls.__module__.partition('.')[0]}"
         )
+    return cls
+
+
+def _class_of_own(group: str, part: Any) -> type:
+    """Return the class of a part that was passed in Python.
+
+    Raises:
+        ConfigError: if it is of another kind than its group's.
+    """
+    cls, base = part if inspect.isclass(part) else type(part), GROUPS[group].base
+    if not issubclass(cls, base):
+        what = "the class " if inspect.isclass(part) else "an object of "
+        wanted = f"{base.__module__.rpartition('.')[0]}.{base.__name__}"
+        raise ConfigError(f"{group}= is {what}{cls.__name__}; pass a subclass of {wanted}, or an object of one")
     return cls
 
 
@@ -100,7 +120,7 @@ def _locate(group: str, target: Any, trusted: Collection[str] | None) -> Any:
 def construct(
     group: str, options: Mapping[str, Any], passed: Mapping[str, Any], trusted: Collection[str] | None = None
 ) -> Any:
-    """Return an object of a group's chosen class.
+    """Return an object of a group's chosen class, or the object that was passed in Python for the group.
 
     Args:
         group: one of `GROUPS`.
@@ -113,8 +133,12 @@ def construct(
     """
     assert passed.keys() <= GROUPS[group].passed, f"undeclared arguments for {group}"
     cls = resolve(group, options["_target_"], trusted)
+    if is_own := own_parts.is_own(options["_target_"]):
+        part = own_parts.find(group, options["_target_"])
+        if not inspect.isclass(part):
+            return _own_object(group, part, passed)
     accepted = constructor_parameters(cls)
-    arguments = {key: value for key, value in options.items() if key != "_target_"}
+    arguments = {} if is_own else {key: value for key, value in options.items() if key != "_target_"}
     arguments = _checked_values(group, cls, arguments)
     arguments |= {key: value for key, value in passed.items() if accepted is None or key in accepted}
     try:
@@ -124,6 +148,20 @@ def construct(
         raise ConfigError(f"{prefix}{error}") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise ConfigError(f"{group}={cls.__name__} does not take these settings: {describe(error)}") from error
+
+
+def _own_object(group: str, part: Any, passed: Mapping[str, Any]) -> Any:
+    """Return an object that was passed in Python; of a module a copy, so that it can be trained more than once.
+
+    Raises:
+        ConfigError: if it was made for other sizes.
+    """
+    for key in FACTS:
+        own = getattr(part, key, passed.get(key))
+        if key in passed and (tuple(own) if isinstance(own, (list, tuple)) else own) != passed[key]:
+            what = f"the object has {key}={own}, and the model {key}={passed[key]}"
+            raise ConfigError(f"{group}: {what}; make them alike, or pass the class")
+    return copy.deepcopy(part) if isinstance(part, nn.Module) else part
 
 
 def constructor_parameters(cls: type) -> dict[str, inspect.Parameter] | None:
@@ -185,6 +223,8 @@ def check_groups(
                 raise ConfigError(f"{group}.{key}: {group}=auto takes no keys; choose an option that has {key} by name")
             continue
         cls = resolve(group, options["_target_"], trusted)
+        if own_parts.is_own(options["_target_"]):
+            continue
         accepted = constructor_parameters(cls)
         arguments = {}
         for key, value in options.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vae_cli.build import parts
+from vae_cli.build import own_parts, parts
 from vae_cli.build.device import choose_device
 from vae_cli.build.settings import check_values
 from vae_cli.data import DataFacts
@@ -43,6 +43,7 @@ def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
     try:
         facts = DataFacts(**contents["data"])
         check_values(contents["config"])
+        own_parts.check_asked_for(contents["config"])
         trusted = () if allow is None else (allow,)
         model = parts.model_with(contents["config"], facts, trusted, checkpoint.weights(contents))
     except ConfigError as error:

@@ -111,12 +111,14 @@ def session(command: str, line: CommandLine) -> Iterator[Session]:
     if command == "train" and not line.multirun:
         line = replace(line, overrides=overrides.beside_resume(line.overrides))
     before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    base = version.VersionBase.instance().version_base
     GlobalHydra.instance().clear()
     version.setbase("1.3")
     try:
         yield Session(Hydra.create_main_hydra2(command, search_path), command, line)
     finally:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
+        version.VersionBase.instance().version_base = base
 
 
 def compose(command: str, argv: Sequence[str] = ()) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from vae_cli.data.sets.mnist import KMNIST, MNIST, FashionMNIST
 from vae_cli.data.sets.omniglot import Omniglot
 from vae_cli.data.sets.static_mnist import StaticMNIST
 from vae_cli.data.sets.svhn import SVHN
-from vae_cli.data.sources.arrays import Arrays
+from vae_cli.data.sources.arrays import Arrays, InMemory
 from vae_cli.data.sources.folder import Folder
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "FashionMNIST",
     "Folder",
     "Images",
+    "InMemory",
     "Omniglot",
     "Source",
     "Split",

@@ -121,7 +121,7 @@ class Dataset(ABC):
         labels = [split.labels for split in (train, validation, source.test) if split is not None]
         classes = _classes(labels)
         facts = DataFacts(
-            name=self.name,
+            name=name_of(self),
             shape=tuple(int(n) for n in train.values.shape[1:]),
             support="binary" if binary else source.support,
             classes=classes,
@@ -190,6 +190,12 @@ def as_split(images: Images, support: Support, binarize: Binarize, name: str, dy
     shape = (len(split), *split.shape)
     values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
     return Split.of(Images(values, images.labels), 1.0)
+
+
+def name_of(dataset: Dataset | type[Dataset]) -> str:
+    """Return a data set's name; of one that has none its class's."""
+    cls = dataset if isinstance(dataset, type) else type(dataset)
+    return str(getattr(dataset, "name", cls.__name__.lower()))
 
 
 def label_name(label: int, names: Sequence[str]) -> str:

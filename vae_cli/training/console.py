@@ -132,14 +132,15 @@ def epoch_line(
 
 
 class ProgressBar:
-    """A bar over the whole training, on a terminal only. Without one, the line per epoch must do."""
+    """A bar over the whole training, on a terminal and in a notebook. Elsewhere the line per epoch must do."""
 
     FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed} gone, {remaining} to go{postfix}"
 
     def __init__(self, state: TrainingState) -> None:
         self.state, self._shown = state, time.monotonic()
-        self.is_hidden = not state.rank.is_main or not sys.stderr.isatty() or bool(os.environ.get("CI"))
-        has_width = self.is_hidden or os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        is_shown = sys.stderr.isatty() or _is_notebook()
+        self.is_hidden = not state.rank.is_main or not is_shown or bool(os.environ.get("CI"))
+        has_width = self.is_hidden or (sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0)
         self._bar = tqdm(
             desc="training",
             total=state.config["epochs"] * len(state.batches),
@@ -149,6 +150,7 @@ class ProgressBar:
             ncols=None if has_width else 100,
             dynamic_ncols=has_width,
             leave=False,
+            file=sys.stdout if _is_notebook() else sys.stderr,  # of a notebook one stream with the log
         )
 
     def advance(self) -> None:
@@ -168,6 +170,12 @@ class ProgressBar:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+
+def _is_notebook() -> bool:
+    """Return whether the cells of a Jupyter notebook run here."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return type(shell).__name__ == "ZMQInteractiveShell" or "google.colab" in sys.modules
 
 
 def write_pictures(state: TrainingState, split: Split | None, output: RunDirectory, name: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vae_cli.build import parts, registry
+from vae_cli.build import own_parts, parts, registry
 from vae_cli.build.device import choose_device, has_bfloat16
 from vae_cli.build.settings import MAY_CHANGE, check_beside_resume, check_values
 from vae_cli.build.trained import with_local_folders
@@ -150,6 +150,7 @@ def restore(
     stored = contents["config"]
     try:
         check_values(stored)
+        own_parts.check_asked_for(stored)
         threads.use_threads(changes.get("threads", stored.get("threads")))
         trusted = () if config["allow"] is None else (config["allow"],)
         device = choose_device(changes.get("device", stored["device"]), rank)

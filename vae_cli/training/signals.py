@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -36,8 +37,8 @@ class StopSignals:
     """Catches the signals that ask a training to end, for the loop to act on after the step.
 
     They are SIGINT, SIGTERM, SIGHUP and, under Slurm, those before preemption and the time limit. A second SIGINT ends
-    the process at once. Handlers that other code sets meanwhile stay. Outside the main thread, where Python allows no
-    handlers, only `request_stop` counts.
+    the process at once; where Python is interactive, as in a notebook, it is a KeyboardInterrupt. Handlers that other
+    code sets meanwhile stay. Outside the main thread, where Python allows no handlers, only `request_stop` counts.
     """
 
     def __init__(self) -> None:
@@ -63,5 +64,7 @@ class StopSignals:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self.received is not None:
+            if hasattr(sys, "ps1"):
+                raise KeyboardInterrupt
             os._exit(128 + signal.SIGINT)
         self._received = number

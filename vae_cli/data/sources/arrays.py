@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,16 +64,47 @@ class Arrays(Dataset):
         Raises:
             DataError: if the file is missing or broken, or an array in it is no set of images or labels.
         """
-        arrays = numpy_file.read(self.path)
-        images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
-        extents = _extents(list(images.values()), exact=self.white is not None)
-        support = _support(list(images.values()), extents, self.white, support)
-        splits = {
-            split: Images(_stored(array.values, support, self.white), _labels(arrays.get(f"{split}_labels"), array))
-            for split, array in images.items()
-        }
-        notes = () if support == "binary" else _notes(list(images.values()), extents, self.white)
-        return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
+        return _source(numpy_file.read(self.path), self.white, support)
+
+
+class InMemory(Dataset):
+    """Images in arrays of Python's own, which are what `Arrays` finds in a file.
+
+    Args:
+        arrays: an array (N, H, W), (N, C, H, W) or (N, H, W, C); or several by the names that an .npz file has for
+            them, such as `train`, `train_labels` and `test`. Tensors are taken too.
+        binarize: see `Dataset`.
+        validation: see `Dataset`.
+    """
+
+    name = "arrays"
+
+    def __init__(self, arrays: Any, binarize: Binarize = "none", validation: Index | None = None) -> None:
+        super().__init__(binarize, validation)
+        self.arrays = arrays if isinstance(arrays, Mapping) else {"train": arrays}
+
+    def load(self) -> Source:
+        """Return the splits, as (N, C, H, W).
+
+        Raises:
+            DataError: if an array is no set of images or labels.
+        """
+        names = numpy_file.roles("dataset", list(self.arrays))
+        arrays = {role: NamedArray(f"dataset {name}", np.asarray(self.arrays[name])) for role, name in names.items()}
+        return _source(arrays, None, None)
+
+
+def _source(arrays: Mapping[str, NamedArray], white: float | None, support: Support | None) -> Source:
+    """Return the splits of arrays by their roles."""
+    images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
+    extents = _extents(list(images.values()), exact=white is not None)
+    support = _support(list(images.values()), extents, white, support)
+    splits = {
+        split: Images(_stored(array.values, support, white), _labels(arrays.get(f"{split}_labels"), array))
+        for split, array in images.items()
+    }
+    notes = () if support == "binary" else _notes(list(images.values()), extents, white)
+    return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
 
 
 @dataclass(frozen=True)

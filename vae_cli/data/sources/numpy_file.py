@@ -81,7 +81,7 @@ def _load_npz(path: Path) -> dict[str, NamedArray]:
     with archive:
         if any(name.endswith("data.pkl") for name in archive.files):
             raise _of_torch(path)
-        names = _roles(path, archive.files)
+        names = roles(path, archive.files)
         _check_size(path, archive)
         return {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}
 
@@ -118,20 +118,20 @@ def _unreadable(name: str, error: Exception) -> DataError:
     return DataError(f"{name} is broken or cut short ({describe(error)}); copy or save it again")
 
 
-def _roles(path: Path, names: list[str]) -> dict[str, str]:
+def roles(path: Path | str, names: list[str]) -> dict[str, str]:
     """Return the name of the array in each role that has one."""
     other_roles = {name for role, synonyms in ROLES.items() if role != "train" for name in synonyms}
     if len(names) == 1 and names[0] not in other_roles:
         return {"train": names[0]}
-    roles = {}
+    chosen = {}
     for role, synonyms in ROLES.items():
         present = [name for name in names if name in synonyms]
         if len(present) > 1:
             raise DataError(f"{path} has both {' and '.join(present)}, which mean the same; keep one")
         if present:
-            roles[role] = present[0]
-    for role in ("train", *roles):
-        if (split := role.removesuffix("_labels")) not in roles:
+            chosen[role] = present[0]
+    for role in ("train", *chosen):
+        if (split := role.removesuffix("_labels")) not in chosen:
             listed = ", ".join(names) or "no arrays at all"
             raise DataError(f"{path} has no array {ROLES[split][0]} (it has {listed}); add or rename it")
-    return roles
+    return chosen
