@@ -67,6 +67,11 @@ def export(argv: Sequence[str] | None = None) -> NoReturn:
     _run_command("export", argv)
 
 
+def explore(argv: Sequence[str] | None = None) -> NoReturn:
+    """`vae-explore`: move through a trained model's latent space by hand, on a page."""
+    _run_command("explore", argv)
+
+
 def compare(argv: Sequence[str] | None = None) -> NoReturn:
     """`vae-compare`: put many runs side by side."""
     with _command("compare", argv) as words:

@@ -138,3 +138,33 @@ def test_a_users_own_encoder_trains_and_samples_only_where_it_is_allowed(tmp_pat
     assert "allow=own_encoder" in refused and refused.count("\n") == 1
     assert status(cli.sample, "checkpoint=run", "allow=own_encoder", "n=4") == 0
     assert (tmp_path / "samples.png").exists()
+
+
+def test_z_names_the_one_vector_to_decode(run, tmp_path):
+    model = trained.load(sample.checkpoint.find(run), "cpu").model
+    with torch.no_grad():
+        expected = model.image(torch.tensor([[0.5, -1.25]]))
+    np.testing.assert_allclose(images(run, tmp_path, "z=[0.5,-1.25]"), expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(images(run, tmp_path, "z=[1,-2]")[0], images(run, tmp_path, "z=[1.0,-2.0]")[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["z=[1]"], "z has 1 number(s), and the model's latent space 2 dimension(s)"),
+        (["z=[1,2]", "n=4"], "n=4: z= names the one vector"),
+        (["z=[1,2]", "temperature=0.5"], "temperature=0.5: z= names"),
+        (["z=[1,2]", "label=all"], "label=all: z= names"),
+        (["z=[1,2]", "mode=traverse"], "mode=traverse takes no z"),
+    ],
+)
+def test_z_goes_with_no_other_way_to_choose_vectors(run, tmp_path, settings, words):
+    with pytest.raises(ConfigError) as caught:
+        images(run, tmp_path, *settings)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["[]", "1", "[a]", "[nan,1]", "[[1,2]]", "null2"])
+def test_z_is_a_list_of_numbers(run, tmp_path, value):
+    with pytest.raises(ConfigError, match="z accepts null or a list of numbers, one for each latent dimension"):
+        images(run, tmp_path, f"z={value}")

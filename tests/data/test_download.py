@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.files import contents, error_of, md5, write
 from vae_cli.data import download as module
-from vae_cli.data.download import RemoteFile, download
+from vae_cli.data.download import RemoteFile, download, without_downloads
 from vae_cli.errors import DataError
 
 CONTENT = bytes(range(256)) * 2000
@@ -180,3 +180,16 @@ def test_another_checksum_than_md5_will_do(tmp_path, server, whole):
     fetch(tmp_path, RemoteFile("a", f"sha256:{digest}", whole.mirrors))
     with pytest.raises(DataError, match="checksum sha256:0"):
         fetch(tmp_path, RemoteFile("b", f"sha256:{'0' * 64}", (server.address("b"),)))
+
+
+def test_without_downloads_what_is_missing_is_named_and_nothing_is_asked_for(tmp_path, server, whole):
+    with without_downloads():
+        line = error_of(lambda: fetch(tmp_path / "data", whole))
+        assert (
+            line == f"letters is not in {tmp_path / 'data'} (a missing); name the directory that has it with data_dir="
+        )
+        assert server.requested == [] and not (tmp_path / "data").exists()
+    fetch(tmp_path / "data", whole)
+    with without_downloads():
+        fetch(tmp_path / "data", whole)
+    assert server.requested == ["a"]

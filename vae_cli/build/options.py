@@ -15,7 +15,7 @@ _GROUP = re.compile(r"^  - (?:optional )?(?P<name>\w+): (?P<default>\w+)", re.MU
 _INCLUDED = re.compile(r"^  - (?P<name>[a-z]\w*)$", re.MULTILINE)
 
 
-COMMANDS = ("train", "sample", "evaluate", "reconstruct", "encode", "compare", "export")
+COMMANDS = ("train", "sample", "evaluate", "reconstruct", "encode", "compare", "export", "explore")
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,9 @@ RULES: dict[str, Any] = {
     "limit": Count | None,
     "memory": Literal["auto"] | Annotated[str, Pattern(_SIZE), Described("a size such as 500MB or 2GB")],
     "draw": bool,
+    "z": Annotated[Sequence[float], Length(1), Described("a list of numbers, one for each latent dimension")] | None,
+    "port": Annotated[int, Range(0, 65535)] | None,
+    "open": bool,
     "format": Literal["grid", "png", "npz"],
     "output": FilePath | None,
     "parts": Annotated[

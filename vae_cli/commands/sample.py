@@ -26,6 +26,7 @@ from vae_cli.generation.samplers import (
     CHUNK,
     AggregateSampler,
     MixtureSampler,
+    PointSampler,
     Sampler,
     class_labels,
     generate_images,
@@ -40,7 +41,7 @@ from vae_cli.system.atomic import write_png, written_or_replaced
 ENCODED = 10_000  # most test images by which the activity of a dimension is judged
 STEMS = {"prior": "samples", "interpolate": "interpolation", "traverse": "traversal", "manifold": "manifold"}
 MODE_KEYS = {  # the keys that a mode takes, of those that not all take
-    "prior": {"n", "sampler", "components", "temperature", "draw"},
+    "prior": {"n", "sampler", "components", "temperature", "draw", "z"},
     "interpolate": {"n", "sampler", "components", "temperature", "between", "steps"},
     "traverse": {"n", "around", "steps"},
     "manifold": {"steps"},
@@ -54,6 +55,7 @@ DEFAULTS = {  # of these keys, at which they ask for nothing
     "around": None,
     "steps": None,
     "draw": False,
+    "z": None,
 }
 Config = Mapping[str, Any]
 
@@ -97,6 +99,10 @@ def check_keys(config: Config) -> None:
     for key in ("n", "sampler", "temperature"):
         if between is not None and config[key] != DEFAULTS[key]:
             raise ConfigError(f"{key}={config[key]}: between= names the ends already; leave out one of the two")
+    if config["z"] is not None:
+        others = [key for key in ("n", "sampler", "temperature") if config[key] != DEFAULTS[key]]
+        for key in [*others, *(["label"] if config["label"] == "all" else [])]:
+            raise ConfigError(f"{key}={config[key]}: z= names the one vector to decode; leave out one of the two")
     if config["format"] != "grid":
         return
     if mode == "prior" and (config["n"] or IMAGES) > LARGEST_GRID:
@@ -118,9 +124,11 @@ def _check_grid(rows: int, steps: int) -> None:
 
 def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
     """Write draws; return what was written, in words."""
-    count, kind = config["n"] or IMAGES, config["format"]
+    kind, count = config["format"], config["n"] or IMAGES
+    if config["z"] is not None:
+        count = 1
     names, classes = loaded.facts.class_names, loaded.model.classes
-    if kind == "grid" and config["label"] in (None, "all"):
+    if kind == "grid" and config["label"] in (None, "all") and config["z"] is None:
         count = in_whole_rows(count, classes)
     y = class_labels(classes, count, config["label"])
     images = generate_images(_sampler(loaded, config), count, config["draw"], y)
@@ -144,6 +152,8 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
 def _sampler(loaded: Trained, config: Config) -> Sampler:
     """Return where z comes from; of samplers that need them, the training images are loaded."""
     kind, seed = config["sampler"], config["seed"]
+    if config["z"] is not None:
+        return PointSampler(loaded.model, config["z"])
     if kind == "prior":
         return Sampler(loaded.model, seed, config["temperature"])
     train = choose_split(load_data(loaded, config), "train", loaded)

@@ -15,6 +15,7 @@ DESCRIPTION = {
     "encode": "writes the latent codes of images.",
     "evaluate": "measures a trained variational autoencoder: log-likelihood, bound, reconstructions, latent codes.",
     "export": "writes a trained model for other programs (ONNX, torch.export) or uploads it for other people.",
+    "explore": "opens a page on this machine to move through a trained model's latent space by hand.",
     "compare": "shows many runs side by side: a table, comparison.csv and comparison.html.",
 }
 EXAMPLES = {
@@ -47,6 +48,10 @@ EXAMPLES = {
         "vae-export checkpoint=outputs/mnist/RUN",
         "vae-export checkpoint=best.safetensors format=onnx quantize=int8 output=small",
         "vae-export checkpoint=outputs/mnist/RUN format=hub repo=owner/name license=mit private=false",
+    ),
+    "explore": (
+        "vae-explore checkpoint=outputs/mnist/RUN",
+        "vae-explore checkpoint=best.safetensors port=8000 open=false",
     ),
     "compare": (
         "vae-compare outputs/sweeps/SWEEP",

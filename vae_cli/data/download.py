@@ -77,7 +77,8 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
         return
     listed = ", ".join(f"{file.name} ({file.checksum})" for file in missing)
     if not _is_allowed.get():
-        raise DataError(f"{title} is not in {folder}")
+        names = ", ".join(file.name for file in missing)
+        raise DataError(f"{title} is not in {folder} ({names} missing); name the directory that has it with data_dir=")
     by_hand = f"put {listed} into {folder} by hand, or name a directory that has it with data_dir={advice}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

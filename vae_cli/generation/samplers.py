@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -69,6 +69,29 @@ class AggregateSampler(Sampler):
         x = pixels(self.train, torch.stack(chosen).to(self.train.images.device), self.device, stream)
         z, _ = self.model.encode(x, y).rsample_and_log_prob(drawn[None, :, 1:])
         return z[0]
+
+
+class PointSampler(Sampler):
+    """One latent vector that is given, again and again.
+
+    Args:
+        model: a trained model.
+        z: the vector.
+
+    Raises:
+        ConfigError: if it is not of the model's latent space.
+    """
+
+    def __init__(self, model: VAE, z: Sequence[float]) -> None:
+        super().__init__(model, seed=0)
+        dim = model.prior.latent_dim
+        if len(z) != dim:
+            raise ConfigError(f"z has {len(z)} number(s), and the model's latent space {dim} dimension(s)")
+        self.z = torch.tensor(z, device=self.device, dtype=torch.float32)
+
+    @torch.no_grad()
+    def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
+        return self.z.expand(CHUNK, -1)
 
 
 class MixtureSampler(Sampler):

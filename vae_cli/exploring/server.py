@@ -1,0 +1,230 @@
+"""The server of the page: its routes, its bounds, and its life from the first request to Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from vae_cli.errors import ConfigError, UserError, describe, one_line
+from vae_cli.exploring import page, requests
+from vae_cli.exploring.explorer import Answer, Explorer
+from vae_cli.exploring.guard import Guard
+from vae_cli.exploring.requests import BadRequest
+
+ADDRESS = "127.0.0.1"
+LARGEST_BODY = 1 << 16  # bytes of JSON
+LARGEST_FILE = 20 << 20  # bytes of a picture
+SECONDS = 30.0  # for a body to arrive
+MOST_WAITING = 8  # requests that wait for the model
+MOST_UPLOADS = 2  # files that are being received
+MOST_CONNECTIONS = 32
+LARGEST_SEED = 2**53 - 1  # that a page can hold
+Work = Callable[[], Answer]
+
+
+class Desk:
+    """One computation at a time, and few that wait for it.
+
+    Of views, which are drawn again and again while the hand moves, only the newest of a kind is computed.
+    """
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+        self.newest: Counter[str] = Counter()
+
+    async def answer(self, kind: str, is_view: bool, work: Work) -> Response:
+        """Return the answer of some work in a thread; 409 if a newer view was asked for, 429 if too many wait."""
+        self.newest[kind] += 1
+        number = self.newest[kind]
+        if self.waiting >= MOST_WAITING:
+            return refused(429, "too many requests at once")
+        self.waiting += 1
+        try:
+            async with self.lock:
+                if is_view and number != self.newest[kind]:
+                    return refused(409, "a newer request has taken its place")
+                return JSONResponse(await run_in_threadpool(work))
+        except UserError as error:
+            return refused(400, str(error))
+        except Exception as error:
+            return refused(500, one_line(error))
+        finally:
+            self.waiting -= 1
+
+
+def application(explorer: Explorer, token: str, source: str, reason: str = "") -> ASGIApp:
+    """Return the server of a model's page.
+
+    Args:
+        explorer: the model.
+        token: the first part of every path.
+        source: the checkpoint, as a person names it.
+        reason: why there are no test images.
+    """
+    desk, uploads = Desk(), asyncio.Semaphore(MOST_UPLOADS)
+    axes = {axis.name: axis for axis in explorer.axes}
+    dim, classes = len(explorer.start), explorer.model.classes
+
+    def view(name: str, prepare: Callable[[dict[str, Any]], Work], is_view: bool = True) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                content = await read_body(request, "application/json", LARGEST_BODY)
+                work = prepare(requests.read_json(content))
+            except BadRequest as error:
+                return refused(400, str(error))
+            except TooLarge as error:
+                return refused(413, str(error))
+            return await desk.answer(name, is_view, work)
+
+        return Route(f"/{token}/{name}", endpoint, methods=["POST"])
+
+    def image(body: dict[str, Any]) -> Work:
+        z, y = requests.latent(body, "z", dim), requests.label(body, "label", classes)
+        return lambda: explorer.image(z, y)
+
+    def draw(body: dict[str, Any]) -> Work:
+        seed, y = requests.whole(body, "seed", LARGEST_SEED, 0), requests.label(body, "label", classes)
+        temperature = requests.temperature(body)
+        return lambda: explorer.draw(seed, temperature, y)
+
+    def test(body: dict[str, Any]) -> Work:
+        number = requests.whole(body, "number", LARGEST_SEED)
+        return lambda: explorer.encode_test(number)
+
+    def neighbours(body: dict[str, Any]) -> Work:
+        z = requests.latent(body, "z", dim)
+        return lambda: explorer.neighbours(z)
+
+    def walk(body: dict[str, Any]) -> Work:
+        first, second = requests.latent(body, "first", dim), requests.latent(body, "second", dim)
+        labels = requests.label(body, "first_label", classes), requests.label(body, "second_label", classes)
+        steps = requests.whole(body, "steps", requests.MOST_STEPS, lowest=2)
+        return lambda: explorer.walk(first, second, labels, steps)
+
+    def points(body: dict[str, Any]) -> Work:
+        x, y = requests.choice(body, "x", axes), requests.choice(body, "y", axes)
+        return lambda: explorer.points(x, y)
+
+    async def encode(request: Request) -> Response:
+        if uploads.locked():
+            return refused(429, "too many files at once")
+        try:
+            options = requests.read_json(request.headers.get("x-options", "{}").encode("latin-1"))
+            y, invert = requests.label(options, "label", classes), options.get("invert") is True
+            async with uploads:
+                data = await read_body(request, "application/octet-stream", LARGEST_FILE)
+        except BadRequest as error:
+            return refused(400, str(error))
+        except TooLarge as error:
+            return refused(413, str(error))
+        return await desk.answer("encode", False, lambda: explorer.encode(data, y, invert))
+
+    async def show(request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        text = page.render(explorer, source, nonce, reason)
+        return HTMLResponse(text, headers={"Content-Security-Policy": page.policy(nonce)})
+
+    routes = [
+        Route(f"/{token}/", show, methods=["GET"]),
+        Route(f"/{token}/encode", encode, methods=["POST"]),
+        *(view("image", image), view("walk", walk), view("points", points), view("neighbours", neighbours)),
+        *(view("draw", draw, is_view=False), view("test", test, is_view=False)),
+    ]
+    return Guard(Starlette(routes=routes), token)
+
+
+class TooLarge(UserError):
+    """A body of more bytes than are taken."""
+
+
+async def read_body(request: Request, kind: str, most: int) -> bytes:
+    """Return a body of some kind, of so many bytes at most.
+
+    Raises:
+        BadRequest: for another kind, and for a body that does not arrive.
+        TooLarge: for more bytes, of which the rest is not read.
+    """
+    if request.headers.get("content-type") != kind:
+        raise BadRequest(f"the body has to be {kind}")
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > most:
+        raise _too_large(most)
+
+    async def collect() -> bytes:
+        content = bytearray()
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > most:
+                raise _too_large(most)
+        return bytes(content)
+
+    try:
+        return await asyncio.wait_for(collect(), SECONDS)
+    except (asyncio.TimeoutError, ClientDisconnect) as error:
+        raise BadRequest("the body did not arrive") from error
+
+
+def _too_large(most: int) -> TooLarge:
+    size = f"{most >> 20} MB" if most >> 20 else f"{most >> 10} KB"
+    return TooLarge(f"more than {size} are not taken: make it smaller")
+
+
+def refused(status: int, reason: str) -> JSONResponse:
+    """Return an answer that says in one line what was wrong."""
+    return JSONResponse({"error": reason}, status)
+
+
+def bind(port: int | None) -> socket.socket:
+    """Return a socket on this machine's own address.
+
+    Args:
+        port: None and 0 take any that is free.
+
+    Raises:
+        ConfigError: if the port cannot be had.
+    """
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # where this frees a port that was just left; on Windows it would share one in use
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((ADDRESS, port or 0))
+        bound.listen(MOST_CONNECTIONS)
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"port={port} cannot be had ({describe(error)}); choose another, or leave port out"
+        ) from error
+    return bound
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """Return what answers requests until a signal ends it, which it raises again at the end."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        loop="asyncio",
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
