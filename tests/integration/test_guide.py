@@ -1,18 +1,25 @@
 """README, guide and CONTRIBUTING: their links lead somewhere, their paths exist, and their commands compose."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+import vae_cli
 from vae_cli import cli
 from vae_cli.build import options
+from vae_cli.inference.trained_model import TrainedModel
+from vae_cli.training import run as training
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / ".docs").glob("*.md")), ROOT / ".github" / "CONTRIBUTING.md"]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 MOST_WORDS = 2000
+MOST_BYTES = 300_000  # of the notebook
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 # Launchers whose plugins the tests' environment lacks, and option files that only a reader has.
@@ -113,13 +120,46 @@ def test_a_shown_command_composes(command, capsys):
     assert ended.value.code == 0, capsys.readouterr().err
 
 
-def test_the_python_page_uses_a_trained_model(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory for trainings without their reports and warnings, which take longest."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        cli.train(["epochs=1", "report=false", "encoder.hidden=[8]", "decoder.hidden=[8]", "hydra.run.dir=run"])
-    assert ended.value.code == 0, capsys.readouterr().err
+    monkeypatch.setattr(training, "judge", lambda *_: None)
+    monkeypatch.setattr(training.run_page, "write", lambda *_, **__: None)
+
+
+def test_every_block_of_the_python_page_runs(folder, capsys):
     names = {}
     for language, block in FENCED.findall(TEXTS[".docs/python.md"]):
         assert language == "python"
         exec(compile(block, "python.md", "exec"), names)  # noqa: S102
-    assert names["images"].shape == (2, 1, 8, 8) and names["samples"].shape == (4, 1, 8, 8)
+    assert names["samples"].shape == (64, 1, 8, 8) and names["images"].shape == (1797, 1, 8, 8)
+    assert len(names["elbos"]) == 6 and names["as_nines"].shape == (3, 1, 8, 8) and names["saliency"].max() > 0
+    assert names["neighbours"][0] == 0 and len(names["neighbours"].unique()) == 6
+    with Image.open("interpolation.gif") as animation:
+        assert animation.n_frames > 10 and animation.size == (160, 160)
+    assert names["after"] > names["before"]
+    tuned, before = vae_cli.load("tuned.safetensors"), vae_cli.load("runs/digits")
+    assert torch.equal(tuned.sample(4), names["model"].sample(4)) and not torch.equal(tuned.sample(4), before.sample(4))
+    assert "divide it by 255" in capsys.readouterr().out
+
+
+def test_the_python_page_names_all_that_is_public():
+    page = TEXTS[".docs/python.md"]
+    methods = [name for name in dir(TrainedModel) if not name.startswith("_")]
+    assert all(f"`{name}(" in page or f"`model.{name}`" in page for name in methods)
+    assert all(f"vae_cli.{name}(" in page for name in vae_cli.__all__ if name != "__version__")
+
+
+def test_the_notebook_runs_and_its_outputs_are_kept(folder):
+    text = (ROOT / ".docs" / "python.ipynb").read_text(encoding="utf-8")
+    assert len(text) < MOST_BYTES
+    assert not re.search(r"/(tmp|root|home|work|usr|Users)/", text)
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert all(cell["execution_count"] for cell in cells) and "error" not in kinds
+    assert sum("image/png" in output.get("data", ()) for cell in cells for output in cell["outputs"]) >= 4
+    names = {}
+    for cell in cells:
+        exec(compile("".join(cell["source"]), "python.ipynb", "exec"), names)  # noqa: S102
+    assert names["run"].status == "completed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from vae_cli.build.trained import Trained
 from vae_cli.constraints import check_value
 from vae_cli.data import Split
 from vae_cli.distributions import LatentDistribution, as_latent
-from vae_cli.errors import DataError
+from vae_cli.errors import DataError, OutputError, describe
 from vae_cli.evaluation.bounds import Scores, score, values_at_once
 from vae_cli.generation.samplers import Sampler, class_labels, generate_images
 from vae_cli.inference.codes import Chunk, chunks, reconstructions
 from vae_cli.inference.examples import as_examples
 from vae_cli.inference.labels import labels_of
+from vae_cli.runs import checkpoint
+from vae_cli.system.paths import expand
 
 DRAWS = 1000  # of z per example, as vae-evaluate has them by default
 TOGETHER = 256  # images decoded together
@@ -139,6 +142,19 @@ class TrainedModel:
         """Return the evidence lower bound of each example in nats, float64, from `mc_samples` draws of z: that of
         `vae-evaluate num_importance_samples=…`."""
         return self._scores(x, label, "mc_samples", mc_samples, seed, grad).elbo
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint with the weights as they are now, which `vae_cli.load` and every command open.
+
+        Raises:
+            UserError: if the checkpoint that the model is from is gone, or the file cannot be written.
+        """
+        contents = checkpoint.load(self.path) | {"model": self.model.state_dict(), "ema": None}
+        file = expand(os.fspath(path))
+        try:
+            checkpoint.save_weights(file, contents)
+        except OSError as error:
+            raise OutputError(f"{file} cannot be written ({describe(error)}); name another") from error
 
     def _scores(self, x: Any, label: Any, name: str, draws: int, seed: int, grad: bool) -> Scores:
         draws, seed = _checked(name, draws), _checked("seed", seed)
