@@ -49,7 +49,7 @@ def test_the_page_is_one_file_that_lets_nothing_in(site, plain_run):
     nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
     assert page.count("<script") == page.count(f'nonce="{nonce}"') - 1 == 2
     assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
-    assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "same-origin"
     assert site.ask("", method="GET")[1]["Content-Security-Policy"] != policy
 
 

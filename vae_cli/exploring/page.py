@@ -61,6 +61,7 @@ def page_facts(explorer: Explorer, source: str) -> dict[str, Any]:
     return {
         "start": [round(value, DIGITS) for value in explorer.start.tolist()],
         "digits": DIGITS,
+        "side": max(explorer.facts.shape[1:]),
         "labels": explorer.labels,
         "labelWords": [label_setting(label, names) for label in range(classes)],
         "classNames": list(names),

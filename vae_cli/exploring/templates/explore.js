@@ -90,7 +90,7 @@ function follow() {
   rest();
 }
 
-const showImage = newest("image", answer => put(answer.image));
+const showImage = newest("image", (answer, body) => { if (body.z === state.z) put(answer.image); });  // unless a draw or a file came in between
 
 function put(image) {
   state.image = image;
@@ -342,11 +342,13 @@ function buildSliders() {
     row.append(words, range, exact);
     $(number < facts.sliders ? "sliders" : "others").append(row);
     sliders.push(() => {
+      if (number >= facts.sliders && !$("more").open) return;
       const value = state.z[axis.dimension];
       if (document.activeElement !== range || Number(range.value) !== value) range.value = value;
       if (document.activeElement !== exact) exact.value = round(value);
     });
   });
+  $("more").addEventListener("toggle", () => { for (const show of sliders) show(); });
   const more = dimensions.length - facts.sliders;
   $("more").hidden = more <= 0;
   $("more").firstElementChild.textContent = `${more} more dimension${more === 1 ? "" : "s"}`;
@@ -462,6 +464,7 @@ async function copy(id, button) {
 
 // The page
 
+document.body.classList.toggle("smooth", facts.side > 96);
 buildLabels();
 buildPlane();
 buildSliders();

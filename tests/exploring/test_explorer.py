@@ -1,0 +1,49 @@
+"""Every kind of model can be explored."""
+
+import pytest
+import torch
+
+from tests.support.exploring import explorer, pixels
+from tests.support.pages import trained
+from vae_cli.build.trained import Trained
+from vae_cli.data import DataFacts
+from vae_cli.errors import DataError
+from vae_cli.exploring.explorer import Explorer
+from vae_cli.exploring.page import page_facts, render
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["latent_dim=1"],
+        ["latent_dim=2", "posterior=full_normal", "dataset.binarize=dynamic"],
+        ["latent_dim=3", "prior=flow", "posterior=flow"],
+        ["latent_dim=3", "prior=vampprior", "prior.components=20", "conditional=true"],
+        ["latent_dim=14", "prior=mixture_of_normals", "likelihood=categorical"],
+    ],
+)
+def test_a_model_of_every_kind_answers_everything(tmp_path, settings):
+    run = trained(tmp_path / "run", "epochs=1", "report=false", *settings)
+    for has_test in (True, False):
+        shown = explorer(run, has_test)
+        label = 3 if shown.model.classes else None
+        z = shown.start
+        drawn = shown.draw(1, 1.0, label)
+        walk = shown.walk(z, torch.tensor(drawn["z"]), (label, label), 3)["images"]
+        for image in (shown.image(z, label)["image"], drawn["image"], *walk):
+            assert pixels(image).shape == (8, 8)
+        x, y = (shown.axes * 2)[:2]
+        assert len(shown.points(x, y)["points"]) == (180 if has_test else 0)
+        assert len(shown.neighbours(z)["neighbours"]) == (8 if has_test else 0)
+        facts = page_facts(shown, "run")
+        assert len(facts["start"]) == len(shown.dimensions) == shown.model.prior.latent_dim
+        assert all(
+            axis["low"] <= axis["start"] <= axis["high"] and axis["low"] < axis["high"] for axis in facts["axes"]
+        )
+        assert "nan" not in render(shown, "run", "nonce").lower().partition('id="facts"')[2].partition("</script>")[0]
+
+
+def test_a_model_of_vectors_is_refused_with_what_is_shown(plain):
+    facts = DataFacts("rows", (7,), "unit", 0, 10)
+    with pytest.raises(DataError, match="shows gray and RGB images, and this model's examples are 7"):
+        Explorer(Trained(plain.model, facts, {}, 0), None)
