@@ -1,10 +1,12 @@
 """The server answers its own page, and refuses everything else in one line."""
 
+import http.client
 import io
 import json
 import socket
 import struct
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -69,9 +71,10 @@ def test_another_host_is_refused(site, host):
     assert site.ask("", method="GET", host=host)[0] == 403
 
 
-def test_a_tunnel_to_another_port_of_this_machine_works(site):
-    own = {"Origin": "http://localhost:9000"}
-    assert site.json("image", {"z": ORIGIN}, host="localhost:9000", headers=own)[0] == 200
+@pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1"])
+def test_a_port_that_is_passed_on_and_port_80_work(site, host):
+    own = {"Origin": f"http://{host}"}
+    assert site.json("image", {"z": ORIGIN}, host=host, headers=own)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -255,6 +258,17 @@ def test_a_port_in_use_is_refused_with_the_fix():
         with pytest.raises(ConfigError, match=f"port={port} cannot be had .*; choose another, or leave port out"):
             server.bind(port)
         assert taken.getsockname()[0] == "127.0.0.1"
+
+
+def test_answers_on_one_connection_do_not_wait_for_the_acknowledgement_of_the_one_before(site):
+    connection, waits = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20), []
+    for _ in range(15):
+        began = time.perf_counter()
+        connection.request("POST", "/a-secret/image", json.dumps({"z": ORIGIN}), {"Content-Type": "application/json"})
+        assert connection.getresponse().read()
+        waits.append(time.perf_counter() - began)
+    connection.close()
+    assert min(waits[1:]) < 0.03  # Linux acknowledges 40 ms later
 
 
 def test_answers_are_json_without_nan(site):

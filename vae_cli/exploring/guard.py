@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HOSTS = ("127.0.0.1", "localhost")
+HOST = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]+)?")  # of any port, so that one may be passed on by ssh
 MOST_REQUESTS = 300  # a second; a moved hand makes at most one at a time
 HEADERS = {
     "Cache-Control": "no-store",
@@ -63,7 +64,7 @@ class Guard:
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         host, origin = headers.get("host", []), headers.get("origin", [])
-        if len(host) != 1 or host[0].rpartition(":")[0] not in HOSTS:
+        if len(host) != 1 or HOST.fullmatch(host[0]) is None:
             return 403, "this server answers only at 127.0.0.1 and localhost"
         site = headers.get("sec-fetch-site", ["none"])
         if origin not in ([], [f"http://{host[0]}"]) or site not in (["none"], ["same-origin"]):
