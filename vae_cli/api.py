@@ -38,8 +38,9 @@ def load(path: AnyPath, device: Any = "auto", allow: str | None = None, **parts:
     from vae_cli.inference.trained_model import TrainedModel
     from vae_cli.runs import checkpoint
 
-    own_parts.check_names(parts, "vae_cli.load")
+    own_parts.check_names(parts, ("device", "allow"), "vae_cli.load")
     check_value("device", str(device), RULES["device"])
+    check_value("allow", allow, RULES["allow"])
     file = checkpoint.find(os.fspath(path))
     with own_parts.passing(parts):
         return TrainedModel(trained.load(file, str(device), allow), file)
@@ -90,7 +91,7 @@ def train(*settings: str, directory: AnyPath | None = None, resume: AnyPath | No
     from vae_cli.config.launch import launch
     from vae_cli.system.threads import restored_threads
 
-    own_parts.check_names(parts, "vae_cli.train")
+    own_parts.check_names(parts, ("directory", "resume"), "vae_cli.train")
     _check_words(settings, directory, resume, parts)
     parts = dict(parts)
     if "dataset" in parts:

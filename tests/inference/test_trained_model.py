@@ -130,7 +130,7 @@ def test_every_form_of_the_same_examples_gives_the_same(run, digits):
     assert expected.shape == (4, 1, 8, 8) and torch.equal(expected, torch.from_numpy(x)[:, None].float() / 255)
     forms = [
         *(x[:, None], x[..., None], torch.from_numpy(x), x[:, ::-1][:, ::-1], list(x), tuple(torch.from_numpy(x))),
-        *(x.tolist() and (x / 255).tolist(), x / 255, (x / 255).astype(np.float16), torch.from_numpy(x) / 255),
+        *(x.tolist(), (x / 255).tolist(), x / 255, (x / 255).astype(np.float16), torch.from_numpy(x) / 255),
         [Image.fromarray(image) for image in x],
     ]
     for form in forms:
@@ -173,6 +173,8 @@ def test_latent_vectors_of_any_batch_shape_are_decoded(run):
     assert model.decode(z.numpy()).mean.shape == (3, 100, 1, 8, 8)
     assert model.image(z[0, 0]).shape == (1, 1, 8, 8) and model.image(z[0, 0].tolist()).shape == (1, 1, 8, 8)
     torch.testing.assert_close(images[2, 99], model.image(z[2, 99])[0])
+    with pytest.raises(DataError, match="z is a distribution; give latent vectors"):
+        model.image(model.encode(np.zeros((1, 8, 8), np.uint8)))
     for wrong in (torch.zeros(2, 5), torch.zeros(0, model.latent_dim), 3, "z"):
         with pytest.raises(DataError, match=f"z is .*{model.latent_dim}"):
             model.image(wrong)
@@ -201,7 +203,12 @@ def test_the_model_its_config_and_its_data_are_there(run):
         (lambda x: np.stack([x] * 3, 1), r"x is 4x3x8x8: .* gray first"),
         (lambda x: np.stack([x[0]] * 3, -1), r"x is 8x8x3: .* gray first"),
         (lambda x: x[:0], "at least one example"),
-        (lambda x: x.flatten(), "x is 256: this model takes"),
+        (lambda x: x.reshape(4, 64), r"x is 4x64: .* x.reshape\(-1, 1, 8, 8\)"),
+        (lambda x: x.flatten()[:9], "x is 9: this model takes"),
+        (lambda x: (torch.from_numpy(x) / 255, torch.zeros(4)), "a pair of examples and labels"),
+        (lambda x: x // 16 * 1.0, "from 0 to 15, .* divide it by the value of white"),
+        (lambda x: [["a"]], "x is a list of str"),
+        (lambda x: Image.fromarray(x[0] * np.float32(1)), "a PIL image cannot be used: .*rescale them$"),
         (lambda x: [], "an empty list"),
         (lambda x: [x[0], x[1][:5]], r"x\[1\] is 5x8: this model takes"),
         (lambda x: [x[0], x[1] / 255], "float64 and uint8; make them all"),

@@ -27,16 +27,18 @@ def passing(parts: Mapping[str, Any]) -> Iterator[None]:
         _passed.reset(token)
 
 
-def check_names(parts: Mapping[str, Any], function: str) -> None:
-    """Check that each keyword is a group whose part may be passed.
+def check_names(parts: Mapping[str, Any], others: tuple[str, ...], function: str) -> None:
+    """Check that each keyword is a group whose part may be passed to a function, which takes others too.
 
     Raises:
         ConfigError: naming the first that is none.
     """
     for name, part in parts.items():
         if name not in GROUPS:
-            near = get_close_matches(name, GROUPS, n=1)
-            hint = f"did you mean {near[0]}=?" if near else f"a setting is a text, as in {function}('{name}={part}')"
+            near = get_close_matches(name, (*GROUPS, *others), n=1)
+            hint = f"did you mean {near[0]}=?" if near else f"it takes {', '.join((*others, *GROUPS))}"
+            if not near and function == "vae_cli.train":
+                hint = f"a setting is a text, as in {function}('{name}={part}')"
             raise ConfigError(f"{function} has no keyword {name}: {hint}")
 
 

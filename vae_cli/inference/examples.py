@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import warnings
 from typing import Any
 
@@ -48,8 +50,10 @@ def _joined(x: Any, facts: DataFacts) -> Tensor:
         return _tensor(x, facts)
     if not x:
         raise DataError(f"x is an empty {type(x).__name__}; {KINDS}")
-    if isinstance(x[0], (bool, int, float, list, tuple)):
-        return _tensor(_array(x), facts)
+    if isinstance(x[0], (bool, int, float, list)):
+        return torch.from_numpy(_array(x))
+    if len(x) == 2 and getattr(x[0], "ndim", 0) > 1 == getattr(x[1], "ndim", 0):
+        raise DataError("x is a pair of examples and labels; pass the examples alone, and the labels as label=")
     single = [_shaped(_tensor(each, facts), facts.shape, f"x[{number}]") for number, each in enumerate(x)]
     types = {each.dtype for each in single}
     if len(types) > 1:
@@ -59,17 +63,22 @@ def _joined(x: Any, facts: DataFacts) -> Tensor:
 
 
 def _array(x: Any) -> np.ndarray:
+    """Return nested lists of numbers as an array, of whole numbers from 0 to 255 as bytes."""
     try:
-        return np.array(x)
+        values = np.array(x)
     except ValueError as error:
         raise DataError(f"x is a list of rows of several lengths ({describe(error)}); {KINDS}") from error
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"x is a list of {type(values.flat[0]).__name__}; {KINDS}")
+    is_bytes = values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255
+    return values.astype(np.uint8) if is_bytes else values
 
 
 def _tensor(x: Any, facts: DataFacts) -> Tensor:
     if isinstance(x, Tensor):
         return x
     if isinstance(x, Image.Image):
-        return torch.from_numpy(_picture(x, facts.shape))
+        return torch.from_numpy(_picture(x, facts.shape).copy())
     if isinstance(x, np.ndarray) or hasattr(x, "__array__"):
         array = np.ascontiguousarray(x)
         try:
@@ -86,9 +95,10 @@ def _picture(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
     try:
         prepared = pictures.prepare(image, shape[1], shape[0])
     except Exception as error:  # of whatever kind PIL raises for a broken file
-        raise DataError(f"a PIL image cannot be read: {describe(error)}") from error
+        why = describe(error).partition(", or set dataset.range")[0]  # which no picture in memory has
+        raise DataError(f"a PIL image cannot be used: {why}") from error
     if prepared.lost_color:
-        warnings.warn("a picture in colour was made gray, as the model's images are", stacklevel=2)
+        _warn("a picture in colour was made gray, as the model's images are")
     return prepared.values
 
 
@@ -116,6 +126,8 @@ def _fix(size: tuple[int, ...], shape: tuple[int, ...]) -> str:
     needed = f"this model takes (N, {', '.join(map(str, shape))})"
     if 0 in size or not size:
         return f"{needed}; give at least one example"
+    if math.prod(size) == math.prod(shape) or math.prod(size[1:]) == math.prod(shape):
+        return f"{needed}; if the values are in that order, x.reshape(-1, {', '.join(map(str, shape))}) makes it so"
     if len(shape) != 3 or len(size) < 2:
         return f"{needed}, or one example without N"
     channels, height, width = shape
@@ -139,9 +151,7 @@ def _with_support(values: Tensor, support: Support) -> tuple[Tensor, Support]:
         if values.max() > 1:
             return values, "levels256"
         if support != "binary" and values.max() == 1:
-            warnings.warn(
-                "x is 0 and 1 and was taken as levels of 0 to 255; if 1 is white, give it as bool", stacklevel=2
-            )
+            _warn("x is 0 and 1 and was taken as levels of 0 to 255; if 1 is white, give it as bool")
         return values, "binary" if support == "binary" else "levels256"
     _check_range(values)
     values = values.float()
@@ -168,10 +178,19 @@ def _check_range(values: Tensor) -> None:
     if not np.isfinite([low, high]).all():
         raise DataError(f"x is {name} and holds NaN or infinite values; correct or remove those")
     if low >= 0 and 2 < high <= 255:
-        raise DataError(f"{extent}, and floats belong in [0, 1]; divide it by 255")
+        white = "255" if high > 127 else "the value of white"
+        raise DataError(f"{extent}, and floats belong in [0, 1]; divide it by {white}")
     if -1 <= low < 0 and high <= 1:
         raise DataError(f"{extent}, and floats belong in [0, 1]; perhaps (x + 1) / 2")
     raise DataError(f"{extent}, and floats belong in [0, 1]; rescale or clip it")
+
+
+def _warn(text: str) -> None:
+    """Warn at the line of the caller outside of this package."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("vae_cli."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level - 1)
 
 
 def _text(size: tuple[int, ...]) -> str:

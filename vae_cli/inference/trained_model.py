@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from vae_cli.build.settings import RULES
 from vae_cli.build.trained import Trained
-from vae_cli.constraints import check_value
+from vae_cli.constraints import Count, check_value
 from vae_cli.data import Split
 from vae_cli.distributions import LatentDistribution, as_latent
 from vae_cli.errors import DataError, OutputError, describe
@@ -82,8 +82,8 @@ class TrainedModel:
         return torch.cat([x for _, x, _ in self._chunks(self._split(x, None, needs_labels=False))])
 
     def encode(self, x: Any, label: Any = None, grad: bool = False) -> LatentDistribution:
-        """Return q(z|x), of batch shape (N,): `mean`, `rsample_and_log_prob(noise)`, `log_prob(z)` and, where the
-        posterior has them, `moments()`."""
+        """Return q(z|x), of batch shape (N,): `mean`, `log_prob(z)`, `rsample_and_log_prob(noise)`; of the posteriors
+        that are normal `stddev` and `rsample()` too."""
         with torch.set_grad_enabled(grad):
             features = [self.model.features(x, y) for _, x, y in self._chunks(self._split(x, label))]
             return as_latent(self.model.posterior(torch.cat(features)))
@@ -116,8 +116,7 @@ class TrainedModel:
             temperature: scales the spread of z around the prior's mean.
             draw: return draws from p(x|z) in place of the images that it stands for.
         """
-        values = {"n": n, "seed": seed, "temperature": temperature}
-        n, seed, temperature = (_checked(key, value) for key, value in values.items())
+        n, seed, temperature = _checked("n", n, Count), _checked("seed", seed), _checked("temperature", temperature)
         is_in_turn = label is None or isinstance(label, str) and label == "all"
         y = class_labels(self.model.classes, n, label) if is_in_turn else labels_of(label, self._loaded, n)
         return torch.cat(list(generate_images(Sampler(self.model, seed, temperature), n, draw, y)))
@@ -170,6 +169,8 @@ class TrainedModel:
 
     def _latents(self, z: Any, label: Any) -> tuple[Tensor, Tensor | None]:
         """Return latent vectors (…, D) and their labels (…,) on the model's device."""
+        if isinstance(z, Distribution):
+            raise DataError("z is a distribution; give latent vectors, such as its mean or a draw by rsample()")
         try:
             points = torch.as_tensor(np.asarray(z) if isinstance(z, (list, tuple)) else z)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -187,8 +188,8 @@ class TrainedModel:
         return images if grad else images.cpu()
 
 
-def _checked(key: str, value: Any) -> Any:
-    """Return a setting that is given in Python, checked as on a command line."""
+def _checked(key: str, value: Any, annotation: Any = None) -> Any:
+    """Return a setting that is given in Python, checked as on a command line or against an annotation."""
     value = value.item() if isinstance(value, np.generic) else value
-    check_value(key, value, RULES[key])
+    check_value(key, value, annotation or RULES[key])
     return value
