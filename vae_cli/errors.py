@@ -108,6 +108,12 @@ def shortened(names: Sequence[object], most: int = 20) -> str:
     return ", ".join(map(printable, names[:most])) + (", …" if len(names) > most else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 image, 2,000 images, 3 classes."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def without_passwords(text: str) -> str:
     """Return a text with the passwords in addresses such as postgresql://user:password@host hidden."""
     return re.sub(r"(://[^:/@\s]+:)[^@\s]+@", r"\1***@", text)

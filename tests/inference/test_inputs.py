@@ -75,7 +75,7 @@ def test_a_conditional_model_takes_labels_from_the_names_of_folders(tmp_path, di
         Image.fromarray(digits[0][int(name)]).save(tmp_path / "drawn" / name / "a.png")
     assert encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'drawn'}")["label"].tolist() == [1, 4, 7]
     (tmp_path / "drawn" / "7").rename(tmp_path / "drawn" / "seven")
-    with pytest.raises(DataError, match="has 3 subfolder.s. and the model 10 labels; name them by .* 0 to 9"):
+    with pytest.raises(DataError, match="has 3 subfolders and the model 10 labels; name them by .* 0 to 9"):
         encoded(tmp_path / "run", tmp_path, f"input={tmp_path / 'drawn'}")
 
 

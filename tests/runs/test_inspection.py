@@ -47,7 +47,7 @@ def kind(message):
 # Random damage to the bytes
 
 
-@pytest.mark.parametrize("times", [15, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [15, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damage", BYTES)
 def test_random_damages_of_each_kind_are_refused_in_one_line_or_harmless(
     damage, times, good, contents, tmp_path, capsys

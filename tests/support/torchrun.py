@@ -82,14 +82,20 @@ WHATS = {
 }
 
 
-def together(count, folder, *argv, extra=None, limit=60):
-    """Train with so many processes in a folder; the exit statuses, what was said, and the complaints."""
+def start(count, folder, *argv, extra=None):
+    """Start so many processes in a folder; return the store that they need meanwhile, and the processes."""
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     folder.mkdir(exist_ok=True)
     arguments = [(rank, count, store.port, str(folder), list(argv), extra) for rank in range(count)]
     processes = [FORKED.Process(target=work, args=each) for each in arguments]
     for process in processes:
         process.start()
+    return store, processes
+
+
+def together(count, folder, *argv, extra=None, limit=60):
+    """Train with so many processes in a folder; the exit statuses, what was said, and the complaints."""
+    store, processes = start(count, folder, *argv, extra=extra)
     deadline = time.monotonic() + limit
     while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
         if any(process.exitcode for process in processes):  # as torchrun, after a moment to end by themselves
@@ -100,6 +106,7 @@ def together(count, folder, *argv, extra=None, limit=60):
         time.sleep(0.05)
     for process in processes:
         process.join(2)
+    del store  # through which the processes have found each other
     left = [process for process in processes if process.is_alive()]
     for process in left:
         process.kill()

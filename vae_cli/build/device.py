@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from vae_cli.distributed.ranks import Rank
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, counted
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -38,15 +38,16 @@ def choose_device(name: str, rank: Rank | None = None) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: torch finds no CUDA GPU here; use device=auto or device=cpu")
+    gpus = counted(torch.cuda.device_count(), "GPU")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={name}: there are only {torch.cuda.device_count()} GPU(s), counted from 0")
+        raise ConfigError(f"device={name}: this machine has {gpus}, counted from 0")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device=mps: torch finds no Apple GPU here; use device=auto or device=cpu")
     if device.type != "cuda" or rank.world_size == 1:
         return device
     if rank.local_world_size > torch.cuda.device_count():
         raise ConfigError(
-            f"device={name}: {rank.local_world_size} processes on a machine with {torch.cuda.device_count()} GPU(s); "
+            f"device={name}: {rank.local_world_size} processes on a machine with {gpus}; "
             "start one for each GPU, or use device=cpu"
         )
     torch.cuda.set_device(rank.local_rank)

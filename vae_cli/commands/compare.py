@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from vae_cli.constraints import check_value
-from vae_cli.errors import UserError, describe
+from vae_cli.errors import UserError, counted, describe
 from vae_cli.reporting import comparison_page
 from vae_cli.reporting.comparison import Comparison
 from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, Run, find
@@ -56,4 +56,4 @@ def _choose_metric(runs: Sequence[Run], metric: str) -> str:
     fix = "a run has it once it is completed (or choose metric=validation_elbo)"
     if metric in EVALUATION_METRICS:
         fix = "run vae-evaluate checkpoint=DIR for each first"
-    raise UserError(f"metric={metric}: none of the {len(runs)} run(s) has it; {fix}")
+    raise UserError(f"metric={metric}: none of the {counted(len(runs), 'run')} has it; {fix}")

@@ -8,6 +8,7 @@ import torch
 
 from vae_cli.build import trained
 from vae_cli.commands import image_files
+from vae_cli.errors import counted
 from vae_cli.inference import inputs
 from vae_cli.inference.codes import codes
 from vae_cli.runs import checkpoint
@@ -34,4 +35,4 @@ def run(config: dict[str, Any]) -> None:
     where = written_or_replaced(output)
     with image_files.errors_name(output):
         image_files.write_npz(output, arrays | images.arrays(count))
-    print(f"{count:,} code(s) of {config['input']} by {path}: {where}")
+    print(f"{counted(count, 'code')} of {config['input']} by {path}: {where}")

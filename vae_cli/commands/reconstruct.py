@@ -10,6 +10,7 @@ import torch
 
 from vae_cli.build import trained
 from vae_cli.commands import image_files
+from vae_cli.errors import counted
 from vae_cli.inference import inputs
 from vae_cli.inference.codes import reconstructions
 from vae_cli.inference.inputs import Inputs
@@ -52,7 +53,7 @@ def run(config: dict[str, Any]) -> None:
         else:
             shape = (count, *loaded.facts.shape)
             image_files.write_npz(output, images.arrays(count), (below.cpu() for _, below in pairs), shape)
-    print(f"{count:,} reconstruction(s) of {config['input']} by {path}: {where}")
+    print(f"{counted(count, 'reconstruction')} of {config['input']} by {path}: {where}")
 
 
 def png_names(images: Inputs, count: int) -> list[str]:

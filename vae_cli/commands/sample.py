@@ -17,7 +17,7 @@ from vae_cli.commands.image_files import LARGEST_GRID
 from vae_cli.constraints import show
 from vae_cli.data import Split
 from vae_cli.data.base import label_name
-from vae_cli.errors import ConfigError, shortened
+from vae_cli.errors import ConfigError, counted, shortened
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
 from vae_cli.generation import walks
@@ -142,11 +142,11 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
             labels = {} if y is None else {"labels": y.numpy()}
             image_files.write_npz(output, labels, chunks, (count, *loaded.facts.shape))
     if y is None:
-        return f"{count:,} image(s)"
+        return counted(count, "image")
     if bool((y == y[0]).all()):
-        return f"{count:,} image(s) of label {label_name(int(y[0]), names)}"
+        return f"{counted(count, 'image')} of label {label_name(int(y[0]), names)}"
     shown = shortened(names[: int(y.max()) + 1]) if names else f"0 to {int(y.max())}"
-    return f"{count:,} image(s) of labels {shown} in turn"
+    return f"{counted(count, 'image')} of labels {shown} in turn"
 
 
 def _sampler(loaded: Trained, config: Config) -> Sampler:
@@ -198,7 +198,7 @@ def _write_walk(loaded: Trained, config: Config, output: Path) -> str:
             if walk.y is not None:
                 arrays["labels"] = walk.y.flatten().cpu().numpy()
             image_files.write_npz(output, arrays, images, (rows * steps, *loaded.facts.shape))
-    return f"{rows} row(s) of {steps} images"
+    return f"{counted(rows, 'row')} of {steps} images"
 
 
 def _between_images(loaded: Trained, config: Config) -> tuple[Walk, Tensor]:

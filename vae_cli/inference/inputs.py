@@ -16,7 +16,7 @@ from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.data import Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split
 from vae_cli.data.base import SPLITS, Support
 from vae_cli.data.sources.folder import Listed
-from vae_cli.errors import ConfigError, DataError, printable, shortened
+from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
 from vae_cli.inference.codes import Chunk, chunks
 from vae_cli.models.vae import VAE
 from vae_cli.system.paths import expand
@@ -178,8 +178,8 @@ def _with_model_labels(listed: Listed, trained: Trained, path: Path) -> Images:
         unknown = folders[numbers.index(None)]
         labels = f"0 to {classes - 1}" + (f", or {shortened(names)}" if names else "")
         raise DataError(
-            f"{path} has {len(folders)} subfolder(s) and the model {classes} labels; name them by those labels, "
-            f"{labels}: {printable(unknown)} is none"
+            f"{path} has {counted(len(folders), 'subfolder')} and the model {classes} labels; "
+            f"name them by those labels, {labels}: {printable(unknown)} is none"
         )
     return replace(images, labels=np.array(numbers, np.int64)[images.labels])
 

@@ -42,7 +42,7 @@ def test_what_is_hidden_or_no_image_is_left_alone(tmp_path):
     (root / "Thumbs.db").write_bytes(b"x")
     source = load(root)
     assert len(source.train) == 1
-    assert any("2 file(s) of kinds that are not read" in note and ".txt" in note for note in source.notes)
+    assert any("2 files of kinds that are not read" in note and ".txt" in note for note in source.notes)
 
 
 def test_subfolders_name_the_classes(tmp_path):
@@ -51,7 +51,7 @@ def test_subfolders_name_the_classes(tmp_path):
     (root / "empty").mkdir()
     source = load(root)
     assert source.train.labels.tolist() == [0, 0, 1] and source.train.labels.dtype == np.int64
-    assert any("2 class(es) by folder: cat, dog" in note for note in source.notes)
+    assert any("2 classes by folder: cat, dog" in note for note in source.notes)
 
 
 def test_class_folders_name_the_labels_of_the_data(tmp_path):
@@ -79,7 +79,7 @@ def test_the_largest_value_of_12_bits_in_16_is_said_with_the_way_to_make_it_whit
     levels = (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)
     Image.fromarray(levels).save(tmp_path / "x" / "a.png")
     (note,) = load(tmp_path / "x", channels=1).notes
-    assert "1 image(s) have more than 8 bits a value, the largest value is 4,080 of 65535" in note
+    assert "1 image with more than 8 bits a value; the largest value is 4,080 of 65535" in note
     assert "dataset.range=4095 makes that white" in note
     bright = load(tmp_path / "x", channels=1, range=4095)
     assert bright.notes == () and bright.train.values.max() == 254
@@ -93,9 +93,9 @@ def test_pages_beyond_the_first_and_files_that_need_a_plug_in_are_counted(tmp_pa
     (tmp_path / "x" / "c.HEIC").write_bytes(b"x")
     (tmp_path / "x" / "d.svg").write_bytes(b"x")
     notes = load(tmp_path / "x").notes
-    assert "left out 1 .heic image(s): pip install pillow-heif to read them" in notes
-    assert "left out 1 file(s) of kinds that are not read: 1 .svg" in notes
-    assert "1 file(s) have several pages, of which the first is taken" in notes
+    assert "left out 1 .heic image: pip install pillow-heif to read them" in notes
+    assert "left out 1 file of kinds that are not read: 1 .svg" in notes
+    assert "1 file with several pages, of which the first is taken" in notes
     (tmp_path / "y").mkdir()
     (tmp_path / "x" / "c.HEIC").rename(tmp_path / "y" / "c.heic")
     assert "it holds 1 .heic: pip install pillow-heif" in refused(tmp_path / "y")
@@ -105,7 +105,7 @@ def test_images_beside_class_folders_make_a_set_without_labels_and_say_so(tmp_pa
     put(tmp_path / "x", "dog/1.png", "cat/1.png", "stray.png")
     source = load(tmp_path / "x")
     assert source.train.labels is None and len(source.train) == 3
-    assert any("no labels: 1 image(s)" in note for note in source.notes)
+    assert any("no labels: 1 image" in note for note in source.notes)
 
 
 def test_thousands_of_class_folders(tmp_path):
@@ -127,7 +127,7 @@ def test_split_folders_are_the_splits_and_hold_the_classes(tmp_path, names):
     source = load(tmp_path / "x")
     assert [len(part) for part in (source.train, source.validation, source.test)] == [2, 1, 1]
     assert [part.labels.tolist() for part in (source.train, source.validation, source.test)] == [[0, 1], [1], [0]]
-    assert any("left out 1 image(s) outside" in note for note in source.notes)
+    assert any("left out 1 image outside" in note for note in source.notes)
 
 
 def test_train_alone_is_a_split_and_among_others_a_class(tmp_path):

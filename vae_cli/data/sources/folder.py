@@ -19,7 +19,7 @@ from vae_cli.data.base import Binarize, Dataset, Source
 from vae_cli.data.decoded import Decoded, Originals, Pictures, decode, fingerprint
 from vae_cli.data.images import Images
 from vae_cli.data.pictures import WHITE, needed_package, square, suffixes
-from vae_cli.errors import ConfigError, DataError, describe, printable, shortened
+from vae_cli.errors import ConfigError, DataError, counted, describe, printable, shortened
 from vae_cli.system.cache import cache_dir
 from vae_cli.system.paths import expand
 
@@ -163,13 +163,13 @@ class Folder(Dataset):
     def _notes_on_values(self, originals: Originals) -> list[str]:
         notes, top = [], originals.top
         if originals.deep and self.white is None:
-            note = f"{originals.deep:,} image(s) have more than 8 bits a value, the largest value is {top:,g}"
+            note = f"{counted(originals.deep, 'image')} with more than 8 bits a value; the largest value is {top:,g}"
             if 1 < top <= WHITE / 2:
                 fix = f"dataset.range={2 ** int(top).bit_length() - 1} makes that white"
                 note += f" of {WHITE}: they come out dark; {fix if self.has_keys else 'rescale them'}"
             notes.append(note)
         if originals.pages:
-            notes.append(f"{originals.pages:,} file(s) have several pages, of which the first is taken")
+            notes.append(f"{counted(originals.pages, 'file')} with several pages, of which the first is taken")
         return notes
 
     def _tree(self) -> Tree:
@@ -322,13 +322,13 @@ def _notes_on_files(tree: Tree, decoded: Decoded, entries: Sequence[Entry]) -> l
         named = ", ".join(shown) + (f" and {more:,} more" if more else "")
         notes.append(f"skipped {len(decoded.skipped):,} of {total:,} images that cannot be read: {named}")
     if outside := len(tree.files) - len(entries):
-        notes.append(f"left out {outside:,} image(s) outside of the train, val and test folders")
+        notes.append(f"left out {counted(outside, 'image')} outside of the train, val and test folders")
     unread = {suffix: package for suffix in tree.others if (package := needed_package(suffix))}
     for suffix, package in unread.items():
-        notes.append(f"left out {tree.others[suffix]:,} {suffix} image(s): pip install {package} to read them")
+        notes.append(f"left out {counted(tree.others[suffix], f'{suffix} image')}: pip install {package} to read them")
     others = Counter({suffix: count for suffix, count in tree.others.items() if suffix not in unread})
     if others:
-        notes.append(f"left out {others.total():,} file(s) of kinds that are not read: {_kinds(others)}")
+        notes.append(f"left out {counted(others.total(), 'file')} of kinds that are not read: {_kinds(others)}")
     return notes
 
 
@@ -347,10 +347,10 @@ def _notes_on_sizes(originals: Originals, size: int) -> list[str]:
 
 def _notes_on_classes(classes: Sequence[str], entries: Sequence[Entry]) -> list[str]:
     if classes:
-        return [f"{len(classes):,} class(es) by folder: {shortened(classes, SHOWN)}"]
+        return [f"{counted(len(classes), 'class')} by folder: {shortened(classes, SHOWN)}"]
     outside = sum(entry.folder is None for entry in entries)
     if outside < len(entries):
-        return [f"no labels: {outside:,} image(s) lie in no class folder"]
+        return [f"no labels: {counted(outside, 'image')} outside of class folders"]
     return []
 
 
