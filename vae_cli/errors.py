@@ -98,6 +98,12 @@ def exit_status(program: str, job: Callable[[], int]) -> int:
     return 1
 
 
+def missing_extra(setting: str, error: ImportError, extra: str) -> ConfigError:
+    """Return the error about a setting that needs a library of one of this package's extras."""
+    name = error.name or describe(error)
+    return ConfigError(f"{setting} needs {name}, which is not installed: pip install 'vae-cli[{extra}]'")
+
+
 def printable(name: object) -> str:
     """Return a file's name on one line that every terminal can show, with odd characters escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))

@@ -70,7 +70,7 @@ RULES: dict[str, Any] = {
     "sample_every": Index,
     "log_every": Count,
     "allow": Annotated[Name, Described("a package's name")] | None,
-    "checkpoint": Annotated[FilePath, Described("a run directory or a checkpoint file")] | None,
+    "checkpoint": Annotated[FilePath, Described("a run directory, a checkpoint file or hf://owner/name")] | None,
     "n": Count | None,
     "mode": Literal["prior", "interpolate", "traverse", "manifold"],
     "sampler": Literal["prior", "gmm", "aggregate"],

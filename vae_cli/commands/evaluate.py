@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.models.vae import VAE
 from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number
-from vae_cli.runs import checkpoint
-from vae_cli.runs.reader import CHECKPOINTS
+from vae_cli.runs import checkpoint, hub
+from vae_cli.runs.reader import directory_of
 from vae_cli.system.atomic import write_text, written_or_replaced
 from vae_cli.system.paths import expand
 
@@ -41,14 +42,14 @@ def run(config: dict[str, Any]) -> None:
         UserError: for a checkpoint or data that cannot be used, or an output that cannot be written.
     """
     path = checkpoint.find(config["checkpoint"])
-    folder = path.absolute().parent
-    run_directory = folder.parent if folder.name == CHECKPOINTS else folder
+    is_remote = hub.is_address(config["checkpoint"])  # and lies in the Hub's cache, which is no place for results
+    run_directory = Path() if is_remote else directory_of(path)
     output = run_directory / "evaluation.json" if config["output"] is None else expand(config["output"])
     loaded = trained.load(path, config["device"], config["allow"])
     data = load_data(loaded, config)
     numbers = evaluate(loaded, data, choose_split(data, config["split"], loaded), config)
     result = {
-        "checkpoint": str(path),
+        "checkpoint": config["checkpoint"] if is_remote else str(path),
         "data": data.facts.name,
         "split": config["split"],
         "seed": config["seed"],
@@ -68,7 +69,7 @@ def run(config: dict[str, Any]) -> None:
 
     # A run's page shows the new numbers.
     page = run_directory / run_page.NAME
-    if config["output"] is None and page.exists():
+    if config["output"] is None and not is_remote and page.exists():
         try:
             print(f"{run_page.write(run_directory)} is renewed")
         except Exception as error:  # of whatever kind the directory's files bring about

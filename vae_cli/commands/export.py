@@ -9,13 +9,16 @@ from typing import Any
 
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
+from vae_cli.commands.image_files import errors_name
 from vae_cli.constraints import show
 from vae_cli.errors import ConfigError, ExportError
-from vae_cli.exporting import programs
+from vae_cli.exporting import programs, weights
 from vae_cli.exporting.checks import Examples, Run, check, examples, run_module
 from vae_cli.exporting.folder import atomic_folder, check_folder
 from vae_cli.exporting.programs import Program
 from vae_cli.runs import checkpoint
+from vae_cli.runs.reader import Run as RunDirectory
+from vae_cli.runs.reader import directory_of
 from vae_cli.system.atomic import written_or_replaced
 from vae_cli.system.paths import expand
 
@@ -54,7 +57,12 @@ def run(config: dict[str, Any]) -> None:
     """
     check_keys(config)
     kind = config["format"]
-    _write_parts(config, SUFFIXES[kind])
+    if kind == "hub":
+        _publish(config)
+    elif kind == "safetensors":
+        _write_weights(config)
+    else:
+        _write_parts(config, SUFFIXES[kind])
 
 
 def check_keys(config: Config) -> None:
@@ -69,6 +77,36 @@ def check_keys(config: Config) -> None:
             raise ConfigError(
                 f"{key}={show(config[key])}: format={kind} takes no {key}; it goes with format={' or '.join(formats)}"
             )
+
+
+def _publish(config: Config) -> None:
+    """Upload the model."""
+    from vae_cli.exporting import hub
+
+    if config["repo"] is None:
+        raise ConfigError("repo=owner/name is missing: format=hub uploads to a repository")
+    hub.require()
+    path = checkpoint.find(config["checkpoint"])
+    loaded = trained.load(path, "cpu", config["allow"])
+    repo, source = config["repo"], RunDirectory(directory_of(path), "run")
+    page, is_private, commit = hub.publish(repo, config["private"], config["license"], path, loaded, source)
+    if config["license"] is None:
+        print("note: license= is not set, without which nobody else may use the model", file=sys.stderr)
+    seen = "only its owner sees it" if is_private else "everybody sees it"
+    print(f"{path}: uploaded to {page} ({seen}); open it with checkpoint=hf://{repo}@{commit}")
+
+
+def _write_weights(config: Config) -> None:
+    """Write the model as one safetensors file."""
+    output = expand(config["output"] or "model.safetensors")
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"output={output}: end it in .safetensors")
+    path = checkpoint.find(config["checkpoint"])
+    trained.load(path, "cpu", config["allow"])  # so that nothing is passed on that nobody can open
+    where = written_or_replaced(output)
+    with errors_name(output):
+        weights.write(path, output)
+    print(f"the weights of {path}, without paths of this machine: {where}")
 
 
 def _write_parts(config: Config, suffix: str) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from vae_cli import __version__
 from vae_cli.build.trained import Trained
-from vae_cli.errors import ExportError
+from vae_cli.errors import ExportError, missing_extra
 from vae_cli.exporting.checks import Arrays, Run
-from vae_cli.exporting.extras import missing, quiet
 from vae_cli.exporting.programs import Program, reason, trace
+from vae_cli.exporting.quiet import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -31,7 +31,7 @@ def require() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise missing("format=onnx", error, "onnx") from error
+        raise missing_extra("format=onnx", error, "onnx") from error
 
 
 def convert(program: Program, trained: Trained) -> ModelProto:

@@ -11,8 +11,8 @@ from vae_cli import __version__
 from vae_cli.build.trained import Trained
 from vae_cli.errors import ExportError
 from vae_cli.exporting.checks import Run, run_module
-from vae_cli.exporting.extras import quiet
 from vae_cli.exporting.programs import Program, reason, trace
+from vae_cli.exporting.quiet import quiet
 
 ABOUT = "vae_cli.json"  # the documentation inside the file
 

@@ -16,7 +16,7 @@ from vae_cli.data import DataFacts
 from vae_cli.distributions import FullNormal, LatentDistribution, Mixture
 from vae_cli.distributions.pixels import Bits
 from vae_cli.errors import ExportError, describe
-from vae_cli.exporting.extras import quiet
+from vae_cli.exporting.quiet import quiet
 from vae_cli.models.vae import VAE
 
 PARTS = ("encoder", "decoder", "prior")

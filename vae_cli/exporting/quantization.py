@@ -17,8 +17,8 @@ from vae_cli.distributions import DiagonalNormal, FullNormal, LatentDistribution
 from vae_cli.errors import ExportError
 from vae_cli.exporting import checks
 from vae_cli.exporting.checks import Arrays, Examples, Run
-from vae_cli.exporting.extras import quiet
 from vae_cli.exporting.programs import Program, with_parameters
+from vae_cli.exporting.quiet import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.errors import CheckpointError, describe
-from vae_cli.runs import tensor_file
+from vae_cli.runs import hub, tensor_file
 from vae_cli.runs.inspection import KEYS, TRAINING_KEYS, VERSION, check_contents
 from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST
 from vae_cli.runs.tensor_file import InvalidFile
@@ -62,11 +62,13 @@ def _write(path: Path, contents: dict[str, Any], tensors: dict[str, Tensor], tex
 
 
 def find(path: str | Path) -> Path:
-    """Return the file that `checkpoint=` means: a file itself, or a run directory's best checkpoint, or its last.
+    """Return the file that `checkpoint=` means: a file, one on the Hub, or a run's best checkpoint, else its last.
 
     Raises:
         CheckpointError: if there is none.
     """
+    if hub.is_address(path):
+        return hub.download(path)
     place = expand(path)
     if not place.is_dir():
         if place.exists():

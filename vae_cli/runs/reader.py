@@ -152,6 +152,12 @@ class Run:
         return dict(flat(self.settings))
 
 
+def directory_of(checkpoint: Path) -> Path:
+    """Return the run directory that a checkpoint lies in; else its folder."""
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == CHECKPOINTS else folder
+
+
 def stored_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints in a run directory, by name."""
     return sorted((directory / CHECKPOINTS).glob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""The libraries that export: the line about one that is not installed, and silence where one talks."""
+"""Silence of libraries that talk."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
-
-from vae_cli.errors import ConfigError, describe
-
-
-def missing(setting: str, error: ImportError, extra: str) -> ConfigError:
-    """Return the error about a setting that needs an extra of this package."""
-    name = error.name or describe(error)
-    return ConfigError(f"{setting} needs {name}, which is not installed: pip install 'vae-cli[{extra}]'")
 
 
 @contextmanager

@@ -1,0 +1,161 @@
+"""The model card of a repository, written from the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vae_cli import __version__
+from vae_cli.build.options import changes, choice, groups
+from vae_cli.build.parts import MODEL_GROUPS, SUPPORTS
+from vae_cli.build.trained import Trained
+from vae_cli.constraints import show
+from vae_cli.errors import printable
+from vae_cli.exporting.weights import without_paths
+from vae_cli.runs.reader import Run, finite, mapping
+
+NUMBERS = {  # of vae-evaluate and of a run's end, with what they are
+    "log_likelihood": "estimate of log p(x), nats per image",
+    "elbo": "evidence lower bound, nats per image",
+    "reconstruction": "E_q log p(x\\|z), nats per image",
+    "kl": "KL(q(z\\|x) ‖ p(z)), nats per image",
+    "bits_per_dim": "bits per dimension",
+    "mse": "squared error of reconstructions, per pixel on [0, 1]",
+    "psnr": "peak signal-to-noise ratio of reconstructions, decibels",
+    "active_units": "latent dimensions in use",
+    "mmd": "squared gap between codes and prior",
+    "knn_accuracy": "accuracy of the five nearest codes",
+    "linear_probe_accuracy": "accuracy of a linear classifier of codes",
+}
+
+
+def card(repo: str, license: str | None, trained: Trained, run: Run, samples: str) -> str:
+    """Return the text of README.md.
+
+    Args:
+        repo: owner/name.
+        license: its short name, for the YAML head.
+        trained: the model.
+        run: the directory that it comes from, perhaps without a file.
+        samples: the name of the picture of samples.
+    """
+    sections = [
+        _head(license),
+        f"# {repo.partition('/')[2]}",
+        _summary(trained),
+        f"![samples from the prior]({samples})",
+        "Samples from the prior, the image that p(x|z) stands for: `vae-sample checkpoint=hf://" + repo + " seed=0`.",
+        "## Training data",
+        _data(trained, run),
+        "## Numbers",
+        _numbers(trained, run),
+        "## How to load it",
+        _loading(repo),
+        "## Settings",
+        _settings(trained),
+    ]
+    if license is not None:
+        sections += ["## Licence", license]
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(license: str | None) -> str:
+    """Return the YAML that the Hub reads."""
+    lines = [] if license is None else [f"license: {license}"]
+    lines += ["library_name: vae_cli", "pipeline_tag: unconditional-image-generation"]
+    return "\n".join(["---", *lines, "tags:", "- vae", "- variational-autoencoder", "---"])
+
+
+def _summary(trained: Trained) -> str:
+    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
+    kind = "A conditional variational autoencoder" if trained.model.classes else "A variational autoencoder"
+    size = "x".join(map(str, trained.facts.shape))
+    return (
+        f"{kind} of {size} images, trained on `{trained.facts.name}` with vae_cli {__version__}. "
+        f"It has {trained.settings['latent_dim']} latent dimensions and {parameters:,} parameters."
+    )
+
+
+def _data(trained: Trained, run: Run) -> str:
+    facts, settings, sizes = trained.facts, trained.settings, mapping(run.summary.get("data"))
+    binarize = settings["dataset"].get("binarize", "none")
+    rows = [
+        f"- data set: `{facts.name}`, {SUPPORTS[facts.support]}, binarize={binarize}",
+        f"- training images: {facts.size:,}, digest `{facts.digest}`",
+    ]
+    held_out = [f"{sizes[name]:,} {name}" for name in ("validation", "test") if isinstance(sizes.get(name), int)]
+    rows += [f"- held out: {', '.join(held_out)} images"] if held_out else []
+    if trained.model.classes:
+        names = ", ".join(map(printable, facts.class_names)) or f"0 to {trained.model.classes - 1}"
+        rows.append(f"- labels: {names}")
+    rows.append(f"- training: {trained.step:,} steps, seed {settings['seed']}, precision {settings['precision']}")
+    return "\n".join(rows)
+
+
+def _numbers(trained: Trained, run: Run) -> str:
+    if run.summary.get("step") != trained.step:
+        return "They are not known: the file was exported without the run that it comes from."
+    evaluation = run.evaluation
+    if evaluation.get("step") == trained.step and evaluation.get("path") is None:
+        return _evaluated(evaluation)
+    test, images = mapping(run.summary.get("test")), mapping(run.summary.get("data")).get("test")
+    rows = [_row(name, finite(test.get(name)), None) for name in NUMBERS if finite(test.get(name)) is not None]
+    draws = trained.settings["mc_samples"]
+    how = (
+        f"Measured at the end of the training on the test split ({images:,} images), with {draws} draw(s) of z per "
+        "image. Standard errors are not known: `vae-evaluate` measures them."
+    )
+    return _table(rows) + "\n\n" + how if rows else "None were measured."
+
+
+def _evaluated(evaluation: Mapping[str, Any]) -> str:
+    """Return the numbers of evaluation.json and how they were measured."""
+    known = {name: mapping(evaluation.get(name)) for name in NUMBERS}
+    rows = [
+        _row(name, finite(number.get("value")), finite(number.get("stderr")))
+        for name, number in known.items()
+        if finite(number.get("value")) is not None
+    ]
+    images = known["elbo"].get("n")
+    how = (
+        f"Measured by `vae-evaluate` on the {evaluation.get('split')} split ({images} images), with "
+        f"{evaluation.get('num_importance_samples')} draws of z per image and seed {evaluation.get('seed')}. "
+        "`log_likelihood` is the importance-weighted estimate. ± is the standard error over the images."
+    )
+    return _table(rows) + "\n\n" + how
+
+
+def _row(name: str, value: float | None, error: float | None) -> str:
+    assert value is not None
+    shown = f"{value:.4g}" if abs(value) < 10 else f"{value:,.2f}"
+    return f"| `{name}` | {shown}" + ("" if error is None else f" ± {error:.2g}") + f" | {NUMBERS[name]} |"
+
+
+def _table(rows: list[str]) -> str:
+    return "\n".join(["| number | value | meaning |", "|---|---|---|", *rows])
+
+
+def _loading(repo: str) -> str:
+    return f"""```
+pip install 'vae-cli[hub]'
+vae-sample checkpoint=hf://{repo} n=64 seed=0
+vae-evaluate checkpoint=hf://{repo}
+```
+
+```python
+import vae_cli
+
+model = vae_cli.load("hf://{repo}")
+images = model.sample(16, seed=0)
+```
+
+`hf://{repo}@REVISION` pins a commit or tag. `model.safetensors` holds the weights under the names of the model's
+state dict, and the settings as JSON in its metadata; it runs no code when it is opened."""
+
+
+def _settings(trained: Trained) -> str:
+    """Return the parts of the model, and what differs from the defaults."""
+    settings, shown = without_paths(trained.settings), ("dataset", *MODEL_GROUPS, "objective", "optimizer")
+    parts = [f"{group}={choice(group, settings[group])}" for group in shown]
+    others = [f"{key}={show(value)}" for key, value in changes(settings).items() if key not in groups("train")]
+    return f"```\n{' '.join([*parts, *others])}\n```\n\n`config.yaml` has all of them."

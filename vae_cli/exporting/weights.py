@@ -1,0 +1,36 @@
+"""One safetensors file for other people: weights, config and facts about the data, and no path of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vae_cli.runs import checkpoint
+from vae_cli.system.paths import expand
+
+PATHS = ("data_dir", "resume", "path", "cache")  # keys whose values are paths of this machine
+
+
+def write(source: Path, path: Path) -> None:
+    """Write the weights of a checkpoint to another file, as a checkpoint that every command opens.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read.
+        OSError: if the file cannot be written.
+    """
+    contents = checkpoint.load(source)
+    checkpoint.save_weights(path, contents | {"config": without_paths(contents["config"])})
+
+
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with null for every path of this machine: under the keys for paths, and any absolute path."""
+
+    def kept(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {inside: kept(inside, each) for inside, each in value.items()}
+        if isinstance(value, list):
+            return [kept("", each) for each in value]
+        is_path = isinstance(value, str) and (key in PATHS or value.startswith("~") or expand(value).is_absolute())
+        return None if is_path else value
+
+    return {key: kept(key, value) for key, value in config.items()}
