@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from vae_cli.exploring.axes import dimensions, principal
-from vae_cli.exploring.page import label_setting
 
 
 def test_principal_directions_are_those_of_the_largest_variance_and_the_same_each_time():
@@ -47,16 +46,3 @@ def test_without_codes_the_dimension_that_changes_the_image_most_comes_first(pla
             below, above = plain.model.image(torch.stack([-axis.direction, axis.direction]))
         effects[axis.name] = float((above - below).square().mean())
     assert [axis.name for axis in axes] == sorted(effects, key=effects.get, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        ([], ["label=0", "label=1", "label=2"]),
-        (["cat", "all", "ankle boot"], ["label=cat", "label=1", "label=2"]),
-        (["1", "10", "2"], ["label=1", "label=10", "label=2"]),
-        (["1", "01", "it's"], ["label=1", "'label='\"'\"'01'\"'\"''", "label=2"]),
-    ],
-)
-def test_a_label_is_named_so_that_the_shell_and_the_command_read_it(names, words):
-    assert [label_setting(label, names) for label in range(3)] == words

@@ -183,6 +183,13 @@ def test_files_that_are_no_pictures_are_refused(site, data):
     assert status == 400 and "the file cannot be used" in answer["error"] and "\n" not in answer["error"]
 
 
+def test_values_that_are_no_picture_are_refused_without_advice_that_has_no_place_here(site):
+    file = io.BytesIO()
+    Image.fromarray(np.full((9, 9), 40.0, np.float32)).save(file, "TIFF")
+    status, answer = site.upload(file.getvalue())
+    assert status == 400 and answer["error"].endswith("not from 0 to 1: rescale them")
+
+
 @pytest.mark.parametrize("side", [10_000, 60_000])
 def test_a_picture_that_would_fill_the_memory_is_not_decoded(site, side):
     status, answer = site.upload(bomb(side))

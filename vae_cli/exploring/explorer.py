@@ -109,7 +109,8 @@ class Explorer:
             with ignore_warnings():
                 prepared = square(BytesIO(data), height, channels)
         except Exception as error:  # of whatever kind Pillow raises for a broken file
-            reason = "no picture that can be read" if "cannot identify" in str(error) else describe(error)
+            reason = describe(error).partition(", or set dataset.range")[0]  # which this page does not have
+            reason = "no picture that can be read" if "cannot identify" in reason else reason
             raise DataError(f"the file cannot be used: {reason}") from error
         x = torch.tensor(prepared.values, dtype=torch.float32) / 255
         x = 1 - x if invert else x

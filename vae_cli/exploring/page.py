@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from vae_cli.exploring.axes import Axis
 from vae_cli.exploring.explorer import DIGITS, Explorer
 from vae_cli.exploring.requests import HOTTEST
+from vae_cli.system.paths import expand
 
 STEPS = 9  # images between two codes
 DIMENSIONS = 12  # sliders that are seen at first
@@ -46,13 +46,21 @@ def render(explorer: Explorer, source: str, nonce: str, reason: str = "") -> str
     dim, classes = len(explorer.start), explorer.model.classes
     subtitle = [facts.name, described, f"{dim} latent dimension{'s' if dim > 1 else ''}"]
     return environment.get_template("explore.html").render(
-        title=Path(source).name or source,
+        title=run_name(source),
         subtitle=" · ".join([*subtitle, *([f"{classes} labels"] if classes else [])]),
         facts=page_facts(explorer, source),
         nonce=nonce,
         reason=reason,
         hottest=HOTTEST,
     )
+
+
+def run_name(source: str) -> str:
+    """Return the name of a run from its directory or a file in it; an address as it is."""
+    if "://" in source:
+        return source
+    path = expand(source).absolute().resolve()
+    return path.parents[1].name if path.parent.name == "checkpoints" else path.name
 
 
 def page_facts(explorer: Explorer, source: str) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
         loop="asyncio",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=60,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=1,
         server_header=False,
     )
     return uvicorn.Server(config)

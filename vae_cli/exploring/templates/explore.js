@@ -19,8 +19,8 @@ async function ask(name, body, options) {
   } catch {
     throw Error("vae-explore has ended, or cannot be reached. Start it again, and open the address that it prints.");
   }
-  const answer = await response.json();
-  if (!response.ok) throw Object.assign(Error(answer.error), {isBusy: response.status === 409 || response.status === 429});
+  const answer = await response.json().catch(() => ({error: "vae-explore has too many connections. Close other tabs of it."}));
+  if (!response.ok) throw Object.assign(Error(answer.error), {isBusy: [409, 429, 503].includes(response.status)});
   return answer;
 }
 
