@@ -7,7 +7,7 @@ from tests.support.exporting import untrained
 from tests.support.refusals import refusal
 from vae_cli.commands import export
 from vae_cli.config import compose
-from vae_cli.errors import ConfigError, DataError, ExportError
+from vae_cli.errors import ConfigError, ExportError
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_parts_are_checked_on_test_images_and_written_together(model, tmp_path, 
         "prior.onnx: noise → z",
     ]
     assert said[3] == f"3 file(s) from {tmp_path / 'run'}, checked on test images: written to onnx"
-    exported("parts=[decoder]", "parameters=true")
+    exported("parts=decoder", "parameters=true")
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("decoder.onnx: z → image, loc, scale; largest difference ")
     assert said[1].endswith("replaced onnx")
@@ -56,14 +56,18 @@ def test_a_quantized_model_says_what_it_loses(model, kind, capsys):
     np.testing.assert_allclose(session.run(None, {"z": z})[0], image.detach(), atol=0.02)
 
 
-def test_without_its_data_a_model_is_checked_on_its_own_samples(model, monkeypatch, capsys):
-    def fail(*_):
-        raise DataError("mnist is not in nowhere")
-
-    monkeypatch.setattr("vae_cli.exporting.checks.load_data", fail)
-    exported("parts=[prior]", "format=torch")
+@pytest.mark.parametrize(
+    ("dataset", "line"),
+    [
+        ({"_target_": "vae_cli.data.MNIST"}, "mnist is not in nowhere/MNIST/raw"),
+        ({"_target_": "vae_cli.data.Arrays", "path": None}, "dataset.path is not set"),
+    ],
+)
+def test_without_its_data_a_model_is_checked_on_its_own_samples(model, capsys, dataset, line):
+    model.settings["dataset"], model.settings["data_dir"] = dataset, None
+    exported("parts=[prior]", "format=torch", "data_dir=nowhere")
     said = capsys.readouterr().out
-    assert "checked on samples of the model, since its data are not here (mnist is not in nowhere)" in said
+    assert f"checked on samples of the model, since its data are not here ({line}" in said
 
 
 def test_a_part_that_cannot_be_exported_is_named_and_the_others_are_written(model, monkeypatch, tmp_path, capsys):
@@ -91,8 +95,8 @@ def test_a_part_that_cannot_be_exported_is_named_and_the_others_are_written(mode
     ("words", "line"),
     [
         (["format=grid"], "format=grid: format accepts onnx, torch, safetensors or hub"),
-        (["parts=[dec]"], "parts accepts a list of encoder, decoder and prior"),
-        (["parts=[]"], "parts accepts a list of encoder, decoder and prior"),
+        (["parts=[dec]"], "parts accepts encoder, decoder or prior or a list of them such as [encoder,decoder]"),
+        (["parts=[]"], "or a list of them such as [encoder,decoder]"),
         (["quantize=int4"], "quantize accepts none, int8 or float16"),
         (["repo=mine"], "repo accepts null or owner/name"),
         (["frmat=onnx"], "unknown key frmat: did you mean format?"),

@@ -1,17 +1,29 @@
 """A folder of exported files is written whole or not at all."""
 
+from pathlib import Path
+
 import pytest
 
 from vae_cli.errors import ConfigError, OutputError
 from vae_cli.exporting.folder import atomic_folder, check_folder
 
 
-def test_the_new_folder_replaces_the_old_one(tmp_path):
+def test_new_files_take_the_place_of_the_old_ones(tmp_path):
     for name in ("a.onnx", "b.onnx"):
         with atomic_folder(tmp_path / "deep" / "out") as folder:
             (folder / name).write_text("x")
     assert [path.name for path in (tmp_path / "deep" / "out").iterdir()] == ["b.onnx"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_a_folder_that_is_there_stays_the_one_that_a_shell_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    (tmp_path / ".vae-export.1").mkdir()  # of a process that was killed
+    check_folder(Path(), ["a.onnx"])
+    with atomic_folder(Path()) as folder:
+        (folder / "a.onnx").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"] and tmp_path.stat().st_ino == before
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from safetensors.numpy import save
 
+import vae_cli
 from tests.support.commands import status
 from tests.support.hub_server import OTHER, hub, log_in  # noqa: F401
 from tests.support.training import digits_run  # noqa: F401
@@ -38,6 +39,7 @@ def test_an_uploaded_run_opens_again_as_the_same_model(hub, digits_run, monkeypa
     assert all((there.model.state_dict()[name] == value).all() for name, value in own.model.state_dict().items())
     assert there.facts == own.facts and there.step == own.step
     assert status(cli.sample, f"checkpoint={address}", "n=4", "output=there.png") == 0
+    assert (vae_cli.load(address).sample(3, seed=0) == vae_cli.load(digits_run).sample(3, seed=0)).all()
 
 
 def test_nothing_uploaded_names_a_path_of_this_machine(hub, digits_run, monkeypatch, tmp_path):  # noqa: F811

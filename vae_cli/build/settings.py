@@ -35,6 +35,8 @@ _POSITIVE_NUMBER = r"(?=.*[1-9])(\d+(?:\.\d+)?) *"
 _INTERVAL = rf"{_POSITIVE_NUMBER}({'|'.join(_UNITS)})"
 _SIZE = rf"{_POSITIVE_NUMBER}({'|'.join(_SIZES)})"
 
+Part = Literal["encoder", "decoder", "prior"]
+
 RULES: dict[str, Any] = {
     "latent_dim": Count,
     "conditional": bool,
@@ -93,11 +95,7 @@ RULES: dict[str, Any] = {
     "open": bool,
     "format": Literal["grid", "png", "npz"],
     "output": FilePath | None,
-    "parts": Annotated[
-        Sequence[Literal["encoder", "decoder", "prior"]],
-        Length(1),
-        Described("a list of encoder, decoder and prior"),
-    ],
+    "parts": Part | Annotated[Sequence[Part], Length(1), Described("a list of them such as [encoder,decoder]")],
     "parameters": bool,
     "quantize": Literal["none", "int8", "float16"],
     "repo": Annotated[str, Pattern(r"[\w.-]+/[\w.-]+"), Described("owner/name")] | None,

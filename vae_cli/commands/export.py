@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def _write_parts(config: Config, suffix: str) -> None:
     runs: dict[str, Run] = {}
     where = written_or_replaced(output, f"*{suffix}")
     with atomic_folder(output) as folder:
-        for part in config["parts"]:
+        for part in _names(config["parts"]):
             try:
                 line, runs[part] = _write_part(part, loaded, images, folder / f"{part}{suffix}", config)
                 lines.append(line)
@@ -137,6 +137,11 @@ def _write_parts(config: Config, suffix: str) -> None:
             lines.append(_loss(loaded, images, runs))
     print("\n".join(lines))
     print(f"{len(runs)} file(s) from {path}, checked on {images.kind}: {where}")
+
+
+def _names(parts: str | Sequence[str]) -> list[str]:
+    """Return the parts that a value names, each once."""
+    return [parts] if isinstance(parts, str) else list(dict.fromkeys(parts))
 
 
 def _write_part(part: str, loaded: Trained, images: Examples, path: Path, config: Config) -> tuple[str, Run]:

@@ -13,7 +13,7 @@ from vae_cli import noise
 from vae_cli.build.trained import Trained
 from vae_cli.data import Split
 from vae_cli.data.download import without_downloads
-from vae_cli.errors import DataError, ExportError
+from vae_cli.errors import ExportError, UserError
 from vae_cli.evaluation.bounds import batch
 from vae_cli.exporting.programs import Encoder, Program, Tensors
 from vae_cli.generation.samplers import CHUNK, Sampler, class_labels, generate_images
@@ -52,7 +52,7 @@ def examples(trained: Trained, config: Mapping[str, object], count: int) -> Exam
     try:
         with without_downloads():
             split = choose_split(load_data(trained, config), "test", trained)
-    except DataError as error:
+    except UserError as error:  # they are missing, or the config names none, as that of an exported model
         return _samples(trained, f"samples of the model, since its data are not here ({error})")
     return _of_split(trained, split, min(count, len(split)))
 

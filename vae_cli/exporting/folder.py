@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from vae_cli.errors import ConfigError, OutputError, describe
+
+TEMPORARY = ".vae-export."  # the beginning of the names of folders that a killed export may leave
 
 
 def check_folder(output: Path, names: Collection[str]) -> None:
@@ -20,7 +22,8 @@ def check_folder(output: Path, names: Collection[str]) -> None:
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output={output} is a file; name a folder")
     try:
-        other = next((path.name for path in sorted(output.glob("*")) if path.name not in names), None)
+        others = (path.name for path in sorted(output.glob("*")) if not path.name.startswith(TEMPORARY))
+        other = next((name for name in others if name not in names), None)
     except OSError as error:
         raise OutputError(f"output={output} cannot be read ({describe(error)}); name another") from error
     if other is not None:
@@ -29,28 +32,36 @@ def check_folder(output: Path, names: Collection[str]) -> None:
 
 @contextmanager
 def atomic_folder(output: Path) -> Iterator[Path]:
-    """Give an empty folder beside `output`, which replaces it at the end.
+    """Give an empty folder; at the end it becomes `output`, or its files replace those of a folder that is there.
 
-    If anything fails meanwhile, the old folder is as it was.
+    A folder that is there stays itself: it may be a mount point, or the one that a shell is in. If anything fails
+    meanwhile, its files are as they were.
 
     Raises:
         OutputError: if it cannot be written.
     """
     output = output.absolute()
-    temporary, old = (output.with_name(f".{output.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    is_new = not output.exists()
+    name = f"{TEMPORARY}{os.getpid()}"
+    temporary = output.with_name(name) if is_new else output / name
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        if output.exists():
-            output.rename(old)
-        try:
+        if is_new:
             temporary.rename(output)
-        except OSError:
-            with suppress(OSError):
-                old.rename(output)
-            raise
+        else:
+            _replace_files(temporary, output)
     except OSError as error:
         raise OutputError(f"output={output} cannot be written ({describe(error)}); name another") from error
     finally:
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_files(source: Path, output: Path) -> None:
+    """Move files into a folder, and remove those that are of an older export."""
+    names = {path.name for path in source.iterdir()}
+    for name in names:
+        (source / name).replace(output / name)
+    for path in output.iterdir():
+        if path.name not in names and path != source:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
