@@ -199,6 +199,8 @@ def test_a_part_that_is_not_passed_again_is_named(tmp_path):
     again = r"prior: it was passed in Python, of the class tests.test_api.LaplacePrior; pass it again, as vae_cli.load"
     refused(lambda: vae_cli.load(run), again)
     refused(lambda: vae_cli.train("epochs=2", resume=run), again)
+    summary = json.loads((run.directory / "summary.json").read_text())
+    assert summary["status"] == "completed"  # as it was before the refused training
     assert status(cli.sample, f"checkpoint={run.directory}") == 1
     refused(lambda: vae_cli.load(run, prior=Stripes), "trained with a LaplacePrior and not a Stripes")
     refused(
@@ -233,11 +235,13 @@ def test_parts_of_ones_own_are_checked(parts, message, tmp_path):
     refused(lambda: vae_cli.train(*settings, directory=tmp_path / "run", **parts), message)
 
 
-def test_arrays_are_a_data_set(images, tmp_path):
+def test_arrays_are_a_data_set(images, tmp_path, capsys):
     arrays = {"train": images, "labels": np.arange(50) % 3, "test": images[:9], "test_labels": np.arange(9) % 3}
     run = vae_cli.train(*SMALL, "conditional=true", directory=tmp_path / "run", dataset=arrays)
     assert run.summary["data"] | {"train": 45, "validation": 5, "test": 9} == run.summary["data"]
     assert run.load().encode(images[:2], label=[0, 2]).mean.shape == (2, 2)
+    assert status(cli.train, f"resume={run.directory}", "epochs=2") == 1
+    assert "data that were passed in Python: name data with dataset.path=" in capsys.readouterr().err
     tensors = vae_cli.train(*SMALL, directory=tmp_path / "tensors", dataset=torch.from_numpy(images)[:, None] / 255)
     assert tensors.summary["data"]["support"] == "unit"
     refused(lambda: vae_cli.train("epochs=2", resume=run, dataset=images), "the data are not those")

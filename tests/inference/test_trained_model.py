@@ -12,6 +12,7 @@ from tests.support.image_commands import encoded, reconstructed
 from vae_cli.commands import evaluate, sample
 from vae_cli.config import compose
 from vae_cli.errors import CheckpointError, ConfigError, DataError
+from vae_cli.inference.codes import reconstructions
 from vae_cli.training.run import run as train
 
 ODD = ["latent_dim=3", "epochs=2", "report=false", "device=cpu", "encoder.hidden=[16]", "decoder.hidden=[16]"]
@@ -62,8 +63,27 @@ def test_codes_are_those_of_the_command_for_more_examples_than_go_through_togeth
         mean, std = q.moments()
         np.testing.assert_array_equal(mean.numpy(), expected["mean"])
         np.testing.assert_array_equal(std.numpy(), expected["std"])
-    else:
-        assert q.mean.shape == expected["mean"].shape
+    else:  # whose codes are means of draws
+        (_, below), *_ = reconstructions(model.model, model._chunks(model._split(split.images[:9], None)))
+        assert torch.equal(model.image(q.mean[:9]), below) and not q.mean.requires_grad
+    assert not q.log_prob(q.mean).requires_grad and model.encode(split.images[:9], grad=True).mean.requires_grad
+
+
+def test_convolutions_of_equal_images_are_equal_whatever_the_strides_of_their_arrays(tmp_path, digits):
+    run = tmp_path / "run"
+    assert train(compose.compose("train", [*ODD[:-2], "epochs=1", "encoder=conv", "encoder.channels=[8]"]), run) == 0
+    expected, model = encoded(run, tmp_path)["mean"], vae_cli.load(run)
+    for x in (digits[0], digits[0][:, None], digits[0][..., None], torch.from_numpy(digits[0])[:, None]):
+        np.testing.assert_array_equal(model.encode(x).mean.numpy(), expected)
+
+
+@pytest.mark.parametrize("likelihood", ["auto", "normal", "categorical", "discretized_logistic_mixture"])
+def test_no_likelihood_has_gradients_unless_they_are_asked_for(likelihood, tmp_path, digits):
+    run = tmp_path / "run"
+    assert train(compose.compose("train", [*ODD, "epochs=1", f"likelihood={likelihood}"]), run) == 0
+    model = vae_cli.load(run)
+    x, z = model.preprocess(digits[0][:2]), np.zeros((2, 3))
+    assert not model.decode(z).log_prob(x).requires_grad and model.decode(z, grad=True).log_prob(x).requires_grad
 
 
 def test_codes_of_a_conditional_model_are_those_of_the_command(conditional, digits, tmp_path):

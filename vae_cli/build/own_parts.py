@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
 
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, DataError
 
 GROUPS = ("dataset", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 PREFIX = "object:"  # before the class's path in the `_target_` of such a part
@@ -64,6 +64,11 @@ def find(group: str, target: Any) -> Any:
     path = str(target).removeprefix(PREFIX)
     name = path.rpartition(".")[2]
     part = _passed.get().get(group)
+    if part is None and group == "dataset":
+        raise DataError(
+            "the run was trained on data that were passed in Python: name data with dataset.path= or input= where a "
+            "command takes them, or go on with vae_cli.train(resume=…, dataset=…)"
+        )
     if part is None:
         raise ConfigError(
             f"{group}: it was passed in Python, of the class {path}; pass it again, as vae_cli.load(…, {group}=…) or "
@@ -82,6 +87,22 @@ def check_asked_for(config: Mapping[str, Any]) -> None:
         ConfigError: naming the first that it does not ask for.
     """
     for group in _passed.get():
-        target = config[group]["_target_"]
-        if not is_own(target):
+        if not is_own(target := _target(config, group)):
             raise ConfigError(f"{group}: the run was trained with {target}, which needs no object; leave {group}= out")
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check that the parts which are passed are those that a stored config asks for, before anything is written.
+
+    Raises:
+        ConfigError, DataError: naming the first that is missing or is not asked for.
+    """
+    check_asked_for(config)
+    for group in GROUPS:
+        if is_own(target := _target(config, group)):
+            find(group, target)
+
+
+def _target(config: Mapping[str, Any], group: str) -> Any:
+    node = config.get(group)
+    return node.get("_target_") if isinstance(node, Mapping) else None

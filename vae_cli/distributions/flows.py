@@ -51,7 +51,8 @@ class FlowDistribution(LatentDistribution):
     @property
     def mean(self) -> Tensor:
         """T of the base's mean, which is the mean of z for linear T alone."""
-        return self.transform(self.base.mean)
+        with self._gradients():
+            return self.transform(self.base.mean)
 
     def rsample_and_log_prob(
         self, noise: Float[Tensor, "*draws d"]

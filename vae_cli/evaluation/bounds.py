@@ -213,7 +213,12 @@ def reconstructions(model: VAE, split: Split, seed: int) -> Iterator[tuple[Tenso
 
 def batch(model: VAE, split: Split, index: slice, seed: int) -> tuple[Tensor, Tensor | None]:
     """Return examples of a split with their labels on the model's device; those of a dynamic split are drawn once, the
-    same for the same index."""
+    same for the same index.
+
+    Their strides are those of their shape, whatever a data set's arrays have for axes of length 1: torch chooses the
+    algorithm of a convolution by them, and equal images would differ in rounding.
+    """
     device = next(model.parameters()).device
     generator = noise.generator(seed, "binarize", index.start or 0, device=device) if split.dynamic else None
-    return pixels(split, index, device, generator), labels(split, index, device)
+    x = pixels(split, index, device, generator)
+    return x.flatten().view(x.shape), labels(split, index, device)

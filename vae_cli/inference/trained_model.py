@@ -86,7 +86,8 @@ class TrainedModel:
         that are normal `stddev` and `rsample()` too."""
         with torch.set_grad_enabled(grad):
             features = [self.model.features(x, y) for _, x, y in self._chunks(self._split(x, label))]
-            return as_latent(self.model.posterior(torch.cat(features)))
+            q = as_latent(self.model.posterior(torch.cat(features)))
+        return q if grad or not q.provides("frozen") else q.frozen()  # a flow is not computed before it is asked
 
     def decode(self, z: Any, label: Any = None, grad: bool = False) -> Distribution:
         """Return p(x|z), of batch shape (…,): `mean`, `sample()`, `log_prob(x)`."""

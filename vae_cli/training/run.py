@@ -93,6 +93,7 @@ def run(
             print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
             collectives.broadcast(None)
             return 0
+        own_parts.check(contents["config"])
         output, resumed = RunDirectory(directory, contents["progress"]["step"]), (str(path), contents, changes)
     output.on_metrics = on_metrics
     wants_report = (config if resumed is None else resumed[1]["config"]).get("report", True)
@@ -150,7 +151,6 @@ def restore(
     stored = contents["config"]
     try:
         check_values(stored)
-        own_parts.check_asked_for(stored)
         threads.use_threads(changes.get("threads", stored.get("threads")))
         trusted = () if config["allow"] is None else (config["allow"],)
         device = choose_device(changes.get("device", stored["device"]), rank)
