@@ -40,7 +40,7 @@ def test_parts_are_checked_on_test_images_and_written_together(model, tmp_path, 
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["decoder.onnx"]
 
 
-@pytest.mark.parametrize("kind", ["int8", "float16"])
+@pytest.mark.parametrize("kind", ["int8", pytest.param("float16", marks=pytest.mark.slow)])
 def test_a_quantized_model_says_what_it_loses(model, kind, capsys):
     exported(f"quantize={kind}", "output=small", "parts=[encoder,decoder]")
     said = capsys.readouterr().out.splitlines()

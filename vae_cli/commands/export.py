@@ -13,7 +13,7 @@ from vae_cli.commands.image_files import errors_name
 from vae_cli.constraints import show
 from vae_cli.errors import ConfigError, ExportError
 from vae_cli.exporting import programs, weights
-from vae_cli.exporting.checks import Examples, Run, check, examples, run_module
+from vae_cli.exporting.checks import SIZES, Examples, Run, check, examples, run_module
 from vae_cli.exporting.folder import atomic_folder, check_folder
 from vae_cli.exporting.programs import Program
 from vae_cli.runs import checkpoint
@@ -120,7 +120,7 @@ def _write_parts(config: Config, suffix: str) -> None:
         onnx.require()
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, "cpu", config["allow"])
-    images = examples(loaded, config, MEASURED)
+    images = examples(loaded, config, MEASURED if config["quantize"] != "none" else 2 * max(SIZES))
     lines: list[str] = []
     runs: dict[str, Run] = {}
     where = written_or_replaced(output, f"*{suffix}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from vae_cli.inference.inputs import choose_split, load_data
 SIZES = (1, 3, 64)  # of the batches that are compared
 TOLERANCE = 1e-4  # by which a number may differ, relative to its size where that is more than 1
 SEED = 0
+LARGEST = 1 << 26  # values of all examples together
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]  # an exported program: inputs to outputs, by name
@@ -48,7 +50,11 @@ class Examples:
 
 
 def examples(trained: Trained, config: Mapping[str, object], count: int) -> Examples:
-    """Return test images of the data that a model was trained on; where they are not here, samples of the model."""
+    """Return test images of the data that a model was trained on; where they are not here, samples of the model.
+
+    Of large images there are fewer than `count`, so that they fit into memory.
+    """
+    count = min(count, max(max(SIZES), LARGEST // math.prod(trained.facts.shape)))
     try:
         with without_downloads():
             split = choose_split(load_data(trained, config), "test", trained)
@@ -134,9 +140,9 @@ def inputs(program: Program, x: Tensor, y: Tensor | None, z: Tensor | None = Non
     return values
 
 
-def base_noise(count: int, dim: int, draw: int = 0) -> Tensor:
-    """Return base noise (count, dim), the same for the same draw."""
-    return noise.by_image(count, 1, dim, SEED, "export", draw)[0]
+def base_noise(count: int, dim: int, draw: int = 0, start: int = 0) -> Tensor:
+    """Return base noise (count, dim) of the examples from number `start` on, the same for the same draw."""
+    return noise.by_image(count, 1, dim, SEED, "export", draw, start=start)[0]
 
 
 def run_module(module: nn.Module) -> Run:
@@ -150,7 +156,7 @@ def run_module(module: nn.Module) -> Run:
     return run
 
 
-def chunks(count: int) -> Iterator[slice]:
+def chunks(count: int, most: int = noise.BLOCK) -> Iterator[slice]:
     """Yield the places of examples that go through a program together."""
-    for start in range(0, count, noise.BLOCK):
-        yield slice(start, min(start + noise.BLOCK, count))
+    for start in range(0, count, most):
+        yield slice(start, min(start + most, count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from torch import Tensor
 from vae_cli.build.trained import Trained
 from vae_cli.distributions import DiagonalNormal, FullNormal, LatentDistribution
 from vae_cli.errors import ExportError
+from vae_cli.evaluation.bounds import TOGETHER
 from vae_cli.exporting import checks
 from vae_cli.exporting.checks import Arrays, Examples, Run
 from vae_cli.exporting.programs import Program, with_parameters
 from vae_cli.exporting.quiet import quiet
+from vae_cli.noise import BLOCK
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -144,11 +147,12 @@ def measure(trained: Trained, encoder: Network, decoder: Network, examples: Exam
     """
     squares, elbos = [], []
     draws = DRAWS if has_density(trained) else 0
-    for some in checks.chunks(len(examples)):
+    together = max(1, min(BLOCK, TOGETHER // math.prod(trained.model.likelihood.output_shape)))
+    for some in checks.chunks(len(examples), together):
         x, y = examples.x[some], None if examples.y is None else examples.y[some]
         prior = trained.model.latent_prior(y)
         for draw in range(draws + 1):  # the first one for the reconstruction
-            z, log_q = _codes(trained, encoder, x, y, draw)
+            z, log_q = _codes(trained, encoder, x, y, draw, some.start)
             outputs = _run(decoder, {"z": z, "label": y})
             if draw == 0:
                 squares.append((outputs["image"] - x).square().flatten(1).mean(1))
@@ -166,10 +170,12 @@ def has_density(trained: Trained) -> bool:
     return isinstance(q, (DiagonalNormal, FullNormal)) or not q.provides("moments")
 
 
-def _codes(trained: Trained, encoder: Network, x: Tensor, y: Tensor | None, draw: int) -> tuple[Tensor, Tensor]:
+def _codes(
+    trained: Trained, encoder: Network, x: Tensor, y: Tensor | None, draw: int, start: int
+) -> tuple[Tensor, Tensor]:
     """Return z (B, D) and log q(z|x); draw 0 is of noise of zeros."""
     program, run = encoder
-    epsilon = checks.base_noise(len(x), trained.model.noise_dim, draw) * (draw > 0)
+    epsilon = checks.base_noise(len(x), trained.model.noise_dim, draw, start) * (draw > 0)
     given = checks.inputs(program, x, y)
     if "noise" in given:
         given["noise"] = epsilon
