@@ -26,6 +26,11 @@ PIXELS = {
     "binary": ("uint8", "binary images, values 0 and 1; a gray image is made so by image > 127"),
     "unit": ("float32", "values in [0, 1]"),
 }
+REASONS = {  # in torch's words, and in plain ones
+    "data-dependent": "it branches on the values of its input (torch: data-dependent control flow)",
+    "Constraints violated (batch)": "its code fixes the number of examples in a batch",
+    "not supported for tensor subclasses": "it leaves torch, for numpy or plain numbers",
+}
 SHOWN = "the image that is shown, about in [0, 1]; its 8-bit image is round(255 * clip(image, 0, 1))"
 
 Tensors = dict[str, Tensor]
@@ -248,7 +253,9 @@ def reason(program: Program, error: Exception) -> str:
     """Return why a part cannot be exported, with the class of its network where that is not this package's."""
     network = getattr(getattr(program, "model", None), program.name, None)
     is_own = network is not None and not type(network).__module__.startswith("vae_cli.")
-    return (f"{type(network).__name__} " if is_own else "") + f"cannot be exported: {describe(error)}"
+    text = describe(error)
+    words = next((words for phrase, words in REASONS.items() if phrase in text), text)
+    return (f"{type(network).__name__} " if is_own else "") + f"cannot be exported: {words}"
 
 
 def parameters(p: Distribution) -> Tensors:
