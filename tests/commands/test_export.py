@@ -32,7 +32,7 @@ def test_parts_are_checked_on_test_images_and_written_together(model, tmp_path, 
         "decoder.onnx: z → image",
         "prior.onnx: noise → z",
     ]
-    assert said[3] == f"3 file(s) from {tmp_path / 'run'}, checked on test images: written to onnx"
+    assert said[3] == f"3 files from {tmp_path / 'run'}, checked on test images: written to onnx"
     exported("parts=decoder", "parameters=true")
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("decoder.onnx: z → image, loc, scale; largest difference ")
@@ -85,7 +85,7 @@ def test_a_part_that_cannot_be_exported_is_named_and_the_others_are_written(mode
         "note: encoder: Mine cannot be exported: it branches: there is no encoder.onnx",
         "note: prior: Mine cannot be exported: it branches: there is no prior.onnx",
     ]
-    assert "1 file(s)" in said.out
+    assert "1 file from" in said.out
     with pytest.raises(ExportError, match="no part of the model can be exported; format=safetensors"):
         exported("parts=[encoder]", "output=other")
     assert not (tmp_path / "other").exists()

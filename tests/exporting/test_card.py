@@ -52,7 +52,7 @@ def test_numbers_have_standard_errors_and_say_how_they_were_measured(write):
 def test_without_an_evaluation_the_runs_own_numbers_are_said_to_have_no_errors(write):
     text = write(SUMMARY)
     assert "| `elbo` | -20.25 | evidence lower bound, nats per image |" in text
-    assert "on the test split (180 images), with 1 draw(s) of z per image. Standard errors are not known" in text
+    assert "on the test split (180 images), with 1 draw of z per image. Standard errors are not known" in text
 
 
 def test_numbers_of_other_weights_or_other_data_are_left_out(write):

@@ -11,7 +11,7 @@ from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.commands.image_files import errors_name
 from vae_cli.constraints import show
-from vae_cli.errors import ConfigError, ExportError
+from vae_cli.errors import ConfigError, ExportError, counted
 from vae_cli.exporting import programs, weights
 from vae_cli.exporting.checks import SIZES, Examples, Run, check, examples, run_module
 from vae_cli.exporting.folder import atomic_folder, check_folder
@@ -136,7 +136,7 @@ def _write_parts(config: Config, suffix: str) -> None:
         if config["quantize"] != "none":
             lines.append(_loss(loaded, images, runs))
     print("\n".join(lines))
-    print(f"{len(runs)} file(s) from {path}, checked on {images.kind}: {where}")
+    print(f"{counted(len(runs), 'file')} from {path}, checked on {images.kind}: {where}")
 
 
 def _names(parts: str | Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from vae_cli.build.options import changes, choice, groups
 from vae_cli.build.parts import MODEL_GROUPS, SUPPORTS
 from vae_cli.build.trained import Trained
 from vae_cli.constraints import show
-from vae_cli.errors import printable
+from vae_cli.errors import counted, printable
 from vae_cli.exporting.weights import without_paths
 from vae_cli.runs.reader import Run, finite, mapping
 
@@ -98,11 +98,12 @@ def _numbers(trained: Trained, run: Run) -> str:
     evaluation = run.evaluation
     if evaluation.get("step") == trained.step and evaluation.get("path") is None:
         return _evaluated(evaluation)
-    test, images = mapping(run.summary.get("test")), mapping(run.summary.get("data")).get("test")
+    test, number = mapping(run.summary.get("test")), mapping(run.summary.get("data")).get("test")
+    images = counted(number, "image") if isinstance(number, int) else "all images"
     rows = [_row(name, finite(test.get(name)), None) for name in NUMBERS if finite(test.get(name)) is not None]
     draws = trained.settings["mc_samples"]
     how = (
-        f"Measured at the end of the training on the test split ({images:,} images), with {draws} draw(s) of z per "
+        f"Measured at the end of the training on the test split ({images}), with {counted(draws, 'draw')} of z per "
         "image. Standard errors are not known: `vae-evaluate` measures them."
     )
     return _table(rows) + "\n\n" + how if rows else "None were measured."
