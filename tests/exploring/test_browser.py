@@ -64,7 +64,7 @@ def settled(tab, site, label=None):
     tab.until(f"document.querySelector('#image').src === {json.dumps(site.json('image', body)[1]['image'])}")
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_is_blocked(page, site):
+def test_nothing_comes_from_other_addresses_and_nothing_is_blocked(page, site):
     assert page.console == []
     assert all(url.startswith((site.address, "data:")) for url in page.requested)
 

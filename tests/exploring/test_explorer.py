@@ -1,8 +1,13 @@
 """Every kind of model can be explored."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import vae_cli
 from tests.support.exploring import explorer, pixels
 from tests.support.pages import trained
 from vae_cli.build.trained import Trained
@@ -41,6 +46,15 @@ def test_a_model_of_every_kind_answers_everything(tmp_path, settings):
             axis["low"] <= axis["start"] <= axis["high"] and axis["low"] < axis["high"] for axis in facts["axes"]
         )
         assert "nan" not in render(shown, "run", "nonce").lower().partition('id="facts"')[2].partition("</script>")[0]
+
+
+@pytest.mark.parametrize("binarize", ["none", "static", "dynamic", "threshold"])
+def test_the_code_of_a_picture_is_that_of_the_python_door(tmp_path, binarize):
+    run = trained(tmp_path / "run", "epochs=1", "report=false", f"dataset.binarize={binarize}")
+    image, file = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)), io.BytesIO()
+    image.save(file, "PNG")
+    expected = vae_cli.load(run, device="cpu").encode(image).mean[0].tolist()
+    assert explorer(run).encode(file.getvalue(), None)["z"] == pytest.approx(expected, abs=6e-5)
 
 
 def test_a_model_of_vectors_is_refused_with_what_is_shown(plain):

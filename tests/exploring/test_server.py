@@ -17,6 +17,7 @@ from PIL import Image
 from tests.support.exploring import pixels
 from vae_cli.errors import ConfigError
 from vae_cli.exploring import server
+from vae_cli.exploring.explorer import picture
 from vae_cli.generation.samplers import Sampler
 
 ORIGIN = 4 * [0.0]
@@ -203,9 +204,9 @@ def test_a_picture_has_a_code_a_reconstruction_and_neighbours(site, plain):
     assert status == 200 and mine["z"] == pytest.approx(stored["z"], abs=0.2)
     assert pixels(mine["input"]).shape == pixels(mine["image"]).shape == (8, 8)
     assert mine["image"] == site.json("image", {"z": mine["z"]})[1]["image"]
-    found = site.json("neighbours", {"z": stored["z"]})[1]["neighbours"]
-    assert found[0]["number"] == 7 and len(found) == 8
-    assert [each["distance"] for each in found] == sorted(each["distance"] for each in found)
+    nearest = site.json("neighbours", {"z": stored["z"]})[1]["neighbours"]
+    assert nearest[0]["number"] == 7 and len(nearest) == 8
+    assert [each["distance"] for each in nearest] == sorted(each["distance"] for each in nearest)
 
 
 def test_an_inverted_picture_is_the_negative(site):
@@ -218,6 +219,28 @@ def test_a_draw_is_the_first_that_vae_sample_makes(site, plain):
     answer = site.json("draw", {"seed": 5, "temperature": 0.7})[1]
     z = Sampler(plain.model, 5, 0.7).chunk(0)[0]
     assert answer["z"] == pytest.approx(z.tolist(), abs=1e-4)
+
+
+def test_the_image_of_a_draw_is_decoded_from_its_exact_z(plain):
+    for seed in range(30):  # of few seeds alone does the rounding of z show in the image
+        z = Sampler(plain.model, seed).chunk(0)
+        with torch.no_grad():
+            assert plain.draw(seed, 1.0, None)["image"] == picture(plain.model.image(z[:1])[0])
+
+
+def test_a_request_without_a_path_is_refused(site):
+    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        connection.sendall(f"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
+        assert b" 404 " in connection.recv(1 << 16)
+
+
+def test_a_link_in_another_page_opens_the_page_and_nothing_else(site):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert site.ask("", method="GET", headers=link)[0] == 200
+    assert site.ask("", method="GET", headers=link, token="another")[0] == 404
+    assert site.ask("", method="GET", headers=link | {"Sec-Fetch-Mode": "cors"})[0] == 403
+    assert site.ask("", method="GET", headers=link | {"Sec-Fetch-Dest": "iframe"})[0] == 403
+    assert site.ask("image", {"z": ORIGIN}, headers=link)[0] == 403
 
 
 def test_a_walk_goes_from_one_end_to_the_other(labeled_site):

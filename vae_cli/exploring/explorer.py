@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -21,6 +21,7 @@ from vae_cli.evaluation.bounds import batch
 from vae_cli.exploring.axes import Axis, dimensions, principal
 from vae_cli.generation import walks
 from vae_cli.generation.samplers import Sampler, class_labels, pad_labels
+from vae_cli.inference.examples import as_examples
 from vae_cli.reporting import grids
 
 ENCODED = 5_000  # most test images whose codes are compared
@@ -64,6 +65,7 @@ class Explorer:
         if len(self.facts.shape) != 3 or self.facts.shape[0] not in (1, 3):
             shape = "x".join(map(str, self.facts.shape))
             raise DataError(f"vae-explore shows gray and RGB images, and this model's examples are {shape}")
+        self.binarize = trained.settings["dataset"].get("binarize", "none")
         self.device = next(self.model.parameters()).device
         self.test = None if test is None else self._encode_test(test)
         means = None if self.test is None else self.test.means
@@ -93,7 +95,7 @@ class Explorer:
         y = class_labels(self.model.classes, 1, label)
         labels = None if y is None else pad_labels(y).to(self.device)
         z = Sampler(self.model, seed, temperature).chunk(0, labels)[0]
-        return self._code(z, label)
+        return self._code(z, label) | {"image": self._decode(z, label)}  # of z itself, as vae-sample seed= decodes it
 
     @torch.no_grad()
     def encode(self, data: bytes, label: int | None, invert: bool = False) -> Answer:
@@ -107,15 +109,14 @@ class Explorer:
             raise DataError(f"the model's images, {height}x{width}, are not square: choose a test image instead")
         try:
             with ignore_warnings():
-                prepared = square(BytesIO(data), height, channels)
+                values = square(BytesIO(data), height, channels).values
+                split = as_examples(255 - values if invert else values, self.facts, self.binarize)
         except Exception as error:  # of whatever kind Pillow raises for a broken file
             reason = describe(error).partition(", or set dataset.range")[0]  # which this page does not have
             reason = "no picture that can be read" if "cannot identify" in reason else reason
             raise DataError(f"the file cannot be used: {reason}") from error
-        x = torch.tensor(prepared.values, dtype=torch.float32) / 255
-        x = 1 - x if invert else x
-        x = (x >= 0.5).float() if self.facts.support == "binary" else x
-        return self._encoded(x[None].to(self.device), label)
+        x, _ = batch(self.model, replace(split, labels=torch.tensor([label or 0])), slice(0, 1), self.seed)
+        return self._encoded(x, label)
 
     @torch.no_grad()
     def encode_test(self, number: int) -> Answer:
@@ -167,8 +168,8 @@ class Explorer:
     def _encode_test(self, test: Split) -> CodedSplit:
         most = min(len(test), ENCODED)
         numbers = torch.linspace(0, len(test) - 1, most, dtype=torch.float64).long()
-        found = latent_codes.points(self.model, test.spread(most), self.seed)
-        return CodedSplit(test, numbers, found.means, found.labels)
+        codes = latent_codes.points(self.model, test.spread(most), self.seed)
+        return CodedSplit(test, numbers, codes.means, codes.labels)
 
     def _neighbour(self, place: int, distance: float) -> Answer:
         assert self.test is not None

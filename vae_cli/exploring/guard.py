@@ -1,10 +1,11 @@
-"""The door of the server: who may ask, how much, and with which headers it answers."""
+"""Checks of every request before it is answered: host, origin, token and rate; and the headers of every answer."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,7 +30,7 @@ class Guard:
     browser by the Origin header, and another program of this machine by the token.
 
     Args:
-        app: what answers the requests that are let through.
+        app: the application that answers the requests that pass.
         token: the first part of every path.
     """
 
@@ -67,12 +68,21 @@ class Guard:
         if len(host) != 1 or HOST.fullmatch(host[0]) is None:
             return 403, "this server answers only at 127.0.0.1 and localhost"
         site = headers.get("sec-fetch-site", ["none"])
-        if origin not in ([], [f"http://{host[0]}"]) or site not in (["none"], ["same-origin"]):
+        if origin not in ([], [f"http://{host[0]}"]) or not (
+            site in (["none"], ["same-origin"]) or _opens_page(scope, headers)
+        ):
             return 403, "this server answers its own page only"
-        token = scope["path"].split("/")[1]
+        token = scope["path"].partition("/")[2].partition("/")[0]  # the path of `OPTIONS *` has no slash
         if not secrets.compare_digest(token.encode(), self.token.encode()):
             return 404, "nothing is here: use the whole address that vae-explore printed"
         now = int(time.monotonic())
         self.requests = self.requests + 1 if now == self.second else 1
         self.second = now
         return (429, "too many requests a second") if self.requests > MOST_REQUESTS else None
+
+
+def _opens_page(scope: Scope, headers: Mapping[str, list[str]]) -> bool:
+    """Return whether a request follows a link to the page in a tab of its own; the token guards it."""
+    is_page = scope["method"] == "GET" and scope["path"].count("/") == 2 and scope["path"].endswith("/")
+    navigates = headers.get("sec-fetch-mode") == ["navigate"]
+    return is_page and navigates and headers.get("sec-fetch-dest", ["document"]) == ["document"]

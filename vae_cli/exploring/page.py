@@ -1,4 +1,4 @@
-"""The page itself: one file without anything from elsewhere."""
+"""The page itself: one file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vae_cli.exploring.axes import Axis
 from vae_cli.exploring.explorer import DIGITS, Explorer
-from vae_cli.exploring.requests import HOTTEST
 from vae_cli.system.paths import expand
 
 STEPS = 9  # images between two codes
@@ -51,7 +50,6 @@ def render(explorer: Explorer, source: str, nonce: str, reason: str = "") -> str
         facts=page_facts(explorer, source),
         nonce=nonce,
         reason=reason,
-        hottest=HOTTEST,
     )
 
 

@@ -71,7 +71,7 @@ def temperature(body: Mapping[str, Any]) -> float:
 
 
 def choice(body: Mapping[str, Any], key: str, names: Mapping[str, Any]) -> Any:
-    """Return what a name stands for."""
+    """Return the value of a choice by its name."""
     value = body.get(key)
     if not isinstance(value, str) or value not in names:
         raise BadRequest(f"{key} has to be one of {', '.join(list(names)[:20])}")

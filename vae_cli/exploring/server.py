@@ -35,8 +35,8 @@ LARGEST_SEED = 2**53 - 1  # that a page can hold
 Work = Callable[[], Answer]
 
 
-class Desk:
-    """One computation at a time, and few that wait for it.
+class ModelQueue:
+    """Queue of computations: one runs at a time, and few wait.
 
     Of views, which are drawn again and again while the hand moves, only the newest of a kind is computed.
     """
@@ -46,7 +46,7 @@ class Desk:
         self.waiting = 0
         self.newest: Counter[str] = Counter()
 
-    async def answer(self, kind: str, is_view: bool, work: Work) -> Response:
+    async def run(self, kind: str, is_view: bool, work: Work) -> Response:
         """Return the answer of some work in a thread; 409 if a newer view was asked for, 429 if too many wait."""
         self.newest[kind] += 1
         number = self.newest[kind]
@@ -75,7 +75,7 @@ def application(explorer: Explorer, token: str, source: str, reason: str = "") -
         source: the checkpoint, as a person names it.
         reason: why there are no test images.
     """
-    desk, uploads = Desk(), asyncio.Semaphore(MOST_UPLOADS)
+    queue, uploads = ModelQueue(), asyncio.Semaphore(MOST_UPLOADS)
     axes = {axis.name: axis for axis in explorer.axes}
     dim, classes = len(explorer.start), explorer.model.classes
 
@@ -88,7 +88,7 @@ def application(explorer: Explorer, token: str, source: str, reason: str = "") -
                 return refused(400, str(error))
             except TooLarge as error:
                 return refused(413, str(error))
-            return await desk.answer(name, is_view, work)
+            return await queue.run(name, is_view, work)
 
         return Route(f"/{token}/{name}", endpoint, methods=["POST"])
 
@@ -131,7 +131,7 @@ def application(explorer: Explorer, token: str, source: str, reason: str = "") -
             return refused(400, str(error))
         except TooLarge as error:
             return refused(413, str(error))
-        return await desk.answer("encode", False, lambda: explorer.encode(data, y, invert))
+        return await queue.run("encode", False, lambda: explorer.encode(data, y, invert))
 
     async def show(request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
@@ -213,7 +213,7 @@ def bind(port: int | None) -> socket.socket:
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
-    """Return what answers requests until a signal ends it, which it raises again at the end."""
+    """Return the uvicorn server; it runs until a signal ends it, and then raises that signal again."""
     config = uvicorn.Config(
         app,
         log_config=None,

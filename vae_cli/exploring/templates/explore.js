@@ -33,9 +33,9 @@ function newest(name, show) {
       waiting = null;
       try {
         show(await ask(name, current), current);
-        tell("");
+        showProblem("");
       } catch (error) {
-        if (error.isBusy) { waiting ??= current; await pause(50); } else tell(error.message);
+        if (error.isBusy) { waiting ??= current; await pause(50); } else showProblem(error.message);
       }
     }
     busy = false;
@@ -45,13 +45,13 @@ function newest(name, show) {
 async function once(name, body, show, options) {
   try {
     show(await ask(name, body, options));
-    tell("");
+    showProblem("");
   } catch (error) {
-    tell(error.message);
+    showProblem(error.message);
   }
 }
 
-function tell(problem) {
+function showProblem(problem) {
   $("problem").textContent = problem;
   $("problem").hidden = !problem;
 }
@@ -196,7 +196,7 @@ function buildSliders() {
 
 // Images of one's own, test images and neighbours
 
-const canBeSent = file => file.size <= 20 * 2 ** 20 || tell(`${file.name} is larger than 20 MB: make it smaller`);
+const canBeSent = file => file.size <= 20 * 2 ** 20 || showProblem(`${file.name} is larger than 20 MB: make it smaller`);
 
 function open(file, show = arrive) {
   if (!canBeSent(file)) return;
@@ -207,7 +207,7 @@ function open(file, show = arrive) {
   }, options);
 }
 
-const showTest = newest("test", (answer, {number, end}) => {
+const showTest = newest("test", (answer, {number}) => {
   $("number").value = number;
   showPair(answer, `test image ${number}${answer.name === null ? "" : `, label ${answer.name}`}`);
   arrive(answer, null, number);
@@ -223,13 +223,13 @@ function showPair(answer, name) {
 }
 
 const showNeighbours = newest("neighbours", answer => {
-  $("neighbours").replaceChildren(...answer.neighbours.map(found => {
+  $("neighbours").replaceChildren(...answer.neighbours.map(neighbour => {
     const button = document.createElement("button"), picture = document.createElement("img");
-    const name = `test image ${found.number}${found.name === null ? "" : `, label ${found.name}`}`;
-    Object.assign(picture, {src: found.image, alt: name});
-    button.title = `${name}, at distance ${found.distance}`;
-    button.append(picture, found.name === null ? `#${found.number}` : found.name);
-    button.addEventListener("click", () => showTest({number: found.number}));
+    const name = `test image ${neighbour.number}${neighbour.name === null ? "" : `, label ${neighbour.name}`}`;
+    Object.assign(picture, {src: neighbour.image, alt: name});
+    button.title = `${name}, at distance ${neighbour.distance}`;
+    button.append(picture, neighbour.name === null ? `#${neighbour.number}` : neighbour.name);
+    button.addEventListener("click", () => showTest({number: neighbour.number}));
     return button;
   }));
 });
@@ -244,7 +244,7 @@ function takeDrops(element, show) {
     const file = event.dataTransfer.files[0];
     event.stopPropagation();
     event.preventDefault();
-    if (file) open(file, show); else tell("What was dropped is no file: save the image first, and drop the file.");
+    if (file) open(file, show); else showProblem("What was dropped is no file: save the image first, and drop the file.");
   });
 }
 
@@ -277,15 +277,15 @@ function walkTo(t) {
   move(ends.a.z.map((value, d) => value + t * (ends.b.z[d] - value)));
 }
 
-// The same image elsewhere
+// The command and the code that make the image in view
 
 function write() {
   const z = `[${state.z.join(",")}]`, number = state.label;
   const words = number === null ? "" : ` ${facts.labelWords[number]}`;
   const {seed, temperature} = state.draw ?? {};
   $("command").textContent = facts.command + (state.draw ? ` n=1 seed=${seed}${temperature === 1 ? "" : ` temperature=${temperature}`}` : ` 'z=${z}'`) + `${words} output=image.png`;
-  const given = number === null ? "" : `, label=${JSON.stringify(facts.classNames[number] ?? number)}`;
-  const made = state.draw ? `model.sample(1, seed=${seed}${given}${temperature === 1 ? "" : `, temperature=${temperature}`})` : `model.image(torch.tensor([${z}])${given})`;
+  const argument = number === null ? "" : `, label=${JSON.stringify(facts.classNames[number] ?? number)}`;
+  const made = state.draw ? `model.sample(1, seed=${seed}${argument}${temperature === 1 ? "" : `, temperature=${temperature}`})` : `model.image(torch.tensor([${z}])${argument})`;
   $("code").textContent = `import torch\nimport vae_cli\n\nmodel = vae_cli.load(${JSON.stringify(facts.source)})\nimage = ${made}`;
 }
 
@@ -334,7 +334,7 @@ $("copycommand").addEventListener("click", event => copy("command", event.curren
 $("copycode").addEventListener("click", event => copy("code", event.currentTarget));
 takeDrops($("drop"), arrive);
 document.addEventListener("dragover", event => event.preventDefault());
-document.addEventListener("drop", event => {  // elsewhere on the page, where the browser would leave it
+document.addEventListener("drop", event => {  // beside these places, where the browser would leave it
   event.preventDefault();
   if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
 });
