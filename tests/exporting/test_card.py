@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.support.exporting import untrained
-from vae_cli.exporting.card import card
+from vae_cli.exporting.card import card, run_of
 from vae_cli.runs.reader import Run
 
 SUMMARY = {
@@ -19,6 +19,8 @@ EVALUATION = {
     "split": "test",
     "seed": 4,
     "num_importance_samples": 500,
+    "checkpoint": "runs/digits/checkpoints/best.safetensors",
+    "limit": None,
     "path": None,
     "log_likelihood": {"value": -19.5, "stderr": 0.25, "n": 180},
     "elbo": {"value": -20.25, "stderr": 0.3, "n": 180},
@@ -60,6 +62,26 @@ def test_numbers_of_other_weights_or_other_data_are_left_out(write):
     assert "They are not known" in write()
     other = write(SUMMARY, EVALUATION | {"path": "/home/me/other.npz"})
     assert "log_likelihood" not in other and "/home" not in other
+    for difference in ({"split": "validation"}, {"checkpoint": "runs/digits/tuned.safetensors"}, {"step": 6}):
+        text = write(SUMMARY, EVALUATION | difference)
+        assert "log_likelihood" not in text and "Measured at the end of the training on the test split" in text
+
+
+def test_a_limit_of_the_evaluation_is_said(write):
+    elbo = EVALUATION["elbo"] | {"n": 5}
+    text = write(SUMMARY, EVALUATION | {"limit": 5, "elbo": elbo})
+    assert "Measured by `vae-evaluate` on the first 5 images of the test split (limit=5), with 500 draws" in text
+
+
+def test_only_a_runs_own_checkpoint_has_its_numbers(tmp_path):
+    own = [tmp_path / "checkpoints" / name for name in ("best.safetensors", "last.safetensors")]
+    others = [tmp_path / "checkpoints" / "tuned.safetensors", tmp_path / "tuned.safetensors"]
+    assert [run_of(path).path for path in own] == [tmp_path] * 2
+    assert [run_of(path) for path in (*others, tmp_path / "best.safetensors")] == [None] * 3
+    text = card("owner/digits", None, untrained(), None, "samples.png")
+    assert (
+        "They are not known: the uploaded file is not a checkpoint that a run wrote" in text and "held out" not in text
+    )
 
 
 def test_the_data_and_the_settings_are_named(write):

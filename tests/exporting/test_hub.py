@@ -42,6 +42,20 @@ def test_an_uploaded_run_opens_again_as_the_same_model(hub, digits_run, monkeypa
     assert (vae_cli.load(address).sample(3, seed=0) == vae_cli.load(digits_run).sample(3, seed=0)).all()
 
 
+def test_the_card_of_another_file_in_a_run_has_none_of_the_runs_numbers(hub, digits_run, monkeypatch):  # noqa: F811
+    log_in(monkeypatch)
+    assert uploaded(digits_run) == 0
+    assert "| `elbo` |" in hub.files("owner/digits")["README.md"].decode()
+    tuned = digits_run / "tuned.safetensors"
+    try:
+        vae_cli.load(digits_run).save(tuned)
+        assert uploaded(tuned) == 0
+    finally:
+        tuned.unlink(missing_ok=True)
+    text = hub.files("owner/digits")["README.md"].decode()
+    assert "`elbo`" not in text and "They are not known: the uploaded file is not" in text
+
+
 def test_nothing_uploaded_names_a_path_of_this_machine(hub, digits_run, monkeypatch, tmp_path):  # noqa: F811
     log_in(monkeypatch)
     monkeypatch.setenv("HOME", "/home/somebody")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,14 @@ def test_a_file_says_what_goes_in_and_out():
     ]
     assert about["support"] == "levels256" and about["latent_dim"] == "3" and about["data"] == "digits"
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_a_file_of_an_unconditional_model_has_the_names_of_its_datas_labels():
+    trained = untrained()
+    trained = trained._replace(facts=replace(trained.facts, class_names=tuple("abcdefghij")))
+    _, model = exported(trained, "decoder")
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert about["classes"] == "0" and json.loads(about["class_names"]) == list("abcdefghij")
 
 
 def test_a_network_that_looks_at_its_data_is_named(monkeypatch):

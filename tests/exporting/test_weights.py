@@ -45,3 +45,16 @@ def test_every_path_of_a_config_goes_and_the_rest_stays():
         "encoder": {"hidden": [400], "activation": "relu"},
         "seed": 0,
     }
+
+
+def test_addresses_of_files_go_and_passwords_are_hidden():
+    loggers = [
+        {"uri": "file:///home/me/runs"},
+        {"uri": "FILE:/home/me/runs"},
+        {"uri": "sqlite:////home/me/runs.db"},
+        {"uri": "http://me:secret@host:5000/x"},
+        {"uri": "https://host/x"},
+        {"uri": "file:./mlruns"},
+    ]
+    uris = [logger["uri"] for logger in weights.without_paths({"loggers": loggers})["loggers"]]
+    assert uris == [None, None, None, "http://me:***@host:5000/x", "https://host/x", "file:./mlruns"]

@@ -45,7 +45,32 @@ def test_without_a_connection_the_cache_is_enough(hub, monkeypatch):  # noqa: F8
     download("hf://owner/digits")
     go_offline(monkeypatch)
     assert download("hf://owner/digits").read_bytes() == b"first"
-    assert "cannot be reached (HF_HUB_OFFLINE is set), and model.safetensors" in refused("hf://owner/others")
+    assert "cannot be reached (HF_HUB_OFFLINE is set), and no model of that" in refused("hf://owner/others")
+
+
+@pytest.mark.parametrize("file", ["best.safetensors", "checkpoints/best.safetensors", "checkpoints/last.safetensors"])
+def test_without_a_connection_any_file_in_the_cache_is_enough(hub, monkeypatch, file):  # noqa: F811
+    commit = hub.add("owner/digits", {file: b"run"})
+    assert download("hf://owner/digits").read_bytes() == b"run"
+    go_offline(monkeypatch)
+    for address in ("hf://owner/digits", f"hf://owner/digits@{commit}"):
+        assert download(address).read_bytes() == b"run"
+    assert "no model of that revision is in the cache" in refused(f"hf://owner/digits@{'0' * 40}")
+
+
+def test_a_pinned_run_that_was_uploaded_by_hand_is_asked_for_once(hub):  # noqa: F811
+    commit = hub.add("owner/digits", {"checkpoints/last.safetensors": b"last"})
+    assert download(f"hf://owner/digits@{commit}").read_bytes() == b"last"
+    hub.requested.clear()
+    assert download(f"hf://owner/digits@{commit}").read_bytes() == b"last"
+    assert hub.requested == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub, tmp_path):  # noqa: F811
+    hub.add("owner/digits", {"model.safetensors": b"first"})
+    (tmp_path / "hub").write_text("a file in the place of the cache")
+    line = refused("hf://owner/digits")
+    assert str(tmp_path / "hub") in line and "HF_HOME names the folder" in line and "cannot be reached" not in line
 
 
 def test_what_is_not_there_or_not_yours_is_refused_in_one_line(hub, monkeypatch):  # noqa: F811

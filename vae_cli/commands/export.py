@@ -17,8 +17,6 @@ from vae_cli.exporting.checks import SIZES, Examples, Run, check, examples, run_
 from vae_cli.exporting.folder import atomic_folder, check_folder
 from vae_cli.exporting.programs import Program
 from vae_cli.runs import checkpoint
-from vae_cli.runs.reader import Run as RunDirectory
-from vae_cli.runs.reader import directory_of
 from vae_cli.system.atomic import written_or_replaced
 from vae_cli.system.paths import expand
 
@@ -88,8 +86,8 @@ def _publish(config: Config) -> None:
     hub.require()
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, "cpu", config["allow"])
-    repo, source = config["repo"], RunDirectory(directory_of(path), "run")
-    page, is_private, commit = hub.publish(repo, config["private"], config["license"], path, loaded, source)
+    repo = config["repo"]
+    page, is_private, commit = hub.publish(repo, config["private"], config["license"], path, loaded)
     if config["license"] is None:
         print("note: license= is not set, without which nobody else may use the model", file=sys.stderr)
     seen = "only its owner sees it" if is_private else "everybody sees it"

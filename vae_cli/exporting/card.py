@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vae_cli import __version__
@@ -12,7 +13,7 @@ from vae_cli.build.trained import Trained
 from vae_cli.constraints import show
 from vae_cli.errors import counted, printable
 from vae_cli.exporting.weights import without_paths
-from vae_cli.runs.reader import Run, finite, mapping
+from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, Run, directory_of, finite, mapping
 
 NUMBERS = {  # of vae-evaluate and of a run's end, with what they are
     "log_likelihood": "estimate of log p(x), nats per image",
@@ -29,14 +30,20 @@ NUMBERS = {  # of vae-evaluate and of a run's end, with what they are
 }
 
 
-def card(repo: str, license: str | None, trained: Trained, run: Run, samples: str) -> str:
+def run_of(checkpoint: Path) -> Run | None:
+    """Return the run whose own checkpoint a file is; None of any other file, even of one that lies in a run."""
+    is_own = checkpoint.absolute().parent.name == CHECKPOINTS and checkpoint.name in (BEST, LAST)
+    return Run(directory_of(checkpoint), "run") if is_own else None
+
+
+def card(repo: str, license: str | None, trained: Trained, run: Run | None, samples: str) -> str:
     """Return the text of README.md.
 
     Args:
         repo: owner/name.
         license: its short name, for the YAML head.
         trained: the model.
-        run: the directory that it comes from, perhaps without a file.
+        run: whose own checkpoint it is, perhaps without a file; None of any other model.
         samples: the name of the picture of samples.
     """
     sections = [
@@ -76,8 +83,9 @@ def _summary(trained: Trained) -> str:
     )
 
 
-def _data(trained: Trained, run: Run) -> str:
-    facts, settings, sizes = trained.facts, trained.settings, mapping(run.summary.get("data"))
+def _data(trained: Trained, run: Run | None) -> str:
+    facts, settings = trained.facts, trained.settings
+    sizes = mapping(run.summary.get("data")) if run is not None else {}
     binarize = settings["dataset"].get("binarize", "none")
     rows = [
         f"- data set: `{facts.name}`, {SUPPORTS[facts.support]}, binarize={binarize}",
@@ -92,12 +100,13 @@ def _data(trained: Trained, run: Run) -> str:
     return "\n".join(rows)
 
 
-def _numbers(trained: Trained, run: Run) -> str:
+def _numbers(trained: Trained, run: Run | None) -> str:
+    if run is None:
+        return "They are not known: the uploaded file is not a checkpoint that a run wrote itself."
     if run.summary.get("step") != trained.step:
         return "They are not known: the file was exported without the run that it comes from."
-    evaluation = run.evaluation
-    if evaluation.get("step") == trained.step and evaluation.get("path") is None:
-        return _evaluated(evaluation)
+    if _is_of_test(run.evaluation, trained):
+        return _evaluated(run.evaluation)
     test, number = mapping(run.summary.get("test")), mapping(run.summary.get("data")).get("test")
     images = counted(number, "image") if isinstance(number, int) else "all images"
     rows = [_row(name, finite(test.get(name)), None) for name in NUMBERS if finite(test.get(name)) is not None]
@@ -109,17 +118,29 @@ def _numbers(trained: Trained, run: Run) -> str:
     return _table(rows) + "\n\n" + how if rows else "None were measured."
 
 
+def _is_of_test(evaluation: Mapping[str, Any], trained: Trained) -> bool:
+    """Return whether evaluation.json scores the run's own checkpoint on the test split of the data of its training."""
+    scored = Path(str(evaluation.get("checkpoint")))  # as it was typed; perhaps another file of the same step
+    is_own = scored.name in (BEST, LAST) and scored.parent.name in (CHECKPOINTS, "")
+    is_of_test = evaluation.get("split") == "test" and evaluation.get("path") is None
+    return is_own and is_of_test and evaluation.get("step") == trained.step
+
+
 def _evaluated(evaluation: Mapping[str, Any]) -> str:
     """Return the numbers of evaluation.json and how they were measured."""
-    known = {name: mapping(evaluation.get(name)) for name in NUMBERS}
+    numbers = {name: mapping(evaluation.get(name)) for name in NUMBERS}
     rows = [
         _row(name, finite(number.get("value")), finite(number.get("stderr")))
-        for name, number in known.items()
+        for name, number in numbers.items()
         if finite(number.get("value")) is not None
     ]
-    images = known["elbo"].get("n")
+    images = numbers["elbo"].get("n")
+    if evaluation.get("limit") is None:
+        where = f"the test split ({images} images)"
+    else:
+        where = f"the first {images} images of the test split (limit={evaluation['limit']})"
     how = (
-        f"Measured by `vae-evaluate` on the {evaluation.get('split')} split ({images} images), with "
+        f"Measured by `vae-evaluate` on {where}, with "
         f"{evaluation.get('num_importance_samples')} draws of z per image and seed {evaluation.get('seed')}. "
         "`log_likelihood` is the importance-weighted estimate. ± is the standard error over the images."
     )

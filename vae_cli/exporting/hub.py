@@ -9,11 +9,10 @@ from pathlib import Path
 from vae_cli.build.trained import Trained
 from vae_cli.errors import ConfigError, missing_extra
 from vae_cli.exporting import weights
-from vae_cli.exporting.card import card
+from vae_cli.exporting.card import card, run_of
 from vae_cli.generation.pictures import sample_grid
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.hub import WEIGHTS, errors_name
-from vae_cli.runs.reader import Run
 
 SAMPLES = "samples.png"
 
@@ -61,10 +60,8 @@ def upload(repo: str, is_private: bool, files: dict[str, bytes | Path]) -> tuple
     return str(page), has_become_private, commit.oid
 
 
-def publish(
-    repo: str, is_private: bool, license: str | None, source: Path, trained: Trained, run: Run
-) -> tuple[str, bool, str]:
-    """Upload weights, config, samples and a model card; see `upload`."""
+def publish(repo: str, is_private: bool, license: str | None, source: Path, trained: Trained) -> tuple[str, bool, str]:
+    """Upload weights, config, samples and a model card, which has numbers of a run's own checkpoint; see `upload`."""
     picture = io.BytesIO()
     sample_grid(trained.model, seed=0, names=trained.facts.class_names).save(picture, format="PNG")
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +70,6 @@ def publish(
             WEIGHTS: Path(folder) / WEIGHTS,
             "config.yaml": to_yaml(weights.without_paths(trained.settings)).encode(),
             SAMPLES: picture.getvalue(),
-            "README.md": card(repo, license, trained, run, SAMPLES).encode(),
+            "README.md": card(repo, license, trained, run_of(source), SAMPLES).encode(),
         }
         return upload(repo, is_private, files)

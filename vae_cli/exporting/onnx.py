@@ -88,8 +88,8 @@ def _document(model: ModelProto, program: Program, trained: Trained) -> None:
     model.producer_name, model.producer_version = "vae_cli", __version__
     model.doc_string = f"The {program.name} of a variational autoencoder; metadata_props say what goes in and out."
     for value in (*model.graph.input, *model.graph.output):
-        known = {each["name"]: each["meaning"] for each in (*described["inputs"], *described["outputs"])}
-        value.doc_string = known[value.name]
+        meanings = {each["name"]: each["meaning"] for each in (*described["inputs"], *described["outputs"])}
+        value.doc_string = meanings[value.name]
     facts = trained.facts
     about: dict[str, Any] = {
         "part": program.name,
@@ -100,7 +100,7 @@ def _document(model: ModelProto, program: Program, trained: Trained) -> None:
         "shape": list(facts.shape),
         "latent_dim": trained.settings["latent_dim"],
         "classes": trained.model.classes,
-        "class_names": list(facts.class_names) if trained.model.classes else [],
+        "class_names": list(facts.class_names),
         "data": facts.name,
         "vae_cli": __version__,
     }

@@ -27,7 +27,7 @@ def write(program: Program, trained: Trained, path: Path) -> None:
     about = program.describe() | {
         "support": trained.facts.support,
         "data": trained.facts.name,
-        "class_names": list(trained.facts.class_names) if trained.model.classes else [],
+        "class_names": list(trained.facts.class_names),
         "vae_cli": __version__,
     }
     recorded = trace(program)

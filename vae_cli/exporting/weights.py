@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from vae_cli.errors import without_passwords
 from vae_cli.runs import checkpoint
 from vae_cli.system.paths import expand
 
 PATHS = ("data_dir", "resume", "path", "cache")  # keys whose values are paths of this machine
+_OF_FILE = r"file:/|[a-z][\w+.-]*:////"  # the beginning of an address that is an absolute path
 
 
 def write(source: Path, path: Path) -> None:
@@ -23,14 +26,21 @@ def write(source: Path, path: Path) -> None:
 
 
 def without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config with null for every path of this machine: under the keys for paths, and any absolute path."""
+    """Return a config with null for every path of this machine: under the keys for paths, and any absolute path.
+
+    Addresses of files, such as file:///home/me or sqlite:////home/me/x.db, are paths too. Passwords in other addresses
+    are hidden.
+    """
 
     def kept(key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return {inside: kept(inside, each) for inside, each in value.items()}
         if isinstance(value, list):
             return [kept("", each) for each in value]
-        is_path = isinstance(value, str) and (key in PATHS or value.startswith("~") or expand(value).is_absolute())
-        return None if is_path else value
+        if not isinstance(value, str):
+            return value
+        is_address = re.match(_OF_FILE, value, re.IGNORECASE) is not None
+        is_path = key in PATHS or value.startswith("~") or is_address or expand(value).is_absolute()
+        return None if is_path else without_passwords(value)
 
     return {key: kept(key, value) for key, value in config.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Iterator
@@ -11,9 +12,15 @@ from pathlib import Path
 from vae_cli.errors import CheckpointError, UserError, describe, missing_extra
 
 WEIGHTS = "model.safetensors"  # the file that vae-export uploads
-FILES = (WEIGHTS, "best.safetensors", "checkpoints/best.safetensors")  # and those of a run uploaded by hand
+FILES = (  # and those of a run uploaded by hand
+    WEIGHTS,
+    *("best.safetensors", "checkpoints/best.safetensors"),
+    *("last.safetensors", "checkpoints/last.safetensors"),
+)
 REVISION = "main"
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _ADDRESS = re.compile(r"hf:/{1,2}(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?/?")  # a Path drops a slash
 
 
@@ -25,7 +32,8 @@ def is_address(path: str | Path) -> bool:
 def download(path: str | Path) -> Path:
     """Return the checkpoint of a repository in the Hub's own cache, downloaded unless it is there.
 
-    Of a revision that is a commit nothing is asked of the Hub once its file is there.
+    Of a revision that is a commit nothing is asked of the Hub once its file is there. Without a connection the first of
+    `FILES` that is there is returned.
 
     Raises:
         CheckpointError: if the address is none, or there is no such repository, revision or file, or no connection.
@@ -36,22 +44,45 @@ def download(path: str | Path) -> Path:
         raise CheckpointError(f"checkpoint={path}: write hf://owner/name, or hf://owner/name@revision")
     repo, revision = match["repo"], match["revision"] or REVISION
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+        import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise missing_extra(f"checkpoint={path}", error, "hub") from error
     with errors_name(repo, f"checkpoint={path}", CheckpointError, revision):
-        for file in FILES:
-            try:
-                return Path(hf_hub_download(repo, file, revision=revision))
-            except RemoteEntryNotFoundError:
-                continue
-            except LocalEntryNotFoundError as error:
-                raise CheckpointError(
-                    f"checkpoint={path}: the Hub cannot be reached ({_connection(error.__cause__ or error)}), and "
-                    f"{file} of that revision is not in the cache; connect, or name a file"
-                ) from error
-    raise CheckpointError(f"checkpoint={path}: the repository has no {WEIGHTS}: it holds no model of vae-export")
+        file = _first_file(repo, revision, f"checkpoint={path}")
+    if file is None:
+        raise CheckpointError(f"checkpoint={path}: the repository has no {WEIGHTS}: it holds no model of vae-export")
+    return file
+
+
+def _first_file(repo: str, revision: str, setting: str) -> Path | None:
+    """Return the first of `FILES` that a repository has; None if it has none.
+
+    Raises:
+        CheckpointError: without a connection, if none of them is in the cache.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+
+    unreachable: LocalEntryNotFoundError | None = None
+    for file in FILES:
+        cached = try_to_load_from_cache(repo, file, revision=revision) if _COMMIT.fullmatch(revision) else None
+        if cached is not None:  # the file, or the knowledge that this commit has none of that name
+            if isinstance(cached, str):
+                return Path(cached)
+            continue
+        try:
+            is_offline = unreachable is not None  # no second wait for a connection
+            return Path(hf_hub_download(repo, file, revision=revision, local_files_only=is_offline))
+        except RemoteEntryNotFoundError:
+            continue
+        except LocalEntryNotFoundError as error:
+            unreachable = unreachable or error
+    if unreachable is None:
+        return None
+    raise CheckpointError(
+        f"{setting}: the Hub cannot be reached ({_connection(unreachable.__cause__ or unreachable)}), and no model of "
+        "that revision is in the cache; connect, or name a file"
+    ) from unreachable
 
 
 @contextmanager
@@ -89,7 +120,10 @@ def errors_name(
     except errors.HfHubHTTPError as error:
         raise family(f"{setting}: {_status(error, doing)}") from error
     except (errors.OfflineModeIsEnabled, errors.HTTPError, OSError) as error:
-        raise family(f"{setting}: the Hub cannot be reached ({_connection(error)})") from error
+        words = f"the Hub cannot be reached ({_connection(error)})"
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL_DISK):
+            words = _disk(error)
+        raise family(f"{setting}: {words}") from error
     except ValueError as error:  # of a model card's head
         raise family(f"{setting}: {describe(error)}") from error
     finally:
@@ -100,6 +134,12 @@ def _connection(error: BaseException) -> str:
     """Return why there is no connection."""
     text = describe(error)
     return "HF_HUB_OFFLINE is set" if "offline mode is enabled" in text else text
+
+
+def _disk(error: OSError) -> str:
+    """Return what is wrong with a file here."""
+    place = "a file here" if error.filename is None else error.filename
+    return f"{place} cannot be read or written ({describe(error)}); HF_HOME names the folder of the Hub's cache"
 
 
 def _status(error: Exception, doing: str) -> str:
