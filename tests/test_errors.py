@@ -19,6 +19,8 @@ from vae_cli.errors import DataError
         (DataError("x.npz: no\nsuch file"), "x.npz: no such file"),
         (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
         (OSError("disk gone"), "disk gone"),
+        (DataError("of format a\x1b]0;b\x07"), "of format a\\x1b]0;b\\x07"),
+        (DataError("x" * 10_000), "x" * 1999 + "…"),
         (KeyError("k"), "unexpected KeyError: 'k' (VAE_TRACEBACK=1 shows where)"),
         (RuntimeError("first\nsecond"), "unexpected RuntimeError: first (VAE_TRACEBACK=1 shows where)"),
     ],

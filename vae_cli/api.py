@@ -43,7 +43,7 @@ def load(path: AnyPath, device: Any = "auto", allow: str | None = None, **parts:
     check_value("allow", allow, RULES["allow"])
     file = checkpoint.find(os.fspath(path))
     with own_parts.passing(parts):
-        return TrainedModel(trained.load(file, str(device), allow), file)
+        return TrainedModel(trained.load(file, str(device), allow, mapped=False), file)
 
 
 @dataclass(frozen=True, repr=False)

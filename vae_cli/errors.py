@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 LONGEST = 300  # characters of a description
+LONGEST_LINE = 2000  # of an error, whatever a file has put into it
 INTERRUPTED = 130  # the exit status after Ctrl-C
 
 
@@ -86,7 +87,9 @@ def print_error(program: str, error: BaseException) -> None:
     """Print an error as one line on stderr, after its traceback if VAE_TRACEBACK=1."""
     if "1" in (os.environ.get("VAE_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR")):
         traceback.print_exception(error)
-    print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+    line = one_line(error)
+    line = line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
+    print(f"{program}: error: {printable(line)}", file=sys.stderr)
 
 
 def exit_status(program: str, job: Callable[[], int]) -> int:

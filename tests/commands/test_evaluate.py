@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -150,6 +151,38 @@ def test_what_does_not_apply_is_absent(tmp_path):
 
 
 # Other data
+
+
+def test_the_data_of_the_training_at_another_place_keep_what_was_held_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    digits = load_digits()
+    np.savez(tmp_path / "mine.npz", train=digits.images[:300].astype(np.uint8), train_labels=digits.target[:300])
+    own = [f"dataset.path={tmp_path / 'mine.npz'}", "epochs=1"]
+    trained_run(tmp_path / "run", "dataset=arrays", *own)
+    here = evaluated(tmp_path / "run", tmp_path)
+    (tmp_path / "mine.npz").rename(tmp_path / "moved.npz")
+    there = evaluated(tmp_path / "run", tmp_path, f"dataset.path={tmp_path / 'moved.npz'}")
+    assert here["elbo"]["n"] == 30 and "knn_accuracy" in here
+    assert {key: there[key] for key in KEYS} == {key: here[key] for key in KEYS}
+
+
+def test_no_classifier_is_tested_on_images_that_it_was_trained_on(run, tmp_path):
+    """Labels without meaning: a test on training images would be better than chance."""
+    rng = np.random.default_rng(0)
+    noise_ = rng.integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", train=noise_, train_labels=rng.integers(0, 2, 200))
+    numbers = evaluated(run, tmp_path, f"dataset.path={tmp_path / 'noise.npz'}")
+    assert numbers["elbo"]["n"] == 200
+    assert not {"knn_accuracy", "linear_probe_accuracy"} & numbers.keys()
+
+
+def test_a_file_does_not_choose_where_something_is_written(folder, tmp_path):
+    settings = ["dataset=folder", f"dataset.path={folder}", "dataset.image_size=8", f"dataset.cache={tmp_path / 'own'}"]
+    trained_run(tmp_path / "run", *settings, "epochs=1", "batch_size=4")
+    shutil.rmtree(tmp_path / "own")
+    (tmp_path / "own").mkdir()
+    evaluated(tmp_path / "run", tmp_path, "limit=1")
+    assert list((tmp_path / "own").iterdir()) == []
 
 
 def test_other_data_of_the_same_shape_are_scored_whole(run, tmp_path):

@@ -33,11 +33,14 @@ def test_parts_are_checked_on_test_images_and_written_together(model, tmp_path, 
         "prior.onnx: noise → z",
     ]
     assert said[3] == f"3 files from {tmp_path / 'run'}, checked on test images: written to onnx"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "onnx").iterdir()}
     exported("parts=decoder", "parameters=true")
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("decoder.onnx: z → image, loc, scale; largest difference ")
     assert said[1].endswith("replaced onnx")
-    assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["decoder.onnx"]
+    after = {path.name: path.read_bytes() for path in (tmp_path / "onnx").iterdir()}
+    assert after.keys() == before.keys() == {"encoder.onnx", "decoder.onnx", "prior.onnx"}
+    assert [name for name in after if after[name] != before[name]] == ["decoder.onnx"]
 
 
 @pytest.mark.parametrize("kind", ["int8", pytest.param("float16", marks=pytest.mark.slow)])

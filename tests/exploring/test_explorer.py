@@ -60,4 +60,4 @@ def test_the_code_of_a_picture_is_that_of_the_python_door(tmp_path, binarize):
 def test_a_model_of_vectors_is_refused_with_what_is_shown(plain):
     facts = DataFacts("rows", (7,), "unit", 0, 10)
     with pytest.raises(DataError, match="shows gray and RGB images, and this model's examples are 7"):
-        Explorer(Trained(plain.model, facts, {}, 0), None)
+        Explorer(Trained(plain.model, facts, {}, {"step": 0}), None)

@@ -11,8 +11,9 @@ import vae_cli
 from tests.support.image_commands import encoded, reconstructed
 from vae_cli.commands import evaluate, sample
 from vae_cli.config import compose
-from vae_cli.errors import CheckpointError, ConfigError, DataError
+from vae_cli.errors import CheckpointError, ConfigError, DataError, OutputError
 from vae_cli.inference.codes import reconstructions
+from vae_cli.runs import checkpoint
 from vae_cli.training.run import run as train
 
 ODD = ["latent_dim=3", "epochs=2", "report=false", "device=cpu", "encoder.hidden=[16]", "decoder.hidden=[16]"]
@@ -205,6 +206,35 @@ def test_the_model_its_config_and_its_data_are_there(run):
     assert isinstance(model.model, torch.nn.Module) and model.config["latent_dim"] == 8
     assert (model.data.name, model.data.shape, model.data.support) == ("digits", (1, 8, 8), "levels256")
     assert model.path.is_file() and str(model.path) in repr(model)
+
+
+def test_a_file_that_is_overwritten_or_cut_does_not_touch_a_model_that_is_loaded(run, conditional, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes((run / "checkpoints" / "best.safetensors").read_bytes())
+    model = vae_cli.load(path, device="cpu")
+    samples = model.sample(4)
+    with path.open("r+b") as file:  # the very file, not another of its name
+        file.write(bytes(path.stat().st_size))
+        assert torch.equal(model.sample(4), samples)
+        file.truncate(100)
+    assert torch.equal(model.sample(4), samples)
+
+
+def test_a_model_is_saved_as_it_is_without_the_numbers_of_other_weights(run, tmp_path):
+    model = vae_cli.load(run, device="cpu")
+    for parameter in model.model.parameters():
+        parameter.data += 0.01
+    model.save(tmp_path / "x.safetensors")
+    again = vae_cli.load(tmp_path / "x.safetensors", device="cpu")
+    assert torch.equal(again.sample(3), model.sample(3)) and again.step == model.step
+    assert checkpoint.load(tmp_path / "x.safetensors")["best"] is None
+    next(model.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(DataError, match="a weight of the model is not finite"):
+        model.save(tmp_path / "x.safetensors")
+    with pytest.raises(OutputError, match="cannot be written"):
+        again.save(tmp_path / "no\0name")
+    with pytest.raises(DataError, match="z has numbers that are not finite"):
+        again.image(torch.full((8,), float("nan")))
 
 
 @pytest.mark.parametrize(

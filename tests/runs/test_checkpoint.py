@@ -1,6 +1,7 @@
 """Checkpoints: what they hold, and how they are written."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,36 @@ def test_a_directory_with_files_of_an_older_version_says_so(tmp_path):
     (tmp_path / "checkpoints" / "best.pt").touch()
     with pytest.raises(CheckpointError, match=r"its \.pt files are of an older vae_cli"):
         checkpoint.find(tmp_path)
+
+
+def test_numbers_that_are_not_finite_survive_a_file(contents, tmp_path):
+    best = contents["best"] | {"validation": contents["best"]["validation"] | {"odd": -math.inf}}
+    checkpoint.save(tmp_path / "x.safetensors", contents | {"best": best})
+    assert checkpoint.load(tmp_path / "x.safetensors")["best"] == best
+
+
+def test_every_type_that_a_network_of_ones_own_may_hold_survives_or_is_named(contents, tmp_path):
+    path = tmp_path / "x.safetensors"
+    odd = {f"encoder.{n}": torch.ones(2, dtype=dtype) for n, dtype in enumerate(tensor_file.DTYPES)}
+    checkpoint.save(path, contents | {"model": contents["model"] | odd})
+    again = checkpoint.load(path)["model"]
+    for name, value in odd.items():
+        assert again[name].dtype == value.dtype and again[name].tolist() == value.tolist()
+    wide = {"encoder.odd": torch.ones(2, dtype=torch.complex128)}
+    with pytest.raises(CheckpointError, match=r"encoder\.odd is of type torch\.complex128"):
+        checkpoint.save(path, contents | {"model": contents["model"] | wide})
+
+
+def test_an_optimizer_whose_state_is_no_plain_data_is_refused_in_one_line(contents, tmp_path):
+    optimizer = contents["optimizer"] | {"dtype": torch.float32}
+    with pytest.raises(CheckpointError, match=r"optimizer\.dtype is a dtype, which is no plain data"):
+        checkpoint.save(tmp_path / "x.safetensors", contents | {"optimizer": optimizer})
+
+
+def test_weights_alone_never_replace_what_a_training_goes_on_from(contents, tmp_path):
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, contents)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match="a training goes on from the file of this name; choose another"):
+        checkpoint.save_weights(path, contents)
+    assert path.read_bytes() == before

@@ -18,4 +18,4 @@ def untrained(*overrides):
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_(0, 0.1)
-    return Trained(model, data.facts, config, step=7)
+    return Trained(model, data.facts, config, {"step": 7})

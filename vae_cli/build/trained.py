@@ -18,21 +18,27 @@ Config = dict[str, Any]
 
 
 class Trained(NamedTuple):
-    """A model ready to be used, with the facts about its data, the config it was trained with, and its steps."""
+    """A model ready to be used, with the facts about its data, the config it was trained with, and how far."""
 
     model: VAE
     facts: DataFacts
     settings: Config
-    step: int
+    progress: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """The steps of its training."""
+        return self.progress["step"]
 
 
-def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
+def load(path: Path, device_name: str, allow: str | None = None, mapped: bool = True) -> Trained:
     """Build the model of a checkpoint.
 
     Args:
         path: the file.
         device_name: as in `device=`.
         allow: a package besides vae_cli that the file's config may build classes from.
+        mapped: leave the weights in the file, which nobody must write to meanwhile; else they are copied.
 
     Raises:
         CheckpointError: if the file is damaged, or its parts do not fit together.
@@ -45,12 +51,15 @@ def load(path: Path, device_name: str, allow: str | None = None) -> Trained:
         check_values(contents["config"])
         own_parts.check_asked_for(contents["config"])
         trusted = () if allow is None else (allow,)
-        model = parts.model_with(contents["config"], facts, trusted, checkpoint.weights(contents))
+        weights = checkpoint.weights(contents)
+        if not mapped:
+            weights = {name: value.clone() for name, value in weights.items()}
+        model = parts.model_with(contents["config"], facts, trusted, weights)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:
         raise CheckpointError(f"{path}: its parts do not fit together: {describe(error)}") from error
-    return Trained(model.to(device).eval(), facts, contents["config"], contents["progress"]["step"])
+    return Trained(model.to(device).eval(), facts, contents["config"], contents["progress"])
 
 
 def with_local_folders(stored: Config, data_dir: str | None) -> Config:
@@ -58,6 +67,6 @@ def with_local_folders(stored: Config, data_dir: str | None) -> Config:
     settings = dict(stored)
     if stored["data_dir"] is None or not expand(stored["data_dir"]).is_dir():
         settings["data_dir"] = data_dir
-    if not Path(stored["dataset"].get("cache") or ".").is_dir():
-        settings["dataset"] = stored["dataset"] | {"cache": None}  # of another machine
+    if "cache" in stored["dataset"]:  # a file does not choose where something is written
+        settings["dataset"] = stored["dataset"] | {"cache": None}
     return settings

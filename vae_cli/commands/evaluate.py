@@ -89,7 +89,10 @@ def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any
         numbers["bits_per_dim"] = mean(-scores.log_likelihood[-1] / (math.prod(loaded.facts.shape) * math.log(2)))
     numbers |= _reconstruction_errors(model, split, count, seed)
     codes = latent_codes.encode(model, split, seed, count)
-    return numbers | _code_numbers(model, codes, seed) | _probes(model, data, split, codes, seed)
+    numbers |= _code_numbers(model, codes, seed)
+    # Of other data all images are scored, and none are left to train classifiers with.
+    has_training = config["dataset"]["path"] is None or data.facts.digest == loaded.facts.digest
+    return numbers | (_probes(model, data, split, codes, seed) if has_training else {})
 
 
 def draws_up_to(most: int) -> list[int]:

@@ -37,7 +37,7 @@ def run(config: dict[str, Any]) -> None:
         raise ConfigError(EXTRA) from error
     path = checkpoint.find(config["checkpoint"])
     bound = server.bind(config["port"])
-    loaded = trained.load(path, config["device"], config["allow"])
+    loaded = trained.load(path, config["device"], config["allow"], mapped=False)
     test, reason = _test_images(loaded, config)
     explorer = Explorer(loaded, test, config["seed"])
     token = secrets.token_urlsafe(24)

@@ -122,8 +122,9 @@ def _write_parts(config: Config, suffix: str) -> None:
     lines: list[str] = []
     runs: dict[str, Run] = {}
     where = written_or_replaced(output, f"*{suffix}")
-    with atomic_folder(output) as folder:
-        for part in _names(config["parts"]):
+    parts = _names(config["parts"])
+    with atomic_folder(output, [f"{part}{suffix}" for part in parts]) as folder:
+        for part in parts:
             try:
                 line, runs[part] = _write_part(part, loaded, images, folder / f"{part}{suffix}", config)
                 lines.append(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,37 +32,64 @@ def check_folder(output: Path, names: Collection[str]) -> None:
 
 
 @contextmanager
-def atomic_folder(output: Path) -> Iterator[Path]:
-    """Give an empty folder; at the end it becomes `output`, or its files replace those of a folder that is there.
+def atomic_folder(output: Path, names: Collection[str]) -> Iterator[Path]:
+    """Give an empty folder; at the end it becomes `output`, or its files go into a folder that is there.
 
     A folder that is there stays itself: it may be a mount point, or the one that a shell is in. If anything fails
     meanwhile, its files are as they were.
+
+    Args:
+        output: the folder.
+        names: of the files that are asked for. In a folder that is there those of them that were not written are
+            removed, since they are of another export; files of other names stay.
 
     Raises:
         OutputError: if it cannot be written.
     """
     output = output.absolute()
     is_new = not output.exists()
-    name = f"{TEMPORARY}{os.getpid()}"
-    temporary = output.with_name(name) if is_new else output / name
+    place = output.parent if is_new else output
+    temporary: Path | None = None
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
+        if not place.exists():
+            place.mkdir(parents=True)
+        _remove_abandoned(place)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{os.getpid()}.", dir=place))
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        old.mkdir()
+        yield new
         if is_new:
-            temporary.rename(output)
+            new.rename(output)
         else:
-            _replace_files(temporary, output)
+            _replace_files(new, output, names, old)
     except OSError as error:
         raise OutputError(f"output={output} cannot be written ({describe(error)}); name another") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _replace_files(source: Path, output: Path) -> None:
-    """Move files into a folder, and remove those that are of an older export."""
-    names = {path.name for path in source.iterdir()}
-    for name in names:
-        (source / name).replace(output / name)
-    for path in output.iterdir():
-        if path.name not in names and path != source:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _replace_files(new: Path, output: Path, names: Collection[str], old: Path) -> None:
+    """Move files into a folder, and those that they replace out of it; put these back if that fails."""
+    try:
+        for name in names:
+            if (output / name).exists():
+                (output / name).replace(old / name)
+        for path in new.iterdir():
+            path.replace(output / path.name)
+    except OSError:
+        for path in old.iterdir():
+            path.replace(output / path.name)
+        raise
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove what killed exports have left in a folder."""
+    for path in place.glob(f"{TEMPORARY}*"):
+        try:
+            os.kill(int(path.name.split(".")[2]), 0) if os.name == "posix" else None
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (OSError, ValueError):  # another's process, or another's folder
+            continue

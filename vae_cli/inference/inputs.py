@@ -97,9 +97,10 @@ def load_data(trained: Trained, config: Config) -> Data:
         stored = stored | {"dataset": _dataset_options(trained, path)}
     dataset = parts.dataset(stored, () if config["allow"] is None else (config["allow"],))
     source = _load(dataset, trained.facts, has_notes=path is not None)
-    if path is not None and source.test is None and source.validation is None:
-        source = replace(source, test=source.train)  # nothing was trained on these: all of them count
     data = dataset.splits(source)
+    is_of_training = data.facts.digest == trained.facts.digest  # at another place: what was held out is held out
+    if path is not None and source.test is None and source.validation is None and not is_of_training:
+        data = dataset.splits(replace(source, test=source.train))  # nothing was trained on these: all of them count
     _check_fit(data.facts.shape, data.facts.support, trained.facts)
     return data
 

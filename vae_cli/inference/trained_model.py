@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from vae_cli.build.trained import Trained
 from vae_cli.constraints import Count, check_value
 from vae_cli.data import Split
 from vae_cli.distributions import LatentDistribution, as_latent
-from vae_cli.errors import DataError, OutputError, describe
+from vae_cli.errors import DataError, OutputError, UserError, describe, printable
 from vae_cli.evaluation.bounds import Scores, score, values_at_once
 from vae_cli.generation.samplers import Sampler, class_labels, generate_images
 from vae_cli.inference.codes import Chunk, chunks, reconstructions
@@ -53,7 +53,8 @@ class TrainedModel:
     """
 
     def __init__(self, loaded: Trained, path: Path) -> None:
-        self.model, self.data, self.config, self.step = loaded
+        self.model, self.data, self.config, progress = loaded
+        self.step = progress["step"]
         self.path = path
         self._loaded = loaded
 
@@ -146,15 +147,29 @@ class TrainedModel:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint with the weights as they are now, which `vae_cli.load` and every command open.
 
+        The file says nothing of validation: the weights may be others than those that were validated.
+
         Raises:
-            UserError: if the checkpoint that the model is from is gone, or the file cannot be written.
+            UserError: if the file cannot be written, or a weight is not finite.
         """
-        contents = checkpoint.load(self.path) | {"model": self.model.state_dict(), "ema": None}
+        weights = self.model.state_dict()
+        if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
+            raise DataError("a weight of the model is not finite; go back to one that is")
+        contents: dict[str, Any] = {
+            "model": weights,
+            "ema": None,
+            "config": self.config,
+            "data": asdict(self.data),
+            "best": None,
+        }
+        contents |= {"progress": self._loaded.progress, "version": checkpoint.VERSION}
         file = expand(os.fspath(path))
         try:
             checkpoint.save_weights(file, contents)
-        except OSError as error:
-            raise OutputError(f"{file} cannot be written ({describe(error)}); name another") from error
+        except (OSError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise OutputError(f"{printable(file)} cannot be written ({describe(error)}); name another") from error
 
     def _scores(self, x: Any, label: Any, name: str, draws: int, seed: int, grad: bool) -> Scores:
         draws, seed = _checked(name, draws), _checked("seed", seed)
@@ -181,6 +196,8 @@ class TrainedModel:
             shape = "x".join(map(str, points.shape)) or "a single number"
             raise DataError(f"z is {shape}; this model takes (N, {self.latent_dim})")
         points = points.to(self.device, torch.float32)
+        if not bool(points.isfinite().all()):
+            raise DataError("z has numbers that are not finite")
         points = points[None] if points.dim() == 1 else points
         labels = labels_of(label, self._loaded, points.shape[:-1].numel())
         return points, None if labels is None else labels.to(self.device).view(points.shape[:-1])

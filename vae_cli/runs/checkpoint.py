@@ -26,6 +26,7 @@ from vae_cli.system.paths import expand
 __all__ = ["VERSION", "find", "load", "random_state", "restore_random_state", "save", "save_weights", "weights"]
 
 _TRAINING = "training"
+_NUMBERS = ("progress", "best")
 _MODEL_KEYS = ("config", "data", "progress", "best", "version")  # of the metadata of every checkpoint
 
 
@@ -38,13 +39,19 @@ def save(path: Path, contents: dict[str, Any]) -> None:
 
     Raises:
         OSError: if it cannot be written; the old file is as it was.
+        CheckpointError: for a state of the model or the optimizer that is no plain data.
     """
     assert set(contents) == set(KEYS), "a checkpoint has exactly the documented keys"
     averages = contents["ema"] or {}
     own = {name: contents["model"][name] for name in averages}  # which the averages take the place of
     training = {key: contents[key] for key in TRAINING_KEYS} | {"weights": own}
-    text, tensors = plain_data.split(training, _TRAINING)
-    _write(path, contents, tensors, {_TRAINING: text})
+    try:
+        text, tensors = plain_data.split(training, _TRAINING)
+        _write(path, contents, tensors, {_TRAINING: text})
+    except TypeError as error:
+        raise CheckpointError(
+            f"{path} cannot be written, so that the training could not be resumed: {error}"
+        ) from error
 
 
 def save_weights(path: Path, contents: dict[str, Any]) -> None:
@@ -52,12 +59,17 @@ def save_weights(path: Path, contents: dict[str, Any]) -> None:
 
     Raises:
         OSError: if it cannot be written; the old file is as it was.
+        CheckpointError: if a training may go on from the file that would be replaced.
     """
+    if path.name == LAST and path.exists():
+        raise CheckpointError(f"{path}: a training goes on from the file of this name; choose another")
     _write(path, contents, {}, {})
 
 
 def _write(path: Path, contents: dict[str, Any], tensors: dict[str, Tensor], texts: dict[str, Any]) -> None:
     metadata = {key: contents[key] for key in _MODEL_KEYS}
+    for key in _NUMBERS:  # of which those that are not finite have no name in JSON
+        metadata[key], _ = plain_data.split(contents[key], key)
     tensor_file.write(path, weights(contents) | tensors, metadata | texts)
 
 
@@ -77,7 +89,8 @@ def find(path: str | Path) -> Path:
     for file in (folder / name for folder in (place / CHECKPOINTS, place) for name in (BEST, LAST)):
         if file.is_file():
             return file
-    hint = "; its .pt files are of an older vae_cli" if any(place.rglob("checkpoints/*.pt")) else ""
+    is_old = any(place.glob("checkpoints/*.pt"))
+    hint = "; its .pt files are of an older vae_cli, which alone reads them: train again" if is_old else ""
     raise CheckpointError(f"checkpoint={path}: the directory holds no {CHECKPOINTS}/{BEST} or {LAST}{hint}")
 
 
@@ -100,7 +113,7 @@ def load(path: Path) -> dict[str, Any]:
         missing = [key for key in _MODEL_KEYS if key not in texts]
         if missing:
             raise InvalidFile(f"not a checkpoint of vae-train: {', '.join(missing)} missing")
-        contents |= {key: texts[key] for key in _MODEL_KEYS}
+        contents |= {key: texts[key] for key in _MODEL_KEYS} | {key: _plain(texts[key], key) for key in _NUMBERS}
         if training is not None:
             contents |= _training_state(training, tensors, model)
         check_contents(contents, training is not None)
@@ -111,6 +124,13 @@ def load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {describe(error)}") from error
     return contents
+
+
+def _plain(text: Any, key: str) -> Any:
+    try:
+        return plain_data.join(text, {})
+    except Exception as error:
+        raise InvalidFile(f"damaged: its {key} is not what vae-train writes") from error
 
 
 def _training_state(text: Any, tensors: dict[str, Tensor], model: dict[str, Tensor]) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def check_contents(contents: dict[str, Any], has_training: bool) -> None:
             raise InvalidFile(f"damaged: its average {name[:80]} is not of its weights' shape and type")
     for part in ("model", "ema"):
         for name, tensor in (contents[part] or {}).items():
+            if tensor.dtype.itemsize == 1 and tensor.is_floating_point():
+                tensor = tensor.float()  # torch knows no infinities of these
             if not bool(tensor.isfinite().all()):
                 raise InvalidFile(f"its weights {name[:80]} are not finite; use another checkpoint")
 

@@ -32,6 +32,12 @@ DTYPES = {
     torch.bfloat16: "BF16",
     torch.float32: "F32",
     torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
 }
 MOST_HEADER = 1 << 24  # bytes
 ALIGNED = 64  # bytes; a mapped tensor is as fast as another where it begins at a multiple
@@ -52,7 +58,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 
     Raises:
         OSError: if it cannot be written; the old file is as it was.
+        TypeError: for a tensor of a type that such a file does not hold, or too many or too long names.
     """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise TypeError(f"{name} is of type {tensor.dtype}, which a safetensors file does not hold")
     values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {name: json.dumps(value, allow_nan=False) for name, value in metadata.items()}
     header: dict[str, Any] = {"__metadata__": texts}
@@ -68,6 +78,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     texts["digest"] = digest.hexdigest()
     text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % ALIGNED)
+    if len(text) > MOST_HEADER:
+        raise TypeError(f"names and settings take {len(text):,} bytes, of which a file holds {MOST_HEADER:,}")
     with atomic_write(path, durable=True) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:

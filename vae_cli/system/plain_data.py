@@ -30,6 +30,8 @@ def split(value: Any, name: str) -> tuple[Any, dict[str, Tensor]]:
         if isinstance(value, float):  # JSON has no name for what is not finite
             return value if math.isfinite(value) else {"float": str(value)}
         if isinstance(value, Tensor):
+            if name in tensors:
+                raise TypeError(f"two tensors have the name {name}")
             tensors[name] = value.detach()
             return {"tensor": name}
         if isinstance(value, (list, tuple)):
