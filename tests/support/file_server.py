@@ -42,10 +42,14 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextlib.contextmanager
 def serve():
+    """Run a file server in the background."""
+    return running(FileServer())
+
+
+@contextlib.contextmanager
+def running(server):
     """Run a server in the background."""
-    server = FileServer()
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield server

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.support.file_server import running
 
 TOKEN, OTHER = "hf_owner", "hf_other"  # of the user `owner`, and of another one
 
@@ -192,24 +193,12 @@ ROUTES = [
 ]
 
 
-@contextlib.contextmanager
-def serve():
-    """Run a server in the background."""
-    server = HubServer()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A server that the Hub's library asks in place of the real one, with a cache of its own; nobody is logged in."""
     from huggingface_hub import constants
 
-    with serve() as server:
+    with running(HubServer()) as server:
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.address)
         monkeypatch.setattr(constants, "ENDPOINT", server.address)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

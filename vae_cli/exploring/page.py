@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from vae_cli.errors import counted
 from vae_cli.exploring.axes import Axis
 from vae_cli.exploring.explorer import DIGITS, Explorer
+from vae_cli.reporting.page import templates
 from vae_cli.system.paths import expand
 
 STEPS = 9  # images between two codes
@@ -34,22 +34,19 @@ def render(explorer: Explorer, source: str, nonce: str, reason: str = "") -> str
         nonce: of this answer.
         reason: why there are no test images.
     """
-    environment = Environment(
-        loader=PackageLoader("vae_cli.exploring"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     facts, described = explorer.facts, "x".join(map(str, explorer.facts.shape))
     dim, classes = len(explorer.start), explorer.model.classes
-    subtitle = [facts.name, described, f"{dim} latent dimension{'s' if dim > 1 else ''}"]
-    return environment.get_template("explore.html").render(
-        title=run_name(source),
-        subtitle=" · ".join([*subtitle, *([f"{classes} labels"] if classes else [])]),
-        facts=page_facts(explorer, source),
-        nonce=nonce,
-        reason=reason,
+    subtitle = [facts.name, described, counted(dim, "latent dimension")]
+    return (
+        templates("vae_cli.exploring")
+        .get_template("explore.html")
+        .render(
+            title=run_name(source),
+            subtitle=" · ".join([*subtitle, *([f"{classes} labels"] if classes else [])]),
+            facts=page_facts(explorer, source),
+            nonce=nonce,
+            reason=reason,
+        )
     )
 
 

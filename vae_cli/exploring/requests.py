@@ -15,6 +15,7 @@ from vae_cli.errors import UserError
 LARGEST = 1e6  # of a coordinate; farther out no model has anything to show
 MOST_STEPS = 25  # of a walk
 HOTTEST = 10.0  # temperature
+LARGEST_SEED = 2**53 - 1  # that a page can hold
 
 
 class BadRequest(UserError):

@@ -20,9 +20,10 @@ from starlette.types import ASGIApp
 
 from vae_cli.errors import ConfigError, UserError, describe, one_line
 from vae_cli.exploring import page, requests
-from vae_cli.exploring.explorer import Answer, Explorer
+from vae_cli.exploring.explorer import Explorer
 from vae_cli.exploring.guard import Guard
 from vae_cli.exploring.requests import BadRequest
+from vae_cli.exploring.views import Views, Work
 
 ADDRESS = "127.0.0.1"
 LARGEST_BODY = 1 << 16  # bytes of JSON
@@ -31,8 +32,6 @@ SECONDS = 30.0  # for a body to arrive
 MOST_WAITING = 8  # requests that wait for the model
 MOST_UPLOADS = 2  # files that are being received
 MOST_CONNECTIONS = 32
-LARGEST_SEED = 2**53 - 1  # that a page can hold
-Work = Callable[[], Answer]
 
 
 class ModelQueue:
@@ -75,9 +74,7 @@ def application(explorer: Explorer, token: str, source: str, reason: str = "") -
         source: the checkpoint, as a person names it.
         reason: why there are no test images.
     """
-    queue, uploads = ModelQueue(), asyncio.Semaphore(MOST_UPLOADS)
-    axes = {axis.name: axis for axis in explorer.axes}
-    dim, classes = len(explorer.start), explorer.model.classes
+    queue, uploads, views = ModelQueue(), asyncio.Semaphore(MOST_UPLOADS), Views(explorer)
 
     def view(name: str, prepare: Callable[[dict[str, Any]], Work], is_view: bool = True) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -92,39 +89,12 @@ def application(explorer: Explorer, token: str, source: str, reason: str = "") -
 
         return Route(f"/{token}/{name}", endpoint, methods=["POST"])
 
-    def image(body: dict[str, Any]) -> Work:
-        z, y = requests.latent(body, "z", dim), requests.label(body, "label", classes)
-        return lambda: explorer.image(z, y)
-
-    def draw(body: dict[str, Any]) -> Work:
-        seed, y = requests.whole(body, "seed", LARGEST_SEED, 0), requests.label(body, "label", classes)
-        temperature = requests.temperature(body)
-        return lambda: explorer.draw(seed, temperature, y)
-
-    def test(body: dict[str, Any]) -> Work:
-        number = requests.whole(body, "number", LARGEST_SEED)
-        return lambda: explorer.encode_test(number)
-
-    def neighbours(body: dict[str, Any]) -> Work:
-        z = requests.latent(body, "z", dim)
-        return lambda: explorer.neighbours(z)
-
-    def walk(body: dict[str, Any]) -> Work:
-        first, second = requests.latent(body, "first", dim), requests.latent(body, "second", dim)
-        labels = requests.label(body, "first_label", classes), requests.label(body, "second_label", classes)
-        steps = requests.whole(body, "steps", requests.MOST_STEPS, lowest=2)
-        return lambda: explorer.walk(first, second, labels, steps)
-
-    def points(body: dict[str, Any]) -> Work:
-        x, y = requests.choice(body, "x", axes), requests.choice(body, "y", axes)
-        return lambda: explorer.points(x, y)
-
     async def encode(request: Request) -> Response:
         if uploads.locked():
             return refused(429, "too many files at once")
         try:
             options = requests.read_json(request.headers.get("x-options", "{}").encode("latin-1"))
-            y, invert = requests.label(options, "label", classes), options.get("invert") is True
+            y, invert = requests.label(options, "label", views.classes), options.get("invert") is True
             async with uploads:
                 data = await read_body(request, "application/octet-stream", LARGEST_FILE)
         except BadRequest as error:
@@ -141,8 +111,9 @@ def application(explorer: Explorer, token: str, source: str, reason: str = "") -
     routes = [
         Route(f"/{token}/", show, methods=["GET"]),
         Route(f"/{token}/encode", encode, methods=["POST"]),
-        *(view("image", image), view("walk", walk), view("points", points), view("neighbours", neighbours)),
-        *(view("draw", draw, is_view=False), view("test", test, is_view=False)),
+        *(view("image", views.image), view("walk", views.walk)),
+        *(view("points", views.points), view("neighbours", views.neighbours)),
+        *(view("draw", views.draw, is_view=False), view("test", views.test, is_view=False)),
     ]
     return Guard(Starlette(routes=routes), token)
 

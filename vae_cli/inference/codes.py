@@ -1,4 +1,4 @@
-"""What a trained model makes of examples: their latent codes and their reconstructions."""
+"""Latent codes and reconstructions of examples."""
 
 from __future__ import annotations
 

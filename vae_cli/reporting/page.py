@@ -7,29 +7,37 @@ from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vae_cli.reporting.charts import vegalite_version
 from vae_cli.runs.reader import read_bytes
 from vae_cli.system.atomic import write_text
 from vae_cli.system.cache import cache_dir
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 LARGEST_PICTURE = 8_000_000  # bytes
 
 
 def render(template: str, **values: Any) -> str:
     """Return a page from a template of this package; every value is escaped."""
+    environment = templates("vae_cli.reporting")
+    environment.filters["number"] = format_number
+    return environment.get_template(template).render(javascript=javascript, **values)
+
+
+def templates(package: str) -> Environment:
+    """Return the templates of a package, which escape every value and refuse one that is missing."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("vae_cli.reporting"),
+    return Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = format_number
-    return environment.get_template(template).render(javascript=javascript, **values)
 
 
 @cache
