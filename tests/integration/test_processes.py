@@ -68,6 +68,7 @@ def test_what_two_processes_began_one_ends(undisturbed, stopped, tmp_path):
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")["progress"]["processes"] == 2
 
 
+@pytest.mark.slow  # what one began and two end is quick
 def test_what_two_processes_began_three_end(undisturbed, stopped, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")
     statuses, said, complaints = together(3, tmp_path, "resume=run")
