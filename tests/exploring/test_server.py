@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 import zlib
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -280,6 +281,37 @@ def test_a_flood_is_cut_off_and_over_when_it_ends(site, monkeypatch):
     assert 429 in [status for status, _ in answers]
     monkeypatch.undo()
     assert site.json("image", {"z": ORIGIN})[0] == 200
+
+
+def test_silent_and_slow_connections_are_closed_and_the_page_answers_again(site, monkeypatch):
+    monkeypatch.setattr(server, "HEADER_SECONDS", 0.4)
+    with ExitStack() as stack:
+        address = ("127.0.0.1", site.port)
+        silent = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(40)]
+        silent[0].sendall(b"GET / HT")
+        assert site.ask("", method="GET")[0] == 503
+        began = time.monotonic()
+        for _ in range(3):  # bytes that arrive one at a time gain nothing
+            time.sleep(0.1)
+            silent[0].sendall(b"T")
+        assert [connection.recv(1) for connection in silent] == 40 * [b""]
+        assert time.monotonic() - began < 3 and site.ask("", method="GET")[0] == 200
+
+
+def test_a_refused_connection_is_closed_and_one_of_the_page_stays_until_a_header_is_begun(site, monkeypatch):
+    monkeypatch.setattr(server, "HEADER_SECONDS", 0.3)
+    ask = "GET /{}/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        connection.sendall(ask.format("another").encode())
+        assert b" 404 " in b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    for _ in range(2):
+        connection.request("POST", "/a-secret/image", json.dumps({"z": ORIGIN}), {"Content-Type": "application/json"})
+        assert connection.getresponse().read()
+        time.sleep(0.5)
+    connection.sock.sendall(b"GET ")
+    assert connection.sock.recv(1) == b""
+    connection.close()
 
 
 def test_a_port_in_use_is_refused_with_the_fix():

@@ -56,7 +56,7 @@ class Guard:
         answer: ASGIApp = self.app
         if refusal is not None:
             status, reason = refusal
-            answer = JSONResponse({"error": reason}, status)
+            answer = JSONResponse({"error": reason}, status, {"Connection": "close"})  # it holds no place for others
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vae_cli.errors import ConfigError, UserError, describe, one_line
 from vae_cli.exploring import page, requests
@@ -29,6 +31,7 @@ ADDRESS = "127.0.0.1"
 LARGEST_BODY = 1 << 16  # bytes of JSON
 LARGEST_FILE = 20 << 20  # bytes of a picture
 SECONDS = 30.0  # for a body to arrive
+HEADER_SECONDS = 5.0  # for the header of a request to arrive
 MOST_WAITING = 8  # requests that wait for the model
 MOST_UPLOADS = 2  # files that are being received
 MOST_CONNECTIONS = 32
@@ -183,6 +186,35 @@ def bind(port: int | None) -> socket.socket:
     return bound
 
 
+class PromptProtocol(H11Protocol):
+    """HTTP/1.1 whose connections are closed if a request's header does not arrive within `HEADER_SECONDS`.
+
+    Else another program could fill all connections with silence. The first header's time runs from the opening of the
+    connection, that of a later one from its first byte; bytes that arrive one at a time gain nothing.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a new connection."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._deadline = self._start()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._deadline.cancel()
+        elif self._deadline.cancelled():
+            self._deadline = self._start()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of a connection that is closed."""
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _start(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(HEADER_SECONDS, self.timeout_keep_alive_handler)
+
+
 def server(app: ASGIApp) -> uvicorn.Server:
     """Return the uvicorn server; it runs until a signal ends it, and then raises that signal again."""
     config = uvicorn.Config(
@@ -192,7 +224,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         lifespan="off",
         ws="none",
-        http="h11",
+        http=PromptProtocol,
         loop="asyncio",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=60,
