@@ -1,6 +1,7 @@
 """A trained model in Python: the numbers of the commands bit for bit, gradients on request, and what is refused."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -126,8 +127,31 @@ def test_gray_images_are_binarized_as_in_training(binarize, digits, tmp_path):
         np.testing.assert_array_equal(model.encode(x).mean.numpy(), expected)
     binary = model.preprocess(digits[0])
     assert binary.unique().tolist() == [0, 1]
-    for x in (binary, binary.bool(), binary.byte(), binary.double()):
+    for x in (binary, binary.bool(), binary.double()):
         assert torch.equal(model.preprocess(x), binary)
+    with pytest.raises(DataError, match="x is uint8 of 0 and 1, and the model's data were gray.* make it bool"):
+        model.preprocess(binary.byte())
+    dark = Image.fromarray(binary[0, 0].byte().numpy())
+    assert model.preprocess(dark).max() == model.preprocess(0 * binary.byte()).max() == 0
+
+
+def test_bytes_for_a_model_of_zeros_and_ones_are_zeros_and_ones_and_gray_images_are_noted(digits, tmp_path):
+    binary = digits[0] > 127
+    np.savez(tmp_path / "binary.npz", binary.astype(np.uint8))
+    data = ["dataset=arrays", f"dataset.path={tmp_path / 'binary.npz'}"]
+    assert train(compose.compose("train", [*ODD, *data, "epochs=1"]), tmp_path / "run") == 0
+    model = vae_cli.load(tmp_path / "run")
+    expected = torch.from_numpy(binary)[:, None].float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for x in (binary, binary.astype(np.uint8), binary.astype(float), 255 * binary.astype(np.uint8)):
+            assert torch.equal(model.preprocess(x), expected)
+    for gray in (digits[0], digits[0] / 255, [Image.fromarray(image) for image in digits[0]]):
+        with pytest.warns(UserWarning, match="x is gray and was made black and white") as noted:
+            assert torch.equal(model.preprocess(gray), expected)
+        assert noted[0].filename == __file__
+    with pytest.warns(UserWarning, match="x is gray"):
+        assert model.preprocess(Image.fromarray(binary[0].astype(np.uint8))).max() == 0
 
 
 def test_pil_images_are_prepared_as_files_of_a_folder(run, tmp_path):
@@ -245,6 +269,7 @@ def test_a_model_is_saved_as_it_is_without_the_numbers_of_other_weights(run, tmp
         (lambda x: x / 255 + np.nan, "holds NaN"),
         (lambda x: x / 255 * 1.5, "rescale or clip it"),
         (lambda x: x.astype(np.int64), r'int64 with values from 0 to 255; make it bytes: x.astype\("uint8"\)'),
+        (lambda x: (x > 99).astype(np.int64), "int64 .* from 0 to 1; if 1 is white, make it bool"),
         (lambda x: x.astype(np.int64) * 9, "scale it to 0 … 255"),
         (lambda x: x.astype(complex), "complex"),
         (lambda x: x.astype(str), "make it uint8"),

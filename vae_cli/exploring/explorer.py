@@ -110,7 +110,8 @@ class Explorer:
         try:
             with ignore_warnings():
                 values = square(BytesIO(data), height, channels).values
-                split = as_examples(255 - values if invert else values, self.facts, self.binarize)
+                levels = (255 - values if invert else values) / 255
+                split = as_examples(levels, self.facts, self.binarize)
         except Exception as error:  # of whatever kind Pillow raises for a broken file
             reason = describe(error).partition(", or set dataset.range")[0]  # which this page does not have
             reason = "no picture that can be read" if "cannot identify" in reason else reason

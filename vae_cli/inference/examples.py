@@ -16,19 +16,22 @@ from vae_cli.data import DataFacts, Images, Split, pictures
 from vae_cli.data.base import Binarize, Support, as_split
 from vae_cli.errors import DataError, describe
 
+MADE_BINARY = "made black and white, as the model's pixels are: white from one half on"
 KINDS = "give a tensor, an array, a PIL image, or a list of them"
 
 
 def as_examples(x: Any, facts: DataFacts, binarize: Binarize) -> Split:
     """Return examples as a split of the model's support.
 
-    Floats for a model of 8-bit images are rounded to their levels, and gray images for a model of binary pixels are
-    binarized as its own data were. A tensor that needs a gradient is left as it is, so that the gradient reaches it.
+    Floats for a model of 8-bit images are rounded to their levels. For a model of binary pixels, bool and floats of 0
+    and 1 stay; other floats and PIL images are gray and are binarized as its own data were. Bytes are what its data
+    held: 0 to 255 if those were binarized, else 0 and 1. A tensor that needs a gradient is left as it is, so that the
+    gradient reaches it.
 
     Args:
         x: a tensor, an array or a PIL image of one example or of several, or a list of examples.
         facts: about the model's data.
-        binarize: of the model's data; `none` is `threshold` here.
+        binarize: of the model's data. If it is `none`, gray images get `threshold`, with a warning.
 
     Raises:
         DataError: for values of another type, shape or range, with the fix.
@@ -37,11 +40,15 @@ def as_examples(x: Any, facts: DataFacts, binarize: Binarize) -> Split:
     if values.requires_grad:
         _check_range(values)
         return Split(values.float(), None, 1.0)
-    values, support = _with_support(values.cpu(), facts.support)
-    if facts.support == "binary" and support != "binary":
-        drawn = "threshold" if binarize == "none" else binarize
-        return as_split(Images(values.numpy()), support, drawn, "input")
-    return Split(values, None, 255.0 if support == "levels256" else 1.0)
+    values, support = _with_support(values.cpu(), facts.support, binarize)
+    white = 255.0 if support == "levels256" else 1.0
+    if facts.support != "binary" or support == "binary":
+        return Split(values, None, white)
+    if binarize != "none":
+        return as_split(Images(values.numpy()), support, binarize, "input")
+    if bool(((values != 0) & (values != white)).any()):
+        _warn(f"x is gray and was {MADE_BINARY}")
+    return as_split(Images(values.numpy()), support, "threshold", "input")
 
 
 def _joined(x: Any, facts: DataFacts) -> Tensor:
@@ -78,7 +85,8 @@ def _tensor(x: Any, facts: DataFacts) -> Tensor:
     if isinstance(x, Tensor):
         return x
     if isinstance(x, Image.Image):
-        return torch.from_numpy(_picture(x, facts.shape).copy())
+        levels = torch.from_numpy(_picture(x, facts.shape).copy())
+        return levels / 255 if facts.support == "binary" else levels  # where bytes of 0 and 1 may be black and white
     if isinstance(x, np.ndarray) or hasattr(x, "__array__"):
         array = np.ascontiguousarray(x)
         try:
@@ -139,20 +147,16 @@ def _fix(size: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return f"{needed}, or one image without N; {resized}"
 
 
-def _with_support(values: Tensor, support: Support) -> tuple[Tensor, Support]:
+def _with_support(values: Tensor, support: Support, binarize: Binarize) -> tuple[Tensor, Support]:
     """Return values with their support: that of the model where they can be brought to it.
 
     Raises:
-        DataError: for values that are of none.
+        DataError: for values that are of none, or that may be of two.
     """
     if values.dtype == torch.bool:
         return (values.byte(), "binary") if support == "binary" else (255 * values.byte(), "levels256")
     if values.dtype == torch.uint8:
-        if values.max() > 1:
-            return values, "levels256"
-        if support != "binary" and values.max() == 1:
-            _warn("x is 0 and 1 and was taken as levels of 0 to 255; if 1 is white, give it as bool")
-        return values, "binary" if support == "binary" else "levels256"
+        return values, _support_of_bytes(values, support, binarize)
     _check_range(values)
     values = values.float()
     if support == "binary" and bool(((values == 0) | (values == 1)).all()):
@@ -160,6 +164,25 @@ def _with_support(values: Tensor, support: Support) -> tuple[Tensor, Support]:
     if support == "levels256":
         return (255 * values).round().byte(), "levels256"
     return values, "unit"
+
+
+def _support_of_bytes(values: Tensor, support: Support, binarize: Binarize) -> Support:
+    """Return the support of bytes: that of the model's own data before they were binarized.
+
+    Raises:
+        DataError: for zeros and ones where those data were gray, but may have been saved as black and white since.
+    """
+    high = int(values.max())
+    if support == "binary" and binarize == "none":
+        return "binary" if high <= 1 else "levels256"
+    if high == 1 and support == "binary":
+        raise DataError(
+            "x is uint8 of 0 and 1, and the model's data were gray, 0 to 255: if 1 is white, make it bool: "
+            "x.astype(bool), of a tensor x.bool(); if 255 is, give x / 255"
+        )
+    if high == 1:
+        _warn("x is 0 and 1 and was taken as levels of 0 to 255; if 1 is white, give it as bool")
+    return "levels256"
 
 
 def _check_range(values: Tensor) -> None:
@@ -171,6 +194,8 @@ def _check_range(values: Tensor) -> None:
     extent = f"x is {name} with values from {low:.6g} to {high:.6g}"
     as_bytes = 'make it bytes: x.astype("uint8"), of a tensor x.to(torch.uint8)'
     if not values.is_floating_point():
+        if low >= 0 and high <= 1:
+            raise DataError(f"{extent}; if 1 is white, make it bool: x.astype(bool), of a tensor x.bool()")
         fix = as_bytes if low >= 0 and high <= 255 else "scale it to 0 … 255 and " + as_bytes
         raise DataError(f"{extent}; {fix}")
     if low >= 0 and high <= 1:
@@ -190,7 +215,7 @@ def _warn(text: str) -> None:
     level, frame = 1, inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("vae_cli."):
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, stacklevel=level - 1)
+    warnings.warn(text, stacklevel=level)
 
 
 def _text(size: tuple[int, ...]) -> str:

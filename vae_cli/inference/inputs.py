@@ -18,6 +18,7 @@ from vae_cli.data.base import SPLITS, Support
 from vae_cli.data.sources.folder import Listed
 from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
 from vae_cli.inference.codes import Chunk, chunks
+from vae_cli.inference.examples import MADE_BINARY
 from vae_cli.models.vae import VAE
 from vae_cli.system.paths import expand
 
@@ -73,13 +74,16 @@ def read(trained: Trained, config: Config) -> Inputs:
     if not expand(name).exists():
         raise DataError(f"input={name}: there is no such file or directory; or name train, validation or test")
     options = _dataset_options(trained, name)
-    if facts.support == "binary" and options["binarize"] == "none":
-        options["binarize"] = "threshold"  # pictures of pixels that are black or white
+    is_threshold_ours = facts.support == "binary" and options["binarize"] == "none"
+    if is_threshold_ours:
+        options["binarize"] = "threshold"
     dataset: Dataset = registry.construct("dataset", options, {})
     images, support, names = _load_in_order(dataset, trained)
     if support == "unit" and facts.support == "levels256":
         images, support = replace(images, values=np.rint(255 * images.values).astype(np.uint8)), "levels256"
     split = dataset.prepare(images, support, "input")
+    if is_threshold_ours and support != "binary":
+        _say([f"the images were {MADE_BINARY}"])
     _check_fit(tuple(split.shape), support if options["binarize"] == "none" else "binary", facts)
     _check_labels(split, trained)
     return Inputs(split, names)

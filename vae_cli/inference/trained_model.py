@@ -35,10 +35,11 @@ TOGETHER = 256  # images decoded together
 class TrainedModel:
     """A trained model, in evaluation mode on its device; `vae_cli.load` returns it.
 
-    Examples `x` are tensors, arrays or PIL images, or lists of them: bytes (0 … 255), floats in [0, 1] or, for a model
-    of binary pixels, zeros and ones. Latent vectors `z` are (…, D). A conditional model takes a `label` for all or one
-    for each, by names or by numbers. Images and numbers come back on the CPU and without gradients; with `grad=True`
-    on the model's device and with the graph that gradients follow. The numbers are those of the commands.
+    Examples `x` are tensors, arrays or PIL images, or lists of them: bytes (0 … 255), floats in [0, 1] or bool. A model
+    of binary pixels makes gray ones black and white; it takes bytes of 0 and 1 if its data were such bytes. Latent
+    vectors `z` are (…, D). A conditional model takes a `label` for all or one for each, by names or by numbers. Images
+    and numbers come back on the CPU and without gradients; with `grad=True` on the model's device and with the graph
+    that gradients follow. The numbers are those of the commands.
 
     Args:
         loaded: the model and what is known about it.
