@@ -155,6 +155,7 @@ def test_a_training_runs_in_another_thread(tmp_path):
         (["hydra.mode=MULTIRUN"], {}, "no setting of one run"),
         ([{"latent_dim": 2}], {}, "no setting of one run, such as 'latent_dim=16'"),
         ([], {"latent_dim": 2}, r"no keyword latent_dim: a setting is a text, as in vae_cli.train\('latent_dim=2'\)"),
+        (["latent_dim=2 epochs=1"], {}, 'give each by itself, "latent_dim=2" and "epochs=1"'),
         ([], {"prir": LaplacePrior}, "did you mean prior="),
         (["resume=a"], {"resume": "b"}, "resume= says where already"),
         (["hydra.run.dir=a"], {"directory": "b"}, "directory= says where already"),
@@ -227,7 +228,8 @@ def test_a_part_that_is_not_passed_again_is_named(tmp_path):
         ({"dataset": np.zeros((4, 5))}, r"dataset train is 4x5; reshape it"),
         ({"dataset": {"pictures": np.zeros((4, 5, 5)), "test": np.zeros((4, 5, 5))}}, "dataset has no array train"),
         ({"dataset": np.full((4, 5, 5), 2.0)}, r"dataset train has floats from 2 to 2"),
-        ({"dataset": "mnist"}, "dataset= is an object of str"),
+        ({"dataset": "mnist"}, "dataset='mnist': an option is named in a string of its own, as in 'dataset=mnist'"),
+        ({"prior": "vampprior"}, "as in 'prior=vampprior'"),
     ],
 )
 def test_parts_of_ones_own_are_checked(parts, message, tmp_path):

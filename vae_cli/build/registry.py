@@ -91,6 +91,8 @@ def _class_of_own(group: str, part: Any) -> type:
         ConfigError: if it is of another kind than its group's.
     """
     cls, base = part if inspect.isclass(part) else type(part), GROUPS[group].base
+    if isinstance(part, str):
+        raise ConfigError(f"{group}={part!r}: an option is named in a string of its own, as in '{group}={part}'")
     if not issubclass(cls, base):
         what = "the class " if inspect.isclass(part) else "an object of "
         wanted = f"{base.__module__.rpartition('.')[0]}.{base.__name__}"

@@ -64,6 +64,10 @@ def _malformed(text: str, error: Exception) -> str:
     if pairs or value.count("'") % 2 or value.count('"') % 2:
         what = f"{pairs[0]} do" if pairs else "quotes do"
         return f"{text}: {what} not match; close them, or quote the value twice: \"{key}='...'\""
+    words = re.split(r",?\s+(?=[~+]{0,2}[\w$.@/-]+=)", text)
+    if len(words) > 1:
+        quoted = " and ".join(f'"{word}"' for word in words)
+        return f"{text}: these are several settings; give each by itself, {quoted}"
     why = first_line(error).removeprefix("HydraException while evaluating ")
     return f"{text}: cannot read the value ({why}); if it is text, quote it twice: \"{key}='...'\""
 
