@@ -125,4 +125,4 @@ def counted(number: int, noun: str) -> str:
 
 def without_passwords(text: str) -> str:
     """Return a text with the passwords in addresses such as postgresql://user:password@host hidden."""
-    return re.sub(r"(://[^:/@\s]+:)[^@\s]+@", r"\1***@", text)
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]+@", r"\1***@", text)

@@ -38,7 +38,7 @@ def test_every_path_of_a_config_goes_and_the_rest_stays():
         "encoder": {"hidden": [400], "activation": "relu"},
         "seed": 0,
     }
-    assert weights.without_paths(config) == {
+    assert weights.shareable(config) == {
         "data_dir": None,
         "resume": None,
         "dataset": {"_target_": "mine.Data", "path": None, "cache": None, "where": None, "files": [None, "b"]},
@@ -47,14 +47,25 @@ def test_every_path_of_a_config_goes_and_the_rest_stays():
     }
 
 
-def test_addresses_of_files_go_and_passwords_are_hidden():
-    loggers = [
-        {"uri": "file:///home/me/runs"},
-        {"uri": "FILE:/home/me/runs"},
-        {"uri": "sqlite:////home/me/runs.db"},
-        {"uri": "http://me:secret@host:5000/x"},
-        {"uri": "https://host/x"},
-        {"uri": "file:./mlruns"},
-    ]
-    uris = [logger["uri"] for logger in weights.without_paths({"loggers": loggers})["loggers"]]
-    assert uris == [None, None, None, "http://me:***@host:5000/x", "https://host/x", "file:./mlruns"]
+@pytest.mark.parametrize(
+    ("address", "shared"),
+    [
+        ("file:///home/me/runs", None),
+        ("FILE:/home/me/runs", None),
+        ("sqlite:////home/me/runs.db", None),
+        ("http://me:secret@host:5000/x", "http://***@host:5000/x"),
+        ("http://me:sec/ret@host/x", "http://***@host/x"),
+        ("redis://:secret@host", "redis://***@host"),
+        ("https://TOKEN@host/x@2", "https://***@host/x@2"),
+        ("https://host/x@2", "https://host/x@2"),
+        ("file:./mlruns", "file:./mlruns"),
+    ],
+)
+def test_addresses_of_files_go_and_credentials_are_hidden(address, shared):
+    assert weights.shareable({"dataset": {"mirrors": [address]}}) == {"dataset": {"mirrors": [shared]}}
+
+
+def test_nothing_of_a_logger_is_shared():
+    logger = {"_target_": "mine.Logger", "uri": "https://TOKEN@host", "key": "TOKEN", "headers": ["TOKEN"]}
+    shared = weights.shareable({"seed": 0, "logger": logger})
+    assert shared == {"seed": 0, "logger": {"_target_": "vae_cli.loggers.NoLogger"}}

@@ -12,7 +12,7 @@ from vae_cli.build.parts import MODEL_GROUPS, SUPPORTS
 from vae_cli.build.trained import Trained
 from vae_cli.constraints import show
 from vae_cli.errors import counted, printable
-from vae_cli.exporting.weights import without_paths
+from vae_cli.exporting.weights import shareable
 from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, Run, directory_of, finite, mapping
 
 NUMBERS = {  # of vae-evaluate and of a run's end, with what they are
@@ -177,7 +177,7 @@ state dict, and the settings as JSON in its metadata; it runs no code when it is
 
 def _settings(trained: Trained) -> str:
     """Return the parts of the model, and what differs from the defaults."""
-    settings, shown = without_paths(trained.settings), ("dataset", *MODEL_GROUPS, "objective", "optimizer")
+    settings, shown = shareable(trained.settings), ("dataset", *MODEL_GROUPS, "objective", "optimizer")
     parts = [f"{group}={choice(group, settings[group])}" for group in shown]
     others = [f"{key}={show(value)}" for key, value in changes(settings).items() if key not in groups("train")]
     return f"```\n{' '.join([*parts, *others])}\n```\n\n`config.yaml` has all of them."

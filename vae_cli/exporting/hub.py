@@ -68,7 +68,7 @@ def publish(repo: str, is_private: bool, license: str | None, source: Path, trai
         weights.write(source, Path(folder) / WEIGHTS)
         files: dict[str, bytes | Path] = {
             WEIGHTS: Path(folder) / WEIGHTS,
-            "config.yaml": to_yaml(weights.without_paths(trained.settings)).encode(),
+            "config.yaml": to_yaml(weights.shareable(trained.settings)).encode(),
             SAMPLES: picture.getvalue(),
             "README.md": card(repo, license, trained, run_of(source), SAMPLES).encode(),
         }

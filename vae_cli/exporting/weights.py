@@ -1,4 +1,4 @@
-"""One safetensors file for other people: weights, config and facts about the data, and no path of this machine."""
+"""One safetensors file for other people: weights, config and facts about the data, and nothing of this machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vae_cli.build.options import option
 from vae_cli.errors import without_passwords
 from vae_cli.runs import checkpoint
 from vae_cli.system.paths import expand
@@ -22,14 +23,15 @@ def write(source: Path, path: Path) -> None:
         OSError: if the file cannot be written.
     """
     contents = checkpoint.load(source)
-    checkpoint.save_weights(path, contents | {"config": without_paths(contents["config"])})
+    checkpoint.save_weights(path, contents | {"config": shareable(contents["config"])})
 
 
-def without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config with null for every path of this machine: under the keys for paths, and any absolute path.
+def shareable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with `logger=none`, without credentials, and with null for every path of this machine.
 
-    Addresses of files, such as file:///home/me or sqlite:////home/me/x.db, are paths too. Passwords in other addresses
-    are hidden.
+    Paths are the values of the keys for paths, and any absolute path. Addresses of files, such as file:///home/me or
+    sqlite:////home/me/x.db, are paths too. Of other addresses, what stands before the @ of the host is hidden: a user's
+    name and password, or a token.
     """
 
     def kept(key: str, value: Any) -> Any:
@@ -41,6 +43,7 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
             return value
         is_address = re.match(_OF_FILE, value, re.IGNORECASE) is not None
         is_path = key in PATHS or value.startswith("~") or is_address or expand(value).is_absolute()
-        return None if is_path else without_passwords(value)
+        return None if is_path else re.sub(r"://[^/@\s]+@", "://***@", without_passwords(value))
 
-    return {key: kept(key, value) for key, value in config.items()}
+    settings = {key: kept(key, value) for key, value in config.items()}
+    return settings | ({"logger": option("logger", "none")} if "logger" in settings else {})
