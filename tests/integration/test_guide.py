@@ -12,6 +12,7 @@ from PIL import Image
 import vae_cli
 from vae_cli import cli
 from vae_cli.build import options
+from vae_cli.config.help import EXAMPLES
 from vae_cli.inference.trained_model import TrainedModel
 from vae_cli.training import run as training
 
@@ -118,6 +119,16 @@ def test_a_shown_command_composes(command, capsys):
     with pytest.raises(SystemExit) as ended:
         getattr(cli, name.removeprefix("vae-"))([*words, "--cfg", "job"])
     assert ended.value.code == 0, capsys.readouterr().err
+
+
+def test_no_shell_takes_a_shown_setting_for_a_pattern_of_file_names():
+    snippets = [snippet for text in TEXTS.values() for snippet in code_snippets(text)]
+    commands = [text for text in snippets if re.match(r"(\w+=\S* )*(vae-\w+|torchrun|pip) ", text)]
+    commands += [example for examples in EXAMPLES.values() for example in examples]
+    assert any("between=" in command for command in commands)
+    for command in commands:
+        bare = re.sub(r"'[^']*'|\"[^\"]*\"|\[(GROUP|KEY)=\w+ …\]", "", command)
+        assert not re.search(r"[][*?(){}]", bare), command
 
 
 @pytest.fixture
