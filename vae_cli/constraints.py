@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -94,6 +94,29 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     near = get_close_matches(str(value), _suggested(annotation), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(f"{key}={show(value)}: {key} accepts {describe_type(annotation)}{hint}")
+
+
+def check_takes(
+    config: Mapping[str, Any], choice: str, takers: Mapping[str, Sequence[str]], defaults: Mapping[str, Any]
+) -> None:
+    """Refuse keys that the option chosen by another key does not take.
+
+    Args:
+        config: the plain config.
+        choice: the key that chooses, such as `format`.
+        takers: the options that take a key, for every key that not all take.
+        defaults: the values of these keys that ask for nothing.
+
+    Raises:
+        ConfigError: naming the key, and the options that take it.
+    """
+    chosen = config[choice]
+    for key, options in takers.items():
+        if chosen not in options and config[key] != defaults[key]:
+            raise ConfigError(
+                f"{key}={show(config[key])}: {choice}={chosen} takes no {key}; "
+                f"it goes with {choice}={' or '.join(options)}"
+            )
 
 
 def accepts(annotation: Any, value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.commands.image_files import errors_name
-from vae_cli.constraints import show
+from vae_cli.constraints import check_takes
 from vae_cli.errors import ConfigError, ExportError, counted
 from vae_cli.exporting import programs, weights
 from vae_cli.exporting.checks import SIZES, Examples, Run, check, examples, run_module
@@ -22,7 +22,7 @@ from vae_cli.system.paths import expand
 
 MEASURED = 1000  # test images, at most, by which a quantized model is judged
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-FORMAT_KEYS = {  # the formats that take a key, of those that not all take
+FORMATS = {  # the formats that take a key, of those that not all take
     "parts": ("onnx", "torch"),
     "parameters": ("onnx", "torch"),
     "quantize": ("onnx",),
@@ -53,7 +53,7 @@ def run(config: dict[str, Any]) -> None:
         UserError: for a checkpoint that cannot be used, a model that cannot be exported, or an output that cannot be
             written.
     """
-    check_keys(config)
+    check_takes(config, "format", FORMATS, DEFAULTS)
     kind = config["format"]
     if kind == "hub":
         _publish(config)
@@ -61,20 +61,6 @@ def run(config: dict[str, Any]) -> None:
         _write_weights(config)
     else:
         _write_parts(config, SUFFIXES[kind])
-
-
-def check_keys(config: Config) -> None:
-    """Refuse keys that the chosen format does not take.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    kind = config["format"]
-    for key, formats in FORMAT_KEYS.items():
-        if kind not in formats and config[key] != DEFAULTS[key]:
-            raise ConfigError(
-                f"{key}={show(config[key])}: format={kind} takes no {key}; it goes with format={' or '.join(formats)}"
-            )
 
 
 def _publish(config: Config) -> None:

@@ -14,7 +14,7 @@ from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.commands import image_files
 from vae_cli.commands.image_files import LARGEST_GRID
-from vae_cli.constraints import show
+from vae_cli.constraints import check_takes, show
 from vae_cli.data import Split
 from vae_cli.data.base import label_name
 from vae_cli.errors import ConfigError, counted, shortened
@@ -40,11 +40,16 @@ from vae_cli.system.atomic import write_png, written_or_replaced
 
 ENCODED = 10_000  # most test images by which the activity of a dimension is judged
 STEMS = {"prior": "samples", "interpolate": "interpolation", "traverse": "traversal", "manifold": "manifold"}
-MODE_KEYS = {  # the keys that a mode takes, of those that not all take
-    "prior": {"n", "sampler", "components", "temperature", "draw", "z"},
-    "interpolate": {"n", "sampler", "components", "temperature", "between", "steps"},
-    "traverse": {"n", "around", "steps"},
-    "manifold": {"steps"},
+MODES = {  # the modes that take a key, of those that not all take
+    "n": ("prior", "interpolate", "traverse"),
+    "sampler": ("prior", "interpolate"),
+    "components": ("prior", "interpolate"),
+    "temperature": ("prior", "interpolate"),
+    "between": ("interpolate",),
+    "around": ("traverse",),
+    "steps": ("interpolate", "traverse", "manifold"),
+    "draw": ("prior",),
+    "z": ("prior",),
 }
 DEFAULTS = {  # of these keys, at which they ask for nothing
     "n": None,
@@ -88,11 +93,8 @@ def check_keys(config: Config) -> None:
     Raises:
         ConfigError: naming the key.
     """
+    check_takes(config, "mode", MODES, DEFAULTS)
     mode, between = config["mode"], config["between"]
-    for key, default in DEFAULTS.items():
-        if key not in MODE_KEYS[mode] and config[key] != default:
-            modes = " or ".join(f"mode={name}" for name, keys in MODE_KEYS.items() if key in keys)
-            raise ConfigError(f"{key}={show(config[key])}: mode={mode} takes no {key}; it goes with {modes}")
     for key, sampler in (("components", "gmm"), ("temperature", "prior")):
         if config[key] != DEFAULTS[key] and config["sampler"] != sampler:
             raise ConfigError(f"{key}={config[key]} goes with sampler={sampler}")
