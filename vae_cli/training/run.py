@@ -49,6 +49,7 @@ from vae_cli.training.state import Config, TrainingState, on_device
 LARGE = 128  # draws in a step from which bfloat16 may pay
 ENCODED = 10_000  # test images at most whose codes are looked at
 HELD = 1 << 26  # numbers of their posteriors in memory at most
+Resumed = tuple[str, dict[str, Any], Config]  # a checkpoint's path and contents, and the settings that are changed
 
 
 def run(
@@ -77,24 +78,11 @@ def run(
     """
     started, rank = time.monotonic(), rank or Rank()
     threads.tune()
-    resumed: tuple[str, dict[str, Any], Config] | None = None
-    if not rank.is_main:
-        output: RunDirectory = NullRunDirectory()
-    elif config["resume"] is None:
-        if stored_checkpoints(directory):
-            raise UserError(
-                f"{directory} holds a training already: resume={directory} goes on with it; else choose another"
-            )
-        output = RunDirectory(directory)
-    else:
-        path, contents = last_checkpoint(directory)
-        changes = resume_changes(config, overridden, directory, contents)
-        if is_finished(directory, contents, changes):
-            print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
-            collectives.broadcast(None)
-            return 0
-        own_parts.check(contents["config"])
-        output, resumed = RunDirectory(directory, contents["progress"]["step"]), (str(path), contents, changes)
+    opened = open_directory(config, directory, overridden) if rank.is_main else (NullRunDirectory(), None)
+    if opened is None:
+        collectives.broadcast(None)
+        return 0
+    output, resumed = opened
     output.on_metrics = on_metrics
     wants_report = (config if resumed is None else resumed[1]["config"]).get("report", True)
     try:
@@ -123,6 +111,29 @@ def run(
 # Setting up and resuming
 
 
+def open_directory(
+    config: Config, directory: Path, overridden: frozenset[str]
+) -> tuple[RunDirectory, Resumed | None] | None:
+    """Return the run directory and, with `resume`, what is gone on from; None if that run is finished.
+
+    Raises:
+        UserError: if the directory holds a training already or, with `resume`, none that can go on.
+    """
+    if config["resume"] is None:
+        if stored_checkpoints(directory):
+            raise UserError(
+                f"{directory} holds a training already: resume={directory} goes on with it; else choose another"
+            )
+        return RunDirectory(directory), None
+    path, contents = last_checkpoint(directory)
+    changes = resume_changes(config, overridden, directory, contents)
+    if is_finished(directory, contents, changes):
+        print(f"{directory} is finished after {contents['progress']['epoch']} epochs; epochs=N trains it further")
+        return None
+    own_parts.check(contents["config"])
+    return RunDirectory(directory, contents["progress"]["step"]), (str(path), contents, changes)
+
+
 def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, rank: Rank) -> tuple[TrainingState, Data]:
     """Load the data, build the model and its objective, and say what is trained on what."""
     threads.use_threads(config["threads"])
@@ -130,12 +141,10 @@ def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, ran
     device = choose_device(config["device"], rank)
     data = load_data(config, None, rank)
     state = TrainingState(parts.with_choices(config, data.facts, rank.world_size), data, device, rank=rank)
-    announce(state, data, output, dropped)
+    record_start(state, data, output, config["logger"], dropped)
     is_large = state.batches.largest * config["mc_samples"] >= LARGE
     if is_large and config["precision"] == "float32" and "precision" not in overridden and has_bfloat16(device):
         log.info("speed       precision=bfloat16 may be faster here: twice, with batches of 1,000")
-    output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", config["logger"], {})), state.config)
-    output.note(**summary_facts(state, data))
     return state, data
 
 
@@ -171,9 +180,7 @@ def restore(
     except Exception as error:
         raise CheckpointError(f"{path}: its parts do not fit together: {describe(error)}") from error
     at = state.position
-    announce(state, data, output, [])
-    output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", config["logger"], {})), state.config)
-    output.note(**summary_facts(state, data))
+    record_start(state, data, output, config["logger"], [])
     log.info("resumed     after epoch %d and %d batches, from %s", at.epoch, at.batch, path)
     if stored.get("logger", config["logger"]) != config["logger"]:
         name = str(stored["logger"].get("_target_")).rpartition(".")[2]
@@ -183,6 +190,13 @@ def restore(
     output.forget_summary()
     output.cut_metrics(at.epoch, at.step)
     return state, data
+
+
+def record_start(state: TrainingState, data: Data, output: RunDirectory, logger: Config, dropped: list[str]) -> None:
+    """Say what is trained on what, in the log, to the loggers and in the summary."""
+    announce(state, data, output, dropped)
+    output.log_to(Loggers(TensorBoardLogger(), registry.construct("logger", logger, {})), state.config)
+    output.note(**summary_facts(state, data))
 
 
 def load_data(config: Config, trusted: Collection[str] | None, rank: Rank) -> Data:
