@@ -13,17 +13,18 @@ from vae_cli.errors import ConfigError
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the matrices of linear layers, Adam for every other parameter.
+    """Muon for the weights of linear layers and convolutions, Adam for every other parameter.
 
     The momentum of a matrix's gradient is made orthogonal before the step, so that all directions are learned at the
-    same rate. The steps are scaled to the size of Adam's, so that one learning rate serves both.
+    same rate. The steps are scaled to the size of Adam's, so that one learning rate serves both. The weights of a
+    convolution (out, in, height, width) are one matrix (out, in · height · width).
 
     K. Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; J. Liu et al., Muon is Scalable
     for LLM Training, 2025 (the scale).
 
     Args:
         params: the parameters.
-        matrices: the parameters whose steps are made orthogonal; with None all of two dimensions.
+        matrices: the parameters whose steps are made orthogonal; with None all of two dimensions or more.
         lr: the learning rate.
         momentum: of the matrices' gradients.
         weight_decay: decoupled, of the matrices.
@@ -47,8 +48,10 @@ class Muon(torch.optim.Optimizer):
         if not hasattr(torch.optim, "Muon"):
             raise ConfigError(f"optimizer=muon needs torch 2.9 or newer, this is {torch.__version__}")
         parameters = list(params)
-        chosen = {id(p) for p in (parameters if matrices is None else matrices) if p.ndim == 2}
-        orthogonal = [p for p in parameters if id(p) in chosen]
+        chosen = {id(p) for p in (parameters if matrices is None else matrices) if p.ndim >= 2}
+        weights = [p for p in parameters if id(p) in chosen]
+        orthogonal = [p if p.ndim == 2 else torch.nn.Parameter(p.detach().flatten(1)) for p in weights]
+        self._views = [(weight, matrix) for weight, matrix in zip(weights, orthogonal) if weight is not matrix]
         others = [p for p in parameters if id(p) not in chosen]
         first, second = betas
         self._parts: list[torch.optim.Optimizer] = []
@@ -76,6 +79,9 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for weight, matrix in self._views:  # of which an average of the weights may have changed the memory
+            matrix.data = weight.data.flatten(1)
+            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
         for part in self._parts:
             part.step()
         return loss

@@ -56,7 +56,7 @@ def test_other_words_than_a_topic_have_the_first_page(words):
     ("command", "topic", "answer"),
     [
         ("train", "encodr", "--help encodr: did you mean encoder?"),
-        ("train", "banana", "--help banana: it is one of dataset, encoder,"),
+        ("train", "banana", "--help banana: it is one of dataset, model,"),
         ("sample", "sweep", "--help sweep: it is one of keys"),
     ],
 )

@@ -25,7 +25,18 @@ def fine():
     config = settings("epochs=6", "latent_dim=16")
     curves = {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -9, -8, -7, -6.5, -6)}
     return Outcome(
-        config, Path("runs/my run"), 5000, 6, -355.0, 64, {"elbo": -6.0, "kl": 3.0}, -5.0, "bound", curves, best_epoch=6
+        config,
+        Path("runs/my run"),
+        5000,
+        6,
+        -355.0,
+        64,
+        {"elbo": -6.0, "kl": 3.0},
+        -5.0,
+        "bound",
+        curves,
+        best_epoch=6,
+        units=16,
     )
 
 
@@ -103,7 +114,7 @@ def test_a_training_without_that_fault_has_no_line(innocent, fine):
 
 def test_only_settings_that_the_objective_has_are_named(fine):
     config = settings("objective=iwae", "mc_samples=2")
-    (text,) = diagnosis.warnings(replace(fine, config=config, dead=config["latent_dim"]))
+    (text,) = diagnosis.warnings(replace(fine, config=config, units=config["latent_dim"], dead=config["latent_dim"]))
     assert "objective." not in text
 
 
@@ -171,3 +182,9 @@ def test_images_that_are_all_the_same_are_said_to_be_so_and_one_test_image_is_no
     np.savez(tmp_path / "gray.npz", train=np.full((images, 1, 4, 4), 100, np.uint8))
     found = warnings_of(tmp_path / "run", "dataset=arrays", f"dataset.path={tmp_path / 'gray.npz'}", "epochs=1")
     assert any("all test images are the same" in text for text in found) == is_said
+
+
+def test_one_silent_level_of_a_hierarchy_is_named(fine):
+    (text,) = diagnosis.warnings(replace(fine, is_hierarchy=True, units=5, dead=2))
+    assert text.startswith("2 of 5 levels have a KL under 0.01 nats: a model with fewer levels would do; or try ")
+    assert diagnosis.warnings(replace(fine, is_hierarchy=True, units=5)) == []

@@ -15,6 +15,8 @@ _GROUP = re.compile(r"^  - (?:optional )?(?P<name>\w+): (?P<default>\w+)", re.MU
 _INCLUDED = re.compile(r"^  - (?P<name>[a-z]\w*)$", re.MULTILINE)
 
 
+# What only a model of one level takes: a hierarchy has sizes, networks and posteriors of its own.
+OF_FLAT_MODELS = ("latent_dim", "encoder", "decoder", "posterior")
 COMMANDS = ("train", "sample", "evaluate", "reconstruct", "encode", "compare", "export", "explore")
 
 

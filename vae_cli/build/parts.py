@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,8 +15,9 @@ from vae_cli.build.settings import FEWEST_EPOCHS
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.networks import LabeledDecoder, LabeledEncoder
+from vae_cli.networks.layers import Shape
 from vae_cli.objectives import IncompatibleError, Objective
 from vae_cli.schedules import Schedule
 from vae_cli.system import memory
@@ -28,7 +29,7 @@ FUSED: dict[str, tuple[type, ...]] = {
 }
 ADAPTIVE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax, torch.optim.RAdam, torch.optim.RMSprop)
 SCALE_PACE = 10.0
-MODEL_GROUPS = ("encoder", "decoder", "posterior", "prior", "likelihood")
+MODEL_GROUPS = ("model", "encoder", "decoder", "posterior", "prior", "likelihood")
 MOST_CLASSES = 100_000
 # What batch_size=auto and epochs=auto aim at: a small set is no reason for few steps.
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_PER_EPOCH = 4, 128, 50
@@ -67,7 +68,7 @@ def dataset(config: Config, trusted: Trusted = None) -> Dataset:
 
 def model(
     config: Config, facts: DataFacts, trusted: Trusted = None, weights: Mapping[str, torch.Tensor] | None = None
-) -> VAE:
+) -> Model:
     """Build the model that a config describes, on the CPU, with weights drawn from torch's stream.
 
     Args:
@@ -91,14 +92,14 @@ def model(
     return _assemble(config, facts, trusted)
 
 
-def model_with(config: Config, facts: DataFacts, trusted: Trusted, weights: Mapping[str, torch.Tensor]) -> VAE:
+def model_with(config: Config, facts: DataFacts, trusted: Trusted, weights: Mapping[str, torch.Tensor]) -> Model:
     """Build the model that a config describes around weights, which are not copied where its networks are supplied.
 
     Raises:
         ConfigError: if the parts do not fit each other or the data.
         ValueError, RuntimeError: if the model has no place for the weights.
     """
-    if not _is_supplied(config):
+    if not (_is_supplied(config) and _is_flat(config, trusted)):
         built = _assemble(config, facts, trusted)
         built.load_state_dict(weights)
         return built
@@ -111,38 +112,61 @@ def model_with(config: Config, facts: DataFacts, trusted: Trusted, weights: Mapp
 
 
 def _is_supplied(config: Config) -> bool:
-    return all(str(config[group]["_target_"]).startswith("vae_cli.") for group in MODEL_GROUPS)
+    return all(str(config[group]["_target_"]).startswith("vae_cli.") for group in MODEL_GROUPS if group in config)
 
 
-def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: str | None = None) -> VAE:
-    """Return the model; with `networks_on`, its encoder and decoder on that device."""
-    latent_dim, shape, classes = config["latent_dim"], facts.shape, _classes(config, facts)
+def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: str | None = None) -> Model:
+    """Return the model; with `networks_on`, the encoder and decoder of a model of one level on that device."""
+    classes = _classes(config, facts)
 
     def part(group: str, **arguments: Any) -> Any:
+        if group not in config:
+            raise ConfigError(f"{group} is missing, and model={choice('model', config['model'])} needs it")
         return construct(group, config[group], arguments, trusted)
 
-    likelihood: Likelihood = part("likelihood", shape=shape)
+    def make_prior(latent_dim: int) -> Prior:
+        return part("prior", latent_dim=latent_dim, shape=facts.shape, classes=facts.classes, size=facts.size)
+
+    likelihood: Likelihood = part("likelihood", shape=facts.shape)
     _check_support(likelihood, facts)
-    posterior: Posterior = part("posterior", latent_dim=latent_dim)
-    prior: Prior = part("prior", latent_dim=latent_dim, shape=shape, classes=facts.classes, size=facts.size)
-
-    # A network whose class takes `classes` sees the labels by itself; to any other they are shown as further inputs.
-    def takes_labels(group: str) -> bool:
-        parameters = constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ()
-        return not classes or "classes" in parameters
-
+    given = {"likelihood": likelihood, "precision": getattr(torch, config["precision"]), "classes": classes}
+    if not _is_flat(config, trusted):
+        return part("model", shape=facts.shape, make_prior=make_prior, **given)
+    posterior: Posterior = part("posterior", latent_dim=config["latent_dim"])
+    prior = make_prior(config["latent_dim"])
     with nullcontext() if networks_on is None else torch.device(networks_on):
-        in_shape, own = (shape, classes) if takes_labels("encoder") else ((shape[0] + 1, *shape[1:]), 0)
-        encoder = part("encoder", shape=in_shape, out_features=posterior.features, classes=own)
-        _check_output("encoder", encoder, in_shape, (posterior.features,), own)
-        if own != classes:
-            encoder = LabeledEncoder(encoder, shape, classes)
-        inputs, own = (latent_dim, classes) if takes_labels("decoder") else (latent_dim + classes, 0)
-        decoder = part("decoder", latent_dim=inputs, out_shape=likelihood.output_shape, classes=own)
-        _check_output("decoder", decoder, (inputs,), likelihood.output_shape, own)
-        if own != classes:
-            decoder = LabeledDecoder(decoder, classes)
-    return VAE(encoder, decoder, posterior, prior, likelihood, getattr(torch, config["precision"]), classes)
+        encoder = _encoder(part, facts.shape, posterior.features, classes, _takes_labels("encoder", config, trusted))
+        takes_labels = _takes_labels("decoder", config, trusted)
+        decoder = _decoder(part, config["latent_dim"], likelihood.output_shape, classes, takes_labels)
+    return part("model", encoder=encoder, decoder=decoder, posterior=posterior, prior=prior, **given)
+
+
+def _is_flat(config: Config, trusted: Trusted) -> bool:
+    """Return whether the model has one level of latent variables, with networks of other groups."""
+    return resolve("model", config["model"]["_target_"], trusted).is_flat  # type: ignore[attr-defined]
+
+
+def _takes_labels(group: str, config: Config, trusted: Trusted) -> bool:
+    """Return whether a network's class takes `classes` and sees the labels by itself."""
+    return "classes" in (constructor_parameters(resolve(group, config[group]["_target_"], trusted)) or ())
+
+
+def _encoder(part: Callable[..., Any], shape: Shape, features: int, classes: int, takes_labels: bool) -> nn.Module:
+    """Return the encoder; labels are shown to a network that does not take them as a further channel."""
+    is_shown = classes and not takes_labels
+    in_shape, own = ((shape[0] + 1, *shape[1:]), 0) if is_shown else (shape, classes)
+    encoder = part("encoder", shape=in_shape, out_features=features, classes=own)
+    _check_output("encoder", encoder, in_shape, (features,), own)
+    return LabeledEncoder(encoder, shape, classes) if is_shown else encoder
+
+
+def _decoder(part: Callable[..., Any], latent_dim: int, shape: Shape, classes: int, takes_labels: bool) -> nn.Module:
+    """Return the decoder; labels are shown to a network that does not take them as further inputs."""
+    is_shown = classes and not takes_labels
+    inputs, own = (latent_dim + classes, 0) if is_shown else (latent_dim, classes)
+    decoder = part("decoder", latent_dim=inputs, out_shape=shape, classes=own)
+    _check_output("decoder", decoder, (inputs,), shape, own)
+    return LabeledDecoder(decoder, classes) if is_shown else decoder
 
 
 def _classes(config: Config, facts: DataFacts) -> int:
@@ -163,18 +187,18 @@ def _classes(config: Config, facts: DataFacts) -> int:
     return facts.classes
 
 
-def _check_memory(sketch: VAE, config: Config) -> None:
+def _check_memory(sketch: Model, config: Config) -> None:
     count = sum(parameter.numel() for parameter in sketch.parameters())
     needed, free = 4 * TRAINED_COPIES * count, memory.available()
     if needed > free:
         raise ConfigError(
-            f"latent_dim={config['latent_dim']} with these networks makes {count:,} parameters: training takes "
-            f"{memory.format_size(needed)}, of which {memory.format_size(free)} are free; choose a smaller latent_dim "
-            "or network"
+            f"{'latent_dim' if 'latent_dim' in config else 'model'}: these networks have {count:,} parameters, and "
+            f"training takes {memory.format_size(needed)}, of which {memory.format_size(free)} are free; choose "
+            "smaller ones"
         )
 
 
-def _check_shapes(sketch: VAE, weights: Mapping[str, torch.Tensor]) -> None:
+def _check_shapes(sketch: Model, weights: Mapping[str, torch.Tensor]) -> None:
     def forms(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
         dtypes = {name: str(value.dtype).removeprefix("torch.") for name, value in state.items()}
         return {name: f"of shape {tuple(value.shape)} in {dtypes[name]}" for name, value in state.items()}
@@ -220,7 +244,7 @@ def _check_output(
 
 def objective(
     config: Config,
-    model: VAE,
+    model: Model,
     facts: DataFacts,
     steps_per_epoch: int,
     trusted: Trusted = None,
@@ -260,12 +284,12 @@ def _option_of(config: Config, key: str) -> str:
     return f"{key}={config[group][inner] if inner else choice(group, config[group])}"
 
 
-def optimizer(config: Config, model: VAE, trusted: Trusted = None) -> torch.optim.Optimizer:
+def optimizer(config: Config, model: Model, trusted: Trusted = None) -> torch.optim.Optimizer:
     """Build the optimizer over all parameters, fused where torch has such a version for their device.
 
-    A class that takes `matrices` is given the weights of the linear layers. Learned scales of the likelihood are few
-    numbers that have a long way to go: where the size of a step is not the gradient's, they have `SCALE_PACE` times the
-    learning rate, and no weight decay.
+    A class that takes `matrices` is given the weights of linear layers and convolutions. Learned scales of the
+    likelihood are few numbers that have a long way to go: where the size of a step is not the gradient's, they have
+    `SCALE_PACE` times the learning rate, and no weight decay.
 
     Raises:
         ConfigError: if the class refuses its arguments, or evaluates the loss several times a step.
@@ -279,7 +303,7 @@ def optimizer(config: Config, model: VAE, trusted: Trusted = None) -> torch.opti
         settings = settings | {"fused": True}
     arguments: dict[str, Any] = {"params": parameters}
     if "matrices" in (constructor_parameters(cls) or {}):
-        arguments["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
+        arguments["matrices"] = [layer.weight for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     elif (
         issubclass(cls, ADAPTIVE)
         and "lr" in settings

@@ -17,11 +17,13 @@ import torch
 from torch import nn
 
 from vae_cli.build import own_parts
+from vae_cli.build.options import OF_FLAT_MODELS, choice
 from vae_cli.constraints import BelowOne, Betas, NonNegative, as_annotated, check_value, from_text
 from vae_cli.data import Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
 from vae_cli.loggers import Logger
+from vae_cli.models import Model
 from vae_cli.objectives import Objective
 from vae_cli.schedules import Schedule
 
@@ -38,6 +40,11 @@ class Group:
 
 GROUPS = {
     "dataset": Group(Dataset, frozenset({"data_dir"})),
+    "model": Group(
+        Model,
+        frozenset({"encoder", "decoder", "posterior", "prior", "likelihood"})
+        | {"shape", "make_prior", "precision", "classes"},
+    ),
     "encoder": Group(nn.Module, frozenset({"shape", "out_features", "classes"})),
     "decoder": Group(nn.Module, frozenset({"latent_dim", "out_shape", "classes"})),
     "posterior": Group(Posterior, frozenset({"latent_dim"})),
@@ -146,7 +153,7 @@ def construct(
     try:
         return cls(**arguments)
     except ConfigError as error:
-        prefix = "" if f"{group}." in str(error) else f"{group}."
+        prefix = "" if f"{group}." in str(error) or group == "model" else f"{group}."
         raise ConfigError(f"{prefix}{error}") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise ConfigError(f"{group}={cls.__name__} does not take these settings: {describe(error)}") from error
@@ -212,13 +219,13 @@ def check_groups(
         trusted: see `resolve`.
 
     Returns:
-        The config without what was dropped, and the dropped keys.
+        The config without what was dropped and what its model does not take, and the dropped keys.
 
     Raises:
         ConfigError: for a key that the class does not take or that the program itself passes, or a wrong value.
     """
-    checked, dropped = dict(config), []
-    for group in GROUPS:
+    checked, dropped = _for_its_model(config, overridden, trusted), []
+    for group in filter(checked.__contains__, GROUPS):
         options = config[group]
         if options["_target_"] == "auto":
             for key in options.keys() - {"_target_"}:
@@ -245,6 +252,23 @@ def check_groups(
         texts = {key: values[key] for key, value in arguments.items() if isinstance(value, (str, list))}
         checked[group] = {"_target_": options["_target_"]} | arguments | texts
     return checked, dropped
+
+
+def _for_its_model(config: Config, overridden: Collection[str], trusted: Collection[str] | None) -> Config:
+    """Return a config without the keys that only a model of one level takes, if it has another.
+
+    Raises:
+        ConfigError: for such a key from the command line.
+    """
+    cls = resolve("model", config["model"]["_target_"], trusted)
+    if cls.is_flat:  # type: ignore[attr-defined]
+        return dict(config)
+    for key in sorted(overridden):
+        if key.partition(".")[0] in OF_FLAT_MODELS:
+            own = ", ".join(f"model.{name}" for name in constructor_parameters(cls) or () if name in config["model"])
+            what = f"model={choice('model', config['model'])} has {own} in place of {', '.join(OF_FLAT_MODELS)}"
+            raise ConfigError(f"{key}: {what}; leave it out, or choose model=vae")
+    return {key: value for key, value in config.items() if key not in OF_FLAT_MODELS}
 
 
 def _unknown(path: str, group: str, accepted: Mapping[str, Any]) -> str:

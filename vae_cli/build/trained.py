@@ -10,7 +10,7 @@ from vae_cli.build.device import choose_device
 from vae_cli.build.settings import check_values
 from vae_cli.data import DataFacts
 from vae_cli.errors import CheckpointError, ConfigError, describe
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.runs import checkpoint
 from vae_cli.system.paths import expand
 
@@ -20,7 +20,7 @@ Config = dict[str, Any]
 class Trained(NamedTuple):
     """A model ready to be used, with the facts about its data, the config it was trained with, and how far."""
 
-    model: VAE
+    model: Model
     facts: DataFacts
     settings: Config
     progress: dict[str, Any]

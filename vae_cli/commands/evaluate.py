@@ -21,7 +21,7 @@ from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
 from vae_cli.inference.inputs import choose_split, load_data
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number
 from vae_cli.runs import checkpoint, hub
@@ -117,7 +117,7 @@ def _bounds(scores: Scores, draws: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _reconstruction_errors(model: VAE, split: Split, count: int, seed: int) -> dict[str, Number]:
+def _reconstruction_errors(model: Model, split: Split, count: int, seed: int) -> dict[str, Number]:
     """Return the mean squared error per pixel on [0, 1] and the peak signal-to-noise ratio in decibels."""
     chunks = []
     for start in range(0, count, CHUNK):
@@ -127,7 +127,7 @@ def _reconstruction_errors(model: VAE, split: Split, count: int, seed: int) -> d
     return {"mse": mean(mse), "psnr": mean(-10 * mse.clamp(min=1e-12).log10())}
 
 
-def _code_numbers(model: VAE, codes: Codes, seed: int) -> dict[str, Any]:
+def _code_numbers(model: Model, codes: Codes, seed: int) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     means = codes.means
     if len(means) > 1:
@@ -143,7 +143,7 @@ def _code_numbers(model: VAE, codes: Codes, seed: int) -> dict[str, Any]:
     return numbers
 
 
-def _probes(model: VAE, data: Data, split: Split, codes: Codes, seed: int) -> dict[str, Number]:
+def _probes(model: Model, data: Data, split: Split, codes: Codes, seed: int) -> dict[str, Number]:
     """Return how often classifiers of training codes name the labels of others.
 
     There are none for the training set itself, nor where the codes were made with the labels.

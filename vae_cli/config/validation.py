@@ -34,7 +34,7 @@ def check_keys(config: Mapping[str, Any], command: str) -> None:
             nested = [f"{group}.{inside}" for group, node in nodes.items() for inside in node if inside != "_target_"]
             raise ConfigError(unknown(str(key), [*allowed, *nested]))
     for key in options.needed(command):
-        if key not in config:
+        if key not in config and key not in options.OF_FLAT_MODELS:
             raise ConfigError(f"{key} is missing: vae-{command} needs it, leave it in")
     for group, default in groups.items():
         if group in config:

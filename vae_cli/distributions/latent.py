@@ -45,6 +45,10 @@ class LatentDistribution(Distribution, ABC):
         """Return log p_c(z) of every z under each of the C distributions of the batch."""
         return self.log_prob(value.unsqueeze(-2))
 
+    def log_prob_by_level(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "l *b"]:
+        """Return the log-density of each level of z given the levels above; their sum is `log_prob`."""
+        return self.log_prob(value).unsqueeze(0)
+
     def provides(self, method: OptionalMethod) -> bool:
         """Return whether an optional method is available."""
         return getattr(type(self), method) is not getattr(LatentDistribution, method)

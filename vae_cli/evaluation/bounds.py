@@ -18,7 +18,7 @@ from vae_cli.data.batches import labels, pixels
 from vae_cli.distributed.ranks import Rank
 from vae_cli.distributions import LatentDistribution, analytic_kl
 from vae_cli.evaluation.totals import Totals
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.objectives import Objective
 from vae_cli.system import memory
 
@@ -34,7 +34,7 @@ COMPARED = 10  # images in a chunk at the least, for terms that compare images w
 
 @torch.no_grad()
 def evaluate(
-    model: VAE, objective: Objective, split: Split, seed: int, step: int = 0, rank: Rank | None = None
+    model: Model, objective: Objective, split: Split, seed: int, step: int = 0, rank: Rank | None = None
 ) -> dict[str, float]:
     """Means over a split, in nats per image: `elbo`, `bound`, `loss` and the objective's terms.
 
@@ -70,7 +70,7 @@ def _blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 def _add(
     totals: Totals,
-    model: VAE,
+    model: Model,
     objective: Objective,
     split: Split,
     images: slice,
@@ -108,7 +108,7 @@ class Scores:
 
 
 def score(
-    model: VAE,
+    model: Model,
     split: Split,
     draws: Sequence[int],
     seed: int,
@@ -153,7 +153,7 @@ def values_at_once(size: str) -> int:
     return max(1, int(allowed / (4 * COPIES)))
 
 
-def _score_block(model: VAE, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
+def _score_block(model: Model, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
     x, y = batch(model, split, index, seed)
     posterior, prior = model.encode(x, y), model.latent_prior(y)
     rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // math.prod(model.likelihood.output_shape)))
@@ -186,7 +186,7 @@ def _score_block(model: VAE, split: Split, index: slice, draws: Sequence[int], s
 
 
 def _log_weights(
-    model: VAE,
+    model: Model,
     x: Tensor,
     y: Tensor | None,
     posterior: LatentDistribution,
@@ -203,7 +203,7 @@ def _log_weights(
 
 
 @torch.no_grad()
-def reconstructions(model: VAE, split: Split, seed: int) -> Iterator[tuple[Tensor, Distribution]]:
+def reconstructions(model: Model, split: Split, seed: int) -> Iterator[tuple[Tensor, Distribution]]:
     """Yield the examples of a split and p(x|z) at the mean of their q(z|x), as many at once as fit into memory."""
     size = max(1, min(noise.BLOCK, TOGETHER // math.prod(model.likelihood.output_shape)))
     for start in range(0, len(split), size):
@@ -211,7 +211,7 @@ def reconstructions(model: VAE, split: Split, seed: int) -> Iterator[tuple[Tenso
         yield x, model.reconstruct(x, y)
 
 
-def batch(model: VAE, split: Split, index: slice, seed: int) -> tuple[Tensor, Tensor | None]:
+def batch(model: Model, split: Split, index: slice, seed: int) -> tuple[Tensor, Tensor | None]:
     """Return examples of a split with their labels on the model's device; those of a dynamic split are drawn once, the
     same for the same index.
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vae_cli import noise
 from vae_cli.data import Split
-from vae_cli.distributions import LatentDistribution, kl_by_dimension
+from vae_cli.distributions import LatentDistribution
 from vae_cli.evaluation.bounds import batch
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.objectives import mmd
 
 CHUNK = noise.BLOCK  # examples encoded together
@@ -49,13 +49,13 @@ class Codes:
         """The posterior means and the labels."""
         return Points(self.means, self.labels)
 
-    def draws(self, model: VAE, seed: int) -> Float[Tensor, "n d"]:
+    def draws(self, model: Model, seed: int) -> Float[Tensor, "n d"]:
         """Return one draw from each posterior, a function of the seed and the example's index, on the CPU."""
         return torch.cat([_draw(model, q, seed, number * CHUNK) for number, q in enumerate(self.posteriors)])
 
 
 @torch.no_grad()
-def encode(model: VAE, split: Split, seed: int, count: int | None = None) -> Codes:
+def encode(model: Model, split: Split, seed: int, count: int | None = None) -> Codes:
     """Return the posteriors of the first `count` examples of a split, all of which stay in memory."""
     images = len(split) if count is None else min(count, len(split))
     posteriors = [q for _, q in _posteriors(model, split, seed, images)]
@@ -63,24 +63,24 @@ def encode(model: VAE, split: Split, seed: int, count: int | None = None) -> Cod
 
 
 @torch.no_grad()
-def points(model: VAE, split: Split, seed: int) -> Points:
+def points(model: Model, split: Split, seed: int) -> Points:
     """Return the means of q(z|x) of a split."""
     means = [q.mean.cpu() for _, q in _posteriors(model, split, seed, len(split))]
     return Points(torch.cat(means), None if split.labels is None else split.labels.cpu())
 
 
 @torch.no_grad()
-def draws(model: VAE, split: Split, seed: int) -> Float[Tensor, "n d"]:
+def draws(model: Model, split: Split, seed: int) -> Float[Tensor, "n d"]:
     """Return one draw from q(z|x) of each example of a split, a function of the seed and its index, on the CPU."""
     return torch.cat([_draw(model, q, seed, start) for start, q in _posteriors(model, split, seed, len(split))])
 
 
-def _posteriors(model: VAE, split: Split, seed: int, images: int) -> Iterator[tuple[int, LatentDistribution]]:
+def _posteriors(model: Model, split: Split, seed: int, images: int) -> Iterator[tuple[int, LatentDistribution]]:
     for start in range(0, images, CHUNK):
         yield start, model.encode(*batch(model, split, slice(start, min(start + CHUNK, images)), seed))
 
 
-def _draw(model: VAE, q: LatentDistribution, seed: int, start: int) -> Tensor:
+def _draw(model: Model, q: LatentDistribution, seed: int, start: int) -> Tensor:
     epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, seed, "codes", start=start)
     return q.rsample_and_log_prob(epsilon.to(q.mean))[0][0].cpu()
 
@@ -94,16 +94,18 @@ def active_units(means: Float[Tensor, "n d"]) -> int:
 
 
 @torch.no_grad()
-def kl_per_dim(model: VAE, codes: Codes) -> Float[Tensor, "d"] | None:
+def kl_per_dim(model: Model, codes: Codes) -> Float[Tensor, "d"] | None:
     """Return the mean KL(q(z_d|x) ‖ p(z_d)) of each dimension, in nats; None without a closed form."""
-    _, prior = model.example_distributions()
-    by_chunk = [kl_by_dimension(q, prior) for q in codes.posteriors]
+    by_chunk = []
+    for number, q in enumerate(codes.posteriors):
+        epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, 0, "kl", start=number * CHUNK)[0]
+        by_chunk.append(model.kl_by_dimension(q, epsilon.to(next(model.parameters()))))
     closed = [kl.cpu().double() for kl in by_chunk if kl is not None]
     return torch.cat(closed).mean(0) if len(closed) == len(by_chunk) else None
 
 
 @torch.no_grad()
-def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, int]:
+def aggregate_gap(model: Model, codes: Codes, seed: int) -> tuple[float, float, int]:
     """Return the squared maximum mean discrepancy between draws of the aggregate posterior and of the prior: its
     unbiased estimate from blocks of 500 examples, the standard error over the blocks (NaN for one block), and the
     number of examples in them."""
@@ -113,7 +115,7 @@ def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, in
     device = codes.posteriors[0].mean.device
     gaps = []
     for number, block in enumerate(blocks):
-        epsilon = noise.by_image(size, 1, model.prior.noise_dim, seed, "prior", start=number * size)[0].to(device)
+        epsilon = noise.by_image(size, 1, model.prior_noise_dim, seed, "prior", start=number * size)[0].to(device)
         y = None if codes.labels is None else codes.labels[number * size : (number + 1) * size].to(device)
         drawn, _ = model.latent_prior(y).rsample_and_log_prob(epsilon)
         gaps.append(float(mmd(block.double(), drawn.cpu().double())))
@@ -123,7 +125,7 @@ def aggregate_gap(model: VAE, codes: Codes, seed: int) -> tuple[float, float, in
 
 
 @torch.no_grad()
-def index_code_information(model: VAE, codes: Codes, seed: int) -> Float[Tensor, "n"]:
+def index_code_information(model: Model, codes: Codes, seed: int) -> Float[Tensor, "n"]:
     """Return log q(z_i|x_i) − log (1/N) Σ_j q(z_i|x_j) for a draw z_i of each of N examples. Its mean estimates the
     mutual information of example and code from below and cannot exceed log N.
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae_cli.generation import walks
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 
 WIDTH = 3.0  # standard deviations to either side
 PRINCIPAL = 6  # principal directions, at most
@@ -44,7 +44,7 @@ class Axis:
 
 
 @torch.no_grad()
-def dimensions(model: VAE, means: Float[Tensor, "n d"] | None) -> list[Axis]:
+def dimensions(model: Model, means: Float[Tensor, "n d"] | None) -> list[Axis]:
     """Return the dimensions of the latent space, the most telling one first.
 
     It is the one whose posterior mean varies most over the examples; without examples, the one that changes the image
@@ -94,7 +94,7 @@ def _ranges(center: Tensor, scale: Tensor, means: Tensor | None) -> tuple[Tensor
     return (low, high) if means is None else (torch.minimum(low, means.amin(0)), torch.maximum(high, means.amax(0)))
 
 
-def _effects(model: VAE, center: Tensor, scale: Tensor) -> Float[Tensor, "d"]:
+def _effects(model: Model, center: Tensor, scale: Tensor) -> Float[Tensor, "d"]:
     """Return the mean square by which the pixels change from one end of each dimension to the other."""
     device = next(model.parameters()).device
     effects = []

@@ -77,9 +77,11 @@ def _summary(trained: Trained) -> str:
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     kind = "A conditional variational autoencoder" if trained.model.classes else "A variational autoencoder"
     size = "x".join(map(str, trained.facts.shape))
+    levels = trained.model.level_sizes
+    sizes = f" in {len(levels)} levels" if len(levels) > 1 else ""
     return (
         f"{kind} of {size} images, trained on `{trained.facts.name}` with vae_cli {__version__}. "
-        f"It has {trained.settings['latent_dim']} latent dimensions and {parameters:,} parameters."
+        f"It has {trained.model.latent_dim} latent dimensions{sizes} and {parameters:,} parameters."
     )
 
 
@@ -178,6 +180,6 @@ state dict, and the settings as JSON in its metadata; it runs no code when it is
 def _settings(trained: Trained) -> str:
     """Return the parts of the model, and what differs from the defaults."""
     settings, shown = shareable(trained.settings), ("dataset", *MODEL_GROUPS, "objective", "optimizer")
-    parts = [f"{group}={choice(group, settings[group])}" for group in shown]
+    parts = [f"{group}={choice(group, settings[group])}" for group in shown if group in settings]
     others = [f"{key}={show(value)}" for key, value in changes(settings).items() if key not in groups("train")]
     return f"```\n{' '.join([*parts, *others])}\n```\n\n`config.yaml` has all of them."

@@ -17,7 +17,7 @@ from vae_cli.distributions import FullNormal, LatentDistribution, Mixture
 from vae_cli.distributions.pixels import Bits
 from vae_cli.errors import ExportError, describe
 from vae_cli.exporting.quiet import quiet
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 
 PARTS = ("encoder", "decoder", "prior")
 EXAMPLES = 5  # in the batch that is traced; 1 would be taken for a constant
@@ -99,7 +99,7 @@ class Encoder(Program):
     Of a posterior that has none in closed form, such as a flow: x and base noise ε → z and log q(z|x).
     """
 
-    def __init__(self, model: VAE, facts: DataFacts) -> None:
+    def __init__(self, model: Model, facts: DataFacts) -> None:
         q, _ = model.example_distributions()
         self.has_moments = q.provides("moments")
         dtype, pixels = PIXELS[facts.support]
@@ -137,8 +137,8 @@ class Encoder(Program):
 class Decoder(Program):
     """z → the image that is shown and, if asked for, the parameters of p(x|z)."""
 
-    def __init__(self, model: VAE, facts: DataFacts, has_parameters: bool = False) -> None:
-        latent = Value("z", "float32", (model.posterior.latent_dim,), "a latent vector")
+    def __init__(self, model: Model, facts: DataFacts, has_parameters: bool = False) -> None:
+        latent = Value("z", "float32", (model.latent_dim,), "a latent vector")
         super().__init__("decoder", [latent, *_label(model)], {"image": SHOWN})
         self.has_parameters = has_parameters
         if has_parameters:
@@ -159,7 +159,7 @@ class Decoder(Program):
 class PriorProgram(Program):
     """Base noise ε → z from the prior; a mixture, a VampPrior among them, keeps its components as constants."""
 
-    def __init__(self, model: VAE, facts: DataFacts) -> None:
+    def __init__(self, model: Model, facts: DataFacts) -> None:
         text = "base noise ~ N(0, I)"
         with torch.no_grad():
             labels = torch.arange(model.classes) if model.classes else None
@@ -167,7 +167,7 @@ class PriorProgram(Program):
         self.is_labeled = labels is not None and bool(prior.batch_shape)
         if isinstance(prior, Mixture):
             text += "; the first number chooses the component, leave it as it is where a temperature scales the others"
-        noise = Value("noise", "float32", (model.prior.noise_dim,), text)
+        noise = Value("noise", "float32", (model.prior_noise_dim,), text)
         inputs = [noise, *(_label(model) if self.is_labeled else [])]
         super().__init__("prior", inputs, {"z": "the latent vector that the noise makes"})
         self.mixture = MixtureDraws(prior) if isinstance(prior, Mixture) else None
@@ -180,7 +180,7 @@ class PriorProgram(Program):
 
 
 @torch.no_grad()
-def _used_by_prior(model: VAE, labels: Tensor | None) -> list[str]:
+def _used_by_prior(model: Model, labels: Tensor | None) -> list[str]:
     """Return the parts of a model that its prior needs: the encoder's too where it is made of posteriors."""
     parts = ["prior"]
 
@@ -278,7 +278,7 @@ def _of_values(p: Distribution) -> Distribution:
     return p.base_dist if isinstance(p, Independent) else p
 
 
-def _only(model: VAE, *parts: str) -> VAE:
+def _only(model: Model, *parts: str) -> Model:
     """Return a model without its other parts, whose weights would be exported too."""
     for name, _ in list(model.named_children()):
         if name not in parts:
@@ -286,9 +286,9 @@ def _only(model: VAE, *parts: str) -> VAE:
     return model
 
 
-def _label(model: VAE) -> list[Value]:
+def _label(model: Model) -> list[Value]:
     return [Value("label", "int64", (), f"the label's number, 0 to {model.classes - 1}")] if model.classes else []
 
 
-def _labels(model: VAE) -> list[Tensor]:
+def _labels(model: Model) -> list[Tensor]:
     return [torch.zeros(1, dtype=torch.long)] if model.classes else []

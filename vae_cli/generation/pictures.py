@@ -14,14 +14,14 @@ from vae_cli.data.base import label_name
 from vae_cli.generation import walks
 from vae_cli.generation.samplers import CHUNK, Sampler, class_labels, generate_images
 from vae_cli.generation.walks import Walk
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.reporting import grids
 
 IMAGES, ROWS, STEPS, SIDE = CHUNK, 8, 11, 20  # of a grid, a walk and a manifold, by default
 
 
 @torch.no_grad()
-def sample_grid(model: VAE, seed: int, names: Sequence[str] = ()) -> Image.Image:
+def sample_grid(model: Model, seed: int, names: Sequence[str] = ()) -> Image.Image:
     """Return a grid of the images of p(x|z) for z from the prior; of a conditional model with a row for each label."""
     y = class_labels(model.classes, in_whole_rows(IMAGES, model.classes))
     images = torch.cat(list(generate_images(Sampler(model, seed), IMAGES if y is None else len(y), y=y)))
@@ -29,13 +29,13 @@ def sample_grid(model: VAE, seed: int, names: Sequence[str] = ()) -> Image.Image
 
 
 @torch.no_grad()
-def reconstruction_grid(model: VAE, x: Float[Tensor, "n c h w"], y: Int[Tensor, "n"] | None = None) -> Image.Image:
+def reconstruction_grid(model: Model, x: Float[Tensor, "n c h w"], y: Int[Tensor, "n"] | None = None) -> Image.Image:
     """Return a grid of images, each above its reconstruction: the image of p(x|z) at the mean of q(z|x)."""
     return grids.pairs(x, model.likelihood.image(model.reconstruct(x, y)))
 
 
 @torch.no_grad()
-def traversal_picture(model: VAE, means: Float[Tensor, "n d"], steps: int = STEPS) -> Image.Image:
+def traversal_picture(model: Model, means: Float[Tensor, "n d"], steps: int = STEPS) -> Image.Image:
     """Return a grid with a row for each of the 20 most active latent dimensions, of the label 0 if there are labels.
 
     Args:

@@ -14,7 +14,7 @@ from vae_cli.data.batches import pixels
 from vae_cli.distributions import FullNormal, Mixture
 from vae_cli.errors import ConfigError, DataError
 from vae_cli.evaluation.latent_codes import draws
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 
 CHUNK = 64  # vectors drawn together; always all of them, since a product's rounding depends on its size
 FITTED = 20_000  # most training codes that a mixture is fitted to
@@ -29,14 +29,14 @@ class Sampler:
         temperature: scales the spread of z around the prior's mean.
     """
 
-    def __init__(self, model: VAE, seed: int, temperature: float = 1.0) -> None:
+    def __init__(self, model: Model, seed: int, temperature: float = 1.0) -> None:
         self.model, self.seed, self.temperature = model, seed, temperature
         self.device = next(model.parameters()).device
 
     @torch.no_grad()
     def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
         """Return the CHUNK vectors from number `start` on, for CHUNK labels of a conditional model."""
-        return self.model.sample_latents(self._noise(start, self.model.prior.noise_dim), self.temperature, y)
+        return self.model.sample_latents(self._noise(start, self.model.prior_noise_dim), self.temperature, y)
 
     def _noise(self, start: int, dim: int, place: str = "samples") -> Tensor:
         return noise.by_image(CHUNK, 1, dim, self.seed, place, start=start)[0].to(self.device)
@@ -52,7 +52,7 @@ class AggregateSampler(Sampler):
         train: the training images.
     """
 
-    def __init__(self, model: VAE, seed: int, train: Split) -> None:
+    def __init__(self, model: Model, seed: int, train: Split) -> None:
         super().__init__(model, seed)
         self.train = train
         self.rows = _rows_by_label(train, model.classes)
@@ -82,9 +82,9 @@ class PointSampler(Sampler):
         ConfigError: if it is not of the model's latent space.
     """
 
-    def __init__(self, model: VAE, z: Sequence[float]) -> None:
+    def __init__(self, model: Model, z: Sequence[float]) -> None:
         super().__init__(model, seed=0)
-        dim = model.prior.latent_dim
+        dim = model.latent_dim
         if len(z) != dim:
             raise ConfigError(f"z has {len(z)} number(s), and the model's latent space {dim} dimension(s)")
         self.z = torch.tensor(z, device=self.device, dtype=torch.float32)
@@ -105,8 +105,12 @@ class MixtureSampler(Sampler):
         components: how many normals.
     """
 
-    def __init__(self, model: VAE, seed: int, train: Split, components: int = 10) -> None:
+    def __init__(self, model: Model, seed: int, train: Split, components: int = 10) -> None:
         super().__init__(model, seed)
+        if not model.is_flat:
+            raise ConfigError(
+                "sampler=gmm needs one latent vector, and this model has a hierarchy; choose prior or aggregate"
+            )
         self.components = components
         fitted = train.spread(FITTED)
         self.codes, self.rows = draws(model, fitted, seed), _rows_by_label(fitted, model.classes)

@@ -12,7 +12,7 @@ from torch import Tensor
 from vae_cli import noise
 from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 
 WIDTH = 3.0  # standard deviations to either side
 PRIOR_DRAWS = 10_000  # for moments and quantiles of a prior that does not give them
@@ -40,7 +40,7 @@ class Walk:
     axis: str = ""
 
     @torch.no_grad()
-    def images(self, model: VAE) -> Iterator[Float[Tensor, "n c h w"]]:
+    def images(self, model: Model) -> Iterator[Float[Tensor, "n c h w"]]:
         """Yield the image of p(x|z) at each point, row by row, in chunks on the CPU."""
         device = next(model.parameters()).device
         points = self.z.flatten(0, 1).to(device)
@@ -70,7 +70,7 @@ def interpolate(
 
 @torch.no_grad()
 def traverse(
-    model: VAE, means: Codes, steps: int, most: int | None = None, around: Tensor | None = None, label: int = 0
+    model: Model, means: Codes, steps: int, most: int | None = None, around: Tensor | None = None, label: int = 0
 ) -> Walk:
     """Return a row for each latent dimension, over three of the prior's standard deviations to either side of a point.
     The dimension whose posterior mean varies most over the examples comes first.
@@ -97,14 +97,14 @@ def traverse(
 
 
 @torch.no_grad()
-def manifold(model: VAE, steps: int, label: int = 0) -> Walk:
+def manifold(model: Model, steps: int, label: int = 0) -> Walk:
     """Return a square grid over a latent plane, or a row over a line, at the quantiles (i + ½) / steps of the prior's
     dimensions: the first grows to the right, the second upwards.
 
     Raises:
         ConfigError: if the model has more than two latent dimensions.
     """
-    dim = model.prior.latent_dim
+    dim = model.latent_dim
     if dim > 2:
         raise ConfigError(
             f"mode=manifold shows a latent plane, and this model has latent_dim={dim}; use mode=traverse, or a model "
@@ -123,7 +123,7 @@ def manifold(model: VAE, steps: int, label: int = 0) -> Walk:
 
 
 @torch.no_grad()
-def prior_moments(model: VAE, label: int = 0) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+def prior_moments(model: Model, label: int = 0) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
     """Return the prior's mean and standard deviation in each dimension: of 10,000 draws where it does not give them."""
     prior = _prior(model, label)
     if prior.provides("moments"):
@@ -134,7 +134,7 @@ def prior_moments(model: VAE, label: int = 0) -> tuple[Float[Tensor, "d"], Float
 
 
 @torch.no_grad()
-def prior_quantiles(model: VAE, places: Float[Tensor, "s"], label: int = 0) -> Float[Tensor, "s d"]:
+def prior_quantiles(model: Model, places: Float[Tensor, "s"], label: int = 0) -> Float[Tensor, "s d"]:
     """Return the quantiles of each dimension of the prior: of 10,000 draws where it does not give them."""
     prior = _prior(model, label)
     if prior.provides("quantiles"):
@@ -144,14 +144,14 @@ def prior_quantiles(model: VAE, places: Float[Tensor, "s"], label: int = 0) -> F
     return drawn.quantile(places.to(drawn), dim=0)
 
 
-def _prior(model: VAE, label: int) -> LatentDistribution:
+def _prior(model: Model, label: int) -> LatentDistribution:
     device = next(model.parameters()).device
     return model.latent_prior(torch.full((1,), label, device=device) if model.classes else None)
 
 
-def _draws(model: VAE, label: int) -> Tensor:
+def _draws(model: Model, label: int) -> Tensor:
     device = next(model.parameters()).device
-    drawn = noise.by_image(PRIOR_DRAWS, 1, model.prior.noise_dim, 0, "prior draws")[0].to(device)
+    drawn = noise.by_image(PRIOR_DRAWS, 1, model.prior_noise_dim, 0, "prior draws")[0].to(device)
     parts = []
     for part in drawn.split(CHUNK):
         y = torch.full((len(part),), label, device=device) if model.classes else None

@@ -11,7 +11,7 @@ from vae_cli import noise
 from vae_cli.data import Split
 from vae_cli.distributions import LatentDistribution
 from vae_cli.evaluation.bounds import batch
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 
 CHUNK = noise.BLOCK  # examples that go through the model together
 DRAWS = 200  # of a posterior whose mean and standard deviation have no closed form
@@ -19,20 +19,20 @@ DRAWS = 200  # of a posterior whose mean and standard deviation have no closed f
 Chunk = tuple[int, Tensor, Tensor | None]  # the first example's number, x, y
 
 
-def chunks(model: VAE, split: Split, count: int, seed: int) -> Iterator[Chunk]:
+def chunks(model: Model, split: Split, count: int, seed: int) -> Iterator[Chunk]:
     """Yield the first examples of a split in chunks on the model's device."""
     for start in range(0, count, CHUNK):
         yield start, *batch(model, split, slice(start, min(start + CHUNK, count)), seed)
 
 
-def draw_codes(model: VAE, q: LatentDistribution, seed: int, stream: str, start: int, draws: int = 1) -> Tensor:
+def draw_codes(model: Model, q: LatentDistribution, seed: int, stream: str, start: int, draws: int = 1) -> Tensor:
     """Return draws z (K, B, D) from the posteriors of the images from number `start` on."""
     epsilon = noise.by_image(q.batch_shape[0], draws, model.noise_dim, seed, stream, start=start)
     return q.rsample_and_log_prob(epsilon.to(next(model.parameters()).device))[0]
 
 
 @torch.no_grad()
-def codes(model: VAE, examples: Iterable[Chunk], seed: int) -> Iterator[dict[str, Tensor]]:
+def codes(model: Model, examples: Iterable[Chunk], seed: int) -> Iterator[dict[str, Tensor]]:
     """Yield `mean`, `std` and one `sample` (N, D) of q(z|x) in chunks on the CPU.
 
     A flow's mean and standard deviation have no closed form: they are those of 200 draws.
@@ -49,7 +49,7 @@ def codes(model: VAE, examples: Iterable[Chunk], seed: int) -> Iterator[dict[str
 
 
 def reconstructions(
-    model: VAE, examples: Iterable[Chunk], seed: int = 0, draw: bool = False
+    model: Model, examples: Iterable[Chunk], seed: int = 0, draw: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield examples as the model sees them and the images of p(x|z), in chunks on the model's device.
 

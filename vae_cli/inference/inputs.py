@@ -19,7 +19,7 @@ from vae_cli.data.sources.folder import Listed
 from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
 from vae_cli.inference.codes import Chunk, chunks
 from vae_cli.inference.examples import MADE_BINARY
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.system.paths import expand
 
 FIXES = {  # for values of one support before a model of another
@@ -52,7 +52,7 @@ class Inputs:
             arrays["file"] = np.array(self.names[:count])
         return arrays
 
-    def chunks(self, model: VAE, count: int, seed: int, title: str) -> Iterator[Chunk]:
+    def chunks(self, model: Model, count: int, seed: int, title: str) -> Iterator[Chunk]:
         """Yield the first images in chunks on the model's device, with a progress bar: the first one's number, x, y."""
         with tqdm(total=count, desc=title, unit=" images", disable=None, leave=False) as bar:
             for chunk in chunks(model, self.split, count, seed):

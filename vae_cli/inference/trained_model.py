@@ -18,7 +18,7 @@ from vae_cli.build.settings import RULES
 from vae_cli.build.trained import Trained
 from vae_cli.constraints import Count, check_value
 from vae_cli.data import Split
-from vae_cli.distributions import LatentDistribution, as_latent
+from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import DataError, OutputError, UserError, describe, printable
 from vae_cli.evaluation.bounds import Scores, score, values_at_once
 from vae_cli.generation.samplers import Sampler, class_labels, generate_images
@@ -68,7 +68,7 @@ class TrainedModel:
     @property
     def latent_dim(self) -> int:
         """D, the dimensions of z."""
-        return self.model.prior.latent_dim
+        return self.model.latent_dim
 
     @property
     def device(self) -> torch.device:
@@ -87,8 +87,10 @@ class TrainedModel:
         """Return q(z|x), of batch shape (N,): `mean`, `log_prob(z)`, `rsample_and_log_prob(noise)`; of the posteriors
         that are normal `stddev` and `rsample()` too."""
         with torch.set_grad_enabled(grad):
-            features = [self.model.features(x, y) for _, x, y in self._chunks(self._split(x, label))]
-            q = as_latent(self.model.posterior(torch.cat(features)))
+            parts = [(self.model.features(x, y), y) for _, x, y in self._chunks(self._split(x, label))]
+            features = tuple(torch.cat(rows) for rows in zip(*(each for each, _ in parts)))
+            labels = [y for _, y in parts if y is not None]
+            q = self.model.posterior_of(features, torch.cat(labels) if labels else None)
         return q if grad or not q.provides("frozen") else q.frozen()  # a flow is not computed before it is asked
 
     def decode(self, z: Any, label: Any = None, grad: bool = False) -> Distribution:

@@ -1,4 +1,4 @@
-"""The variational autoencoder: q(z|x), p(z) and p(x|z) in one module that never draws and never averages."""
+"""The variational autoencoder with one layer of latent variables."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vae_cli.distributions import LatentDistribution, Likelihood, Posterior, Prior, as_latent
-from vae_cli.models.evidence import Evidence
+from vae_cli.distributions import (
+    LatentDistribution,
+    Likelihood,
+    Posterior,
+    Prior,
+    analytic_kl,
+    as_latent,
+    kl_by_dimension,
+)
+from vae_cli.models.base import Model
+from vae_cli.models.evidence import Evidence, Level
 
 
-class VAE(nn.Module):
+class VAE(Model):
     """A variational autoencoder with one layer of latent variables.
 
         log p(x) = ELBO(x) + KL(q(z|x) ‖ p(z|x)),   ELBO(x) = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z))
@@ -41,37 +50,38 @@ class VAE(nn.Module):
         precision: torch.dtype = torch.float32,
         classes: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(precision, classes)
         self.encoder, self.decoder = encoder, decoder
         self.posterior, self.prior, self.likelihood = posterior, prior, likelihood
-        self.precision, self.classes = precision, classes
+
+    @property
+    def level_sizes(self) -> dict[str, int]:
+        return {"z": self.prior.latent_dim}
 
     @property
     def noise_dim(self) -> int:
-        """Base normals that one draw of z from q(z|x) takes."""
         return self.posterior.noise_dim
 
-    def encode(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> LatentDistribution:
-        """Return q(z|x), of batch shape (B,)."""
-        return as_latent(self.posterior(self.features(x, y)))
+    def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> tuple[Float[Tensor, "b f"]]:
+        return (self._labeled(self.encoder, x, y),)
 
-    def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Float[Tensor, "b f"]:
-        """Return the encoder's output, which the posterior turns into q(z|x)."""
-        return self._run(self.encoder, x, y)
+    def posterior_of(self, features: tuple[Tensor, ...], y: Tensor | None = None) -> LatentDistribution:
+        return as_latent(self.posterior(*features))
 
     def latent_prior(self, y: Tensor | None = None) -> LatentDistribution:
-        """Return p(z); or, of a conditional model whose prior depends on labels, p(z|y) of batch shape (N,)."""
         return as_latent(self.prior(self.encode, y if self.classes else None))
 
-    def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
-        """Return p(x|z), of batch shape (*batch,)."""
-        batch = z.shape[:-1]
-        output = self._run(self.decoder, z.flatten(0, -2), None if y is None else y.expand(batch).flatten())
-        return self.likelihood(output.unflatten(0, batch))
+    def kl_by_dimension(self, posterior: LatentDistribution, noise: Float[Tensor, "b e"]) -> Tensor | None:
+        return kl_by_dimension(posterior, self.example_distributions()[1])
 
-    def image(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Float[Tensor, "*batch_shape"]:
-        """Return the example that stands for p(x|z) where one is shown: its mean, or what its likelihood names."""
-        return self.likelihood.image(self.decode(z, y))
+    @property
+    def has_analytic_kl(self) -> bool:
+        return analytic_kl(*self.example_distributions()) is not None
+
+    def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
+        batch = z.shape[:-1]
+        output = self._labeled(self.decoder, z.flatten(0, -2), None if y is None else y.expand(batch).flatten())
+        return self.likelihood(output.unflatten(0, batch))
 
     def evidence(
         self,
@@ -82,48 +92,30 @@ class VAE(nn.Module):
         posterior: LatentDistribution | None = None,
         prior: LatentDistribution | None = None,
     ) -> Evidence:
-        """Return the terms of the bounds for the draws z that q(z|x) makes of base noise ε ~ N(0, I).
-
-        Args:
-            x: examples.
-            noise: ε.
-            y: labels, of a conditional model.
-            through: a function that z passes before anything is made of it; an objective may change z's gradient there.
-            posterior: q(z|x), if it is known already.
-            prior: p(z), if it is known already.
-        """
         posterior = self.encode(x, y) if posterior is None else posterior
         prior = self.latent_prior(y) if prior is None else prior
         z, log_q = posterior.rsample_and_log_prob(noise)
         z = z if through is None else through(z)
-        likelihood = self.decode(z, y)
-        return Evidence(z, likelihood.log_prob(x), prior.log_prob(z), log_q, posterior, prior, likelihood)
-
-    def sample(self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None) -> Distribution:
-        """Return p(x|z), of batch shape (N,), for z from the prior."""
-        return self.decode(self.sample_latents(noise, temperature, y), y)
+        likelihood, log_p = self.decode(z, y), prior.log_prob(z)
+        level = Level("z", z, log_p, log_q, posterior, prior)
+        return Evidence(z, likelihood.log_prob(x), log_p, log_q, posterior, prior, likelihood, (level,))
 
     def sample_latents(
-        self, noise: Float[Tensor, "n e"], temperature: float = 1.0, y: Tensor | None = None
+        self, noise: Float[Tensor, "n e"], temperature: float | list[float] = 1.0, y: Tensor | None = None
     ) -> Float[Tensor, "n d"]:
-        """Return z from the prior, spread more or less by `temperature`."""
-        z, _ = self.latent_prior(y).rsample_and_log_prob(self.prior.tempered(noise, temperature))
-        return z
+        spread = temperature[0] if isinstance(temperature, list) else temperature
+        return self.latent_prior(y).rsample_and_log_prob(self.prior.tempered(noise, spread))[0]
 
-    def reconstruct(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Distribution:
-        """Return p(x|z) at the mean of q(z|x), of batch shape (B,)."""
-        return self.decode(self.encode(x, y).mean, y)
+    def start_at(self, output: Tensor) -> bool:
+        start_at = getattr(self.decoder, "start_at", None)
+        if callable(start_at):
+            start_at(output)
+        return callable(start_at)
 
-    @torch.no_grad()
-    def example_distributions(self) -> tuple[LatentDistribution, LatentDistribution]:
-        """Return q(z|x) for features of zeros, and p(z), to see what they provide."""
-        features = next(self.parameters()).new_zeros(1, self.posterior.features)
-        return as_latent(self.posterior(features)), self.latent_prior(features.new_zeros(1, dtype=torch.long))
+    def example_features(self) -> tuple[Tensor]:
+        return (next(self.parameters()).new_zeros(1, self.posterior.features),)
 
-    def _run(self, network: nn.Module, value: Tensor, y: Tensor | None) -> Tensor:
+    def _labeled(self, network: nn.Module, value: Tensor, y: Tensor | None) -> Tensor:
         assert y is not None or not self.classes, "a conditional model needs labels"
-        arguments = (value, y) if self.classes else (value,)
-        if self.precision is torch.float32:
-            return network(*arguments)
-        with torch.autocast(value.device.type, dtype=self.precision):
-            return network(*arguments).float()
+        output = self._run(network, value, y) if self.classes and y is not None else self._run(network, value)
+        return output if self.precision is torch.float32 else output.float()

@@ -31,7 +31,7 @@ class LabeledEncoder(nn.Module):
         self.size = (1, *shape[1:])
         self.label_images = nn.Parameter(0.1 * torch.randn(classes, math.prod(self.size)))
 
-    def forward(self, x: Float[Tensor, "n *shape"], y: Int[Tensor, "n"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "n *shape"], y: Int[Tensor, "n"]) -> Any:
         return self.network(torch.cat([x, embedding(y, self.label_images).unflatten(-1, self.size)], dim=1))
 
 

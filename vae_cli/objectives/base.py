@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae_cli.data.batches import Batch
-from vae_cli.models.vae import VAE
+from vae_cli.models import Evidence, Model
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class Bound:
         size = len(self.elbo)
         values = [value.expand(size) for value in (self.elbo, self.bound, *self.terms.values(), self.loss)]
         return Sums(["elbo", "bound", *self.terms, "loss"], torch.stack(values).detach().sum(1), size)
+
+
+def level_terms(evidence: Evidence, divergences: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return the KL of each level by its name, `kl_z1` …, where there are several."""
+    if len(evidence.levels) == 1:
+        return {}
+    return {f"kl_{level.name}": kl for level, kl in zip(evidence.levels, divergences)}
 
 
 class IncompatibleError(Exception):
@@ -94,19 +102,28 @@ class Objective(ABC):
         divided among processes; None if it is."""
         return None
 
-    def noise_dim(self, model: VAE) -> int:
+    def noise_dim(self, model: Model) -> int:
         """Return the number of base normals per draw and example."""
         return model.noise_dim
 
-    def check(self, model: VAE) -> None:
+    def check(self, model: Model) -> None:
         """Refuse a model that this objective is not defined for.
 
         Raises:
             IncompatibleError: with the groups whose options do not go together.
         """
 
+    def need_flat(self, model: Model) -> None:
+        """Refuse a hierarchy of latent variables.
+
+        Raises:
+            IncompatibleError: if the model is one.
+        """
+        if not model.is_flat:
+            raise IncompatibleError("it needs one latent vector, and a hierarchy has several", "objective", "model")
+
     @abstractmethod
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
+    def __call__(self, model: Model, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         """Return the bound on a batch `(x, y)` with base noise for K draws.
 
         Args:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vae_cli.constraints import NonNegative
+from vae_cli.constraints import Described, Length, NonNegative
 from vae_cli.data.batches import Batch
-from vae_cli.distributions import analytic_kl, kl_by_dimension
 from vae_cli.errors import ConfigError
-from vae_cli.models import VAE, Evidence
-from vae_cli.objectives.base import Bound, IncompatibleError, Objective
+from vae_cli.models import Evidence, Level, Model
+from vae_cli.objectives.base import Bound, IncompatibleError, Objective, level_terms
 from vae_cli.schedules import WEIGHTS
+
+Weights = Annotated[Sequence[NonNegative], Length(1), Described("a list of numbers of at least 0, one for each level")]
 
 
 class ELBO(Objective):
@@ -21,7 +24,8 @@ class ELBO(Objective):
 
     D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, 2014. The loss is −(reconstruction − β f(KL)), where
     f is the identity; or |KL − C|, with `capacity` C; or Σ_d max(λ, KL_d), with `free_bits` λ, where KL_d is a
-    batch's mean in one dimension if posterior and prior factorize, else max(λ D, KL).
+    batch's mean in one dimension if posterior and prior factorize, else max(λ D, KL). Of a hierarchy the KL is the sum
+    over its levels, each given the levels above.
 
     I. Higgins et al., β-VAE, 2017. C. P. Burgess et al., Understanding disentangling in β-VAE, 2018. D. P. Kingma et
     al., Improving Variational Inference with Inverse Autoregressive Flow, 2016 (free bits). G. Roeder, Y. Wu and D.
@@ -33,11 +37,12 @@ class ELBO(Objective):
             form exists and the estimator is not `stl`.
         estimator: `pathwise`; or `stl`, without the score of q(z|x), whose expectation is 0 and which is noise alone
             once q is exact.
-        beta: β.
+        beta: β; of a hierarchy it may be a list with one for each level, from z1 on.
         beta_schedule: `constant`; `linear`, β grows from 0 over `warmup_epochs`; `cyclical`, it does so in the first
             half of every `warmup_epochs`. With `linear` and no `warmup_epochs` it is constant.
         warmup_epochs: epochs of the schedule; with `capacity` C grows linearly over them, and β is constant.
-        free_bits: λ, nats per dimension.
+        free_bits: λ, nats.
+        free_bits_by: what has λ nats free: each `dimension`; each `level`; or the `sum` of all.
         capacity: C, nats.
         mc_samples: K.
         steps_per_epoch: steps in an epoch.
@@ -50,10 +55,11 @@ class ELBO(Objective):
         self,
         kl: Literal["auto", "analytic", "monte_carlo"] = "auto",
         estimator: Literal["pathwise", "stl"] = "pathwise",
-        beta: NonNegative = 1.0,
+        beta: NonNegative | Weights = 1.0,
         beta_schedule: Literal["constant", "linear", "cyclical"] = "linear",
         warmup_epochs: NonNegative = 0,
         free_bits: NonNegative = 0.0,
+        free_bits_by: Literal["dimension", "level", "sum"] = "dimension",
         capacity: NonNegative | None = None,
         mc_samples: int = 1,
         steps_per_epoch: int = 1,
@@ -63,14 +69,21 @@ class ELBO(Objective):
             raise ConfigError("objective.estimator=stl is of the Monte Carlo KL: use kl=auto or monte_carlo with it")
         if free_bits and capacity is not None:
             raise ConfigError("objective.free_bits and objective.capacity both reshape the KL: set one of them")
+        betas = [float(weight) for weight in beta] if isinstance(beta, Sequence) else [float(beta)]
+        if len(betas) > 1 and (capacity is not None or free_bits_by == "sum"):
+            what = "objective.capacity" if capacity is not None else "objective.free_bits_by=sum"
+            raise ConfigError(
+                f"{what} reshapes the sum of the levels' KL, and objective.beta weighs each: set one beta"
+            )
         self.kl = "monte_carlo" if estimator == "stl" else kl
-        self.estimator, self.beta, self.free_bits, self.capacity = estimator, beta, free_bits, capacity
+        self.estimator, self.betas = estimator, betas
+        self.free_bits, self.free_bits_by, self.capacity = free_bits, free_bits_by, capacity
         self.weight = WEIGHTS[beta_schedule if capacity is None else "linear"]
         self.warmup_steps = warmup_epochs * steps_per_epoch
 
     @property
     def selects_by(self) -> Literal["bound", "loss"]:
-        return "bound" if self.beta == 1 and self.capacity is None else "loss"
+        return "bound" if set(self.betas) == {1.0} and self.capacity is None else "loss"
 
     def is_settled(self, step: int) -> bool:
         # A cycle ends after a step at full weight, and the next begins at 0.
@@ -78,7 +91,11 @@ class ELBO(Objective):
 
     def scheduled(self, step: int) -> dict[str, float]:
         share = float(self.weight(step, self.warmup_steps))
-        return {"beta": self.beta * share} if self.capacity is None else {"capacity": self.capacity * share}
+        if self.capacity is not None:
+            return {"capacity": self.capacity * share}
+        if len(self.betas) == 1:
+            return {"beta": self.betas[0] * share}
+        return {f"beta_z{number}": beta * share for number, beta in enumerate(self.betas, start=1)}
 
     @property
     def couples_batch(self) -> str | None:
@@ -86,50 +103,70 @@ class ELBO(Objective):
             return "objective.capacity is compared with a batch's mean KL"
         return "objective.free_bits is compared with a batch's mean KL" if self.free_bits else None
 
-    def check(self, model: VAE) -> None:
-        posterior, prior = model.example_distributions()
+    def check(self, model: Model) -> None:
+        posterior, _ = model.example_distributions()
         if self.estimator == "stl" and not posterior.provides("frozen"):
             raise IncompatibleError("the posterior has no frozen()", "objective.estimator", "posterior")
-        if self.kl == "analytic" and analytic_kl(posterior, prior) is None:
+        if self.kl == "analytic" and not model.has_analytic_kl:
             reason = "their KL has no closed form; use objective.kl=auto or monte_carlo"
-            raise IncompatibleError(reason, "objective.kl", "posterior", "prior")
+            groups = ("posterior", "prior") if model.is_flat else ("model", "prior")
+            raise IncompatibleError(reason, "objective.kl", *groups)
+        if len(self.betas) not in (1, len(model.level_sizes)):
+            reason = f"it has {len(self.betas)} weights, and there are {len(model.level_sizes)} levels"
+            raise IncompatibleError(reason, "objective.beta", "model")
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
+    def __call__(self, model: Model, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         evidence = model.evidence(x, noise, y)
         reconstruction = evidence.log_p_x_given_z.mean(0)
-        kl = self._divergence(evidence)
+        divergences = self._divergences(evidence)
+        kl = divergences[0] if len(divergences) == 1 else torch.stack(divergences).sum(0)
         elbo = reconstruction - kl
         share = self.weight(step, self.warmup_steps) if model.training else 1.0
-        weight = self.beta * (share if self.capacity is None else 1.0)
-        plain = isinstance(weight, float) and weight == 1 and not self.free_bits and self.capacity is None
-        loss = -elbo.mean() if plain else weight * self._shaped(evidence, kl, share) - reconstruction.mean()
-        return Bound(loss, elbo, elbo, {"reconstruction": reconstruction, "kl": kl})
+        is_constant = isinstance(share, float) and share == 1
+        if is_constant and set(self.betas) == {1.0} and not self.free_bits and self.capacity is None:
+            loss = -elbo.mean()
+        else:
+            loss = self._penalty(evidence, divergences, kl, share) - reconstruction.mean()
+        terms = {"reconstruction": reconstruction, "kl": kl, **level_terms(evidence, divergences)}
+        return Bound(loss, elbo, elbo, terms)
 
-    def _divergence(self, evidence: Evidence) -> Float[Tensor, "b"]:
-        closed = None if self.kl == "monte_carlo" else analytic_kl(evidence.posterior, evidence.prior)
-        if closed is not None:
-            return closed
-        stl = self.estimator == "stl"
-        log_q = evidence.posterior.frozen().log_prob(evidence.z) if stl else evidence.log_q_z_given_x
-        return (log_q - evidence.log_p_z).mean(0)
+    def _divergences(self, evidence: Evidence) -> list[Float[Tensor, "b"]]:
+        """Return the KL of each level: its closed form, or the mean over the draws."""
+        if self.estimator == "stl":
+            log_q = evidence.posterior.frozen().log_prob_by_level(evidence.z)
+            return [(of_level - level.log_p).mean(0) for of_level, level in zip(log_q, evidence.levels)]
+        closed = [None if self.kl == "monte_carlo" else level.analytic_kl() for level in evidence.levels]
+        return [(level.log_q - level.log_p).mean(0) if kl is None else kl for level, kl in zip(evidence.levels, closed)]
 
-    def _shaped(self, evidence: Evidence, kl: Float[Tensor, "b"], share: float | Tensor) -> Float[Tensor, ""]:
-        """Return f(KL) of a batch, with that share of the capacity."""
+    def _penalty(
+        self, evidence: Evidence, divergences: list[Tensor], kl: Float[Tensor, "b"], share: float | Tensor
+    ) -> Float[Tensor, ""]:
+        """Return Σ_l β_l f(KL_l) of a batch, with a share of β or of the capacity."""
         if self.capacity is not None:
-            return (kl.mean() - self.capacity * share).abs()
-        if not self.free_bits:
-            return kl.mean()
-        if not (evidence.posterior.is_factorized and evidence.prior.is_factorized):
-            return kl.mean().clamp(min=self.free_bits * evidence.z.shape[-1])
-        return self._by_dimension(evidence).clamp(min=self.free_bits).sum()
+            return self.betas[0] * (kl.mean() - self.capacity * share).abs()
+        if self.free_bits and self.free_bits_by == "sum":
+            return share * self.betas[0] * kl.mean().clamp(min=self.free_bits)
+        if len(self.betas) == 1 and not self.free_bits:
+            return share * self.betas[0] * kl.mean()
+        betas = self.betas if len(self.betas) > 1 else self.betas * len(divergences)
+        levels = zip(betas, evidence.levels, divergences)
+        shaped = [beta * self._shaped(level, of_level) for beta, level, of_level in levels]
+        return share * sum(shaped[1:], shaped[0])
 
-    def _by_dimension(self, evidence: Evidence) -> Float[Tensor, "d"]:
+    def _shaped(self, level: Level, kl: Float[Tensor, "b"]) -> Float[Tensor, ""]:
+        """Return f(KL) of one level of a batch."""
+        if self.free_bits and self.free_bits_by == "dimension":
+            if level.posterior.is_factorized and level.prior.is_factorized:
+                return self._by_dimension(level).clamp(min=self.free_bits).sum()
+            return kl.mean().clamp(min=self.free_bits * level.z.shape[-1])
+        return kl.mean().clamp(min=self.free_bits) if self.free_bits else kl.mean()
+
+    def _by_dimension(self, level: Level) -> Float[Tensor, "d"]:
         """Return the KL of each dimension, the mean over a batch."""
-        q, p = evidence.posterior, evidence.prior
-        closed = None if self.kl == "monte_carlo" else kl_by_dimension(q, p)
+        closed = None if self.kl == "monte_carlo" else level.kl_by_dimension()
         if closed is not None:
             return closed.mean(0)
-        q = q.frozen() if self.estimator == "stl" else q
-        terms = q.log_prob_by_dimension(evidence.z) - p.log_prob_by_dimension(evidence.z)
+        q = level.posterior.frozen() if self.estimator == "stl" else level.posterior
+        terms = q.log_prob_by_dimension(level.z) - level.prior.log_prob_by_dimension(level.z)
         return terms.mean((0, 1))

@@ -13,8 +13,8 @@ from torch.autograd.function import once_differentiable
 from vae_cli.constraints import Count, Fraction
 from vae_cli.data.batches import Batch
 from vae_cli.errors import ConfigError
-from vae_cli.models.vae import VAE
-from vae_cli.objectives.base import Bound, IncompatibleError, Objective
+from vae_cli.models import Model
+from vae_cli.objectives.base import Bound, IncompatibleError, Objective, level_terms
 
 
 class IWAE(Objective):
@@ -50,12 +50,12 @@ class IWAE(Objective):
             raise ConfigError("objective.estimator=dreg is of the importance-weighted bound alone: set elbo_weight=0")
         self.estimator, self.groups, self.elbo_weight = estimator, groups, elbo_weight
 
-    def check(self, model: VAE) -> None:
+    def check(self, model: Model) -> None:
         posterior, _ = model.example_distributions()
         if self.estimator == "dreg" and not posterior.provides("frozen"):
             raise IncompatibleError("the posterior has no frozen()", "objective.estimator", "posterior")
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
+    def __call__(self, model: Model, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         is_dreg = self.estimator == "dreg" and torch.is_grad_enabled()
         surrogate = _DoublyReparametrized(self.groups) if is_dreg else None
@@ -73,7 +73,8 @@ class IWAE(Objective):
             frozen = evidence.posterior.frozen().log_prob(evidence.z)
             value = surrogate.loss(evidence.log_p_x_given_z + evidence.log_p_z - frozen)
             loss = value - (value + bound.mean()).detach()  # the value of −L_K, the surrogate's gradient
-        return Bound(loss, bound, reconstruction - kl, {"reconstruction": reconstruction, "kl": kl})
+        levels = level_terms(evidence, [(level.log_q - level.log_p).mean(0) for level in evidence.levels])
+        return Bound(loss, bound, reconstruction - kl, {"reconstruction": reconstruction, "kl": kl, **levels})
 
 
 class _DoublyReparametrized:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import analytic_kl
-from vae_cli.models.vae import VAE
+from vae_cli.models import Model
 from vae_cli.objectives.base import Bound, Objective
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -41,10 +41,13 @@ class InfoVAE(Objective):
     def couples_batch(self) -> str:
         return "the MMD compares a batch's images with each other"
 
-    def noise_dim(self, model: VAE) -> int:
+    def check(self, model: Model) -> None:
+        self.need_flat(model)
+
+    def noise_dim(self, model: Model) -> int:
         return model.noise_dim + model.prior.noise_dim
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
+    def __call__(self, model: Model, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         own, priors = noise.split([model.noise_dim, model.prior.noise_dim], dim=-1)
         evidence = model.evidence(x, own, y)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
-from vae_cli.models import VAE, Evidence
+from vae_cli.models import Evidence, Model
 from vae_cli.objectives.base import Bound, IncompatibleError, Objective
 
 
@@ -59,7 +59,8 @@ class BetaTC(Objective):
     def couples_batch(self) -> str:
         return "the total correlation compares a batch's images with each other"
 
-    def check(self, model: VAE) -> None:
+    def check(self, model: Model) -> None:
+        self.need_flat(model)
         posterior, prior = model.example_distributions()
         if not prior.is_factorized:
             reason = (
@@ -70,7 +71,7 @@ class BetaTC(Objective):
             reason = "the terms of the KL need the posterior of each dimension alone, which this one does not give"
             raise IncompatibleError(reason, "objective", "posterior")
 
-    def __call__(self, model: VAE, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
+    def __call__(self, model: Model, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
         x, y = batch
         evidence = model.evidence(x, noise, y)
         reconstruction = evidence.log_p_x_given_z.mean(0)

@@ -23,7 +23,7 @@ PICTURES = {
     "kl_per_dim": "the information about an image in each latent dimension",
 }
 WIDE_FROM = 20  # latent dimensions, above which the bars of their KL take two columns
-PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood", "objective", "optimizer", "scheduler")
+PARTS = ("model", "encoder", "decoder", "posterior", "prior", "likelihood", "objective", "optimizer", "scheduler")
 
 
 def write(directory: Path, has_ended: bool = False) -> Path:
@@ -47,14 +47,15 @@ def write(directory: Path, has_ended: bool = False) -> Path:
 def _render(run: Run, curves: dict[str, Any]) -> str:
     data = mapping(run.summary.get("data"))
     name = str(data.get("name") or mapping(run.settings.get("dataset")).get("_target_", run.name))
-    latent_dim = run.settings.get("latent_dim")
+    levels = _levels(run)
+    size = f"{sum(levels.values())} latent dimensions" + (f" in {len(levels)} levels" if len(levels) > 1 else "")
     try:
         evaluated = {"title": tables.title(run.evaluation), "rows": list(tables.rows(run.evaluation))}
     except (KeyError, TypeError, ValueError, AttributeError):  # no evaluation.json, or not one of vae-evaluate's
         evaluated = None
     return page.render(
         "report.html",
-        title=f"{name}, {latent_dim} latent dimensions" if latent_dim else name,
+        title=f"{name}, {size}" if levels else name,
         subtitle=str(run.path.absolute()),
         run=run,
         cards=_cards(run),
@@ -109,9 +110,14 @@ def _bounds(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def _levels(run: Run) -> dict[str, int]:
+    """Return the dimensions of each level of latent variables, as the summary has them."""
+    levels = mapping(run.summary.get("levels"))
+    return {name: size for name, size in levels.items() if isinstance(size, int)}
+
+
 def _pictures(run: Run) -> list[dict[str, Any]]:
-    latent_dim = run.settings.get("latent_dim")
-    latent_dim = latent_dim if isinstance(latent_dim, int) else 0
+    latent_dim = sum(_levels(run).values())
     along = "each latent dimension"
     if latent_dim > grids.TRAVERSED_DIMENSIONS:
         along = f"{grids.TRAVERSED_DIMENSIONS} of the {latent_dim} latent dimensions"

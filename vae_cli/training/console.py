@@ -30,8 +30,8 @@ RECONSTRUCTIONS = 32  # in a picture
 ROWS = 20  # of epochs below each row of titles
 NARROWEST = 7  # characters of a number
 SHOWN = {  # settings that have lines of their own
-    *("dataset", "encoder", "decoder", "posterior", "prior", "likelihood", "objective", "mc_samples", "conditional"),
-    *("batch_size", "epochs", "resume"),
+    *("dataset", "model", "encoder", "decoder", "posterior", "prior", "likelihood", "objective"),
+    *("mc_samples", "conditional", "batch_size", "epochs", "resume"),
 }
 
 
@@ -47,9 +47,12 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     for note in data.notes:
         log.info("note        %s", note)
     changes = options.changes(settings)
-    networks = {group: options.choice(group, settings[group]) for group in ("encoder", "decoder")}
-    latent = {group: changes[group] for group in ("posterior", "prior") if group in changes}
-    log.info("model       %s", ", ".join(f"{group}={name}" for group, name in (networks | latent).items()))
+    networks = {g: options.choice(g, settings[g]) for g in ("encoder", "decoder") if g in settings}
+    chosen = {group: changes[group] for group in ("model", "posterior", "prior") if group in changes}
+    log.info("model       %s", ", ".join(f"{group}={name}" for group, name in (networks | chosen).items()))
+    if len(levels := state.model.level_sizes) > 1:
+        sizes = ", ".join(f"{name} {size}" for name, size in levels.items())
+        log.info("levels      %s dimensions, from the data up", sizes)
     if classes := state.model.classes:
         log.info("condition   q(z|x, y) and p(x|z, y), y one of %d labels", classes)
         seen = 0 if data.train.labels is None else len(data.train.labels.unique())
@@ -91,6 +94,7 @@ def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
     return {
         "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support} | sizes,
         "parameters": sum(p.numel() for p in state.parameters),
+        "levels": state.model.level_sizes,
         "device": kind,
         "started": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         **({"processes": state.rank.world_size} if state.rank.world_size > 1 else {}),
@@ -209,5 +213,5 @@ def write_latent_pictures(
         mean, std = prior.moments()
         border = mean.cpu().numpy(), std.cpu().numpy()
     output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y, border, names)), step)
-    if kl_per_dim is not None:
+    if kl_per_dim is not None and model.is_flat:
         output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)

@@ -71,24 +71,23 @@ def _too_few_steps(o: Outcome) -> str | None:
 
 
 def _collapsed(o: Outcome) -> str | None:
-    size = o.config["latent_dim"]
+    units = "levels" if o.is_hierarchy else "latent dimensions"
     silent = f"have a KL under {DEAD} nats" if o.is_kl_known else "hardly depend on the image"
     if _is_collapsed(o):
-        what = f"{o.dead} of {size} latent dimensions {silent}" if o.dead else ""
+        what = f"{o.dead} of {o.units} {units} {silent}" if o.dead else ""
         what = " and ".join(filter(None, [what, "all reconstructions are alike" if o.likeness < ALIKE else ""]))
         tries = [*_fixes(o), "more epochs"]
         return f"posterior collapse: {what}; try {', '.join(tries)} or a smaller decoder"
-    if o.dead <= MANY_DEAD * size:
+    if o.dead <= (0 if o.is_hierarchy else MANY_DEAD * o.units):
         return None
-    return (
-        f"{o.dead} of {size} latent dimensions {silent}: latent_dim={max(1, size - o.dead)} would do; "
-        f"or try {' or '.join(_fixes(o) or ['a smaller weight of the KL'])}"
-    )
+    ways = " or ".join(_fixes(o) or ["a smaller weight of the KL"])
+    fewer = "a model with fewer levels" if o.is_hierarchy else f"latent_dim={max(1, o.units - o.dead)}"
+    return f"{o.dead} of {o.units} {units} {silent}: {fewer} would do; or try {ways}"
 
 
 def _is_collapsed(o: Outcome) -> bool:
-    is_alike = o.likeness < ALIKE and (o.steps >= FEW_STEPS or o.dead > o.config["latent_dim"] / 2)
-    return is_alike or o.dead == o.config["latent_dim"]
+    is_alike = o.likeness < ALIKE and (o.steps >= FEW_STEPS or o.dead > o.units / 2)
+    return is_alike or o.dead == o.units
 
 
 def _overfitted(o: Outcome) -> str | None:

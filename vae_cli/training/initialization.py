@@ -10,7 +10,7 @@ import torch
 from vae_cli.data import Split
 from vae_cli.data.batches import moments
 from vae_cli.evaluation.bounds import reconstructions
-from vae_cli.models import VAE
+from vae_cli.models import Model
 from vae_cli.runs.directory import log
 
 SCATTERED = 250  # training images whose reconstructions are compared with them before the first step
@@ -24,25 +24,23 @@ def seed_everything(seed: int) -> None:
 
 
 @torch.no_grad()
-def start_at_mean_image(model: VAE, split: Split, seed: int) -> None:
+def start_at_mean_image(model: Model, split: Split, seed: int) -> None:
     """Set the decoder's output bias to the mean training image, and the likelihood's scale to what then is left."""
     mean, std = moments(split)
-    output = model.likelihood.start_at(mean, std)
-    start_at = getattr(model.decoder, "start_at", None)
-    if callable(start_at):
-        start_at(output)
-        # A decoder that is not trained yet scatters around the mean image, sometimes more widely than the images do.
-        squares = torch.zeros_like(mean)
-        for x, p in reconstructions(model.eval(), some := split.spread(SCATTERED), seed):
-            squares += (model.likelihood.image(p) - x).square().sum(0)
-        start_at(model.likelihood.start_at(mean, torch.maximum(std, (squares / len(some)).sqrt())))
-        model.train()
-    else:
-        name = type(getattr(model.decoder, "network", model.decoder)).__name__
+    if not model.start_at(model.likelihood.start_at(mean, std)):
+        decoder = getattr(model, "decoder", model)
+        name = type(getattr(decoder, "network", decoder)).__name__
         log.info("decoder     %s has no start_at(output): its output bias stays as built", name)
+        return
+    # A decoder that is not trained yet scatters around the mean image, sometimes more widely than the images do.
+    squares = torch.zeros_like(mean)
+    for x, p in reconstructions(model.eval(), some := split.spread(SCATTERED), seed):
+        squares += (model.likelihood.image(p) - x).square().sum(0)
+    model.start_at(model.likelihood.start_at(mean, torch.maximum(std, (squares / len(some)).sqrt())))
+    model.train()
 
 
-def start_at_training_images(model: VAE, split: Split) -> None:
+def start_at_training_images(model: Model, split: Split) -> None:
     """Set a prior that is made of images to training images, spread evenly over the set."""
     if count := model.prior.starting_images:
         index = torch.linspace(0, len(split) - 1, count, dtype=torch.float64).long()

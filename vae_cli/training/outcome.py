@@ -46,7 +46,9 @@ class Outcome:
         curves: by split, the epoch and that number, larger being better, once the objective's schedules were settled.
         best_epoch: whose weights count; None where nothing was selected.
         is_validated: there is a validation split.
-        dead: latent dimensions that carry nothing: by their KL if `is_kl_known`, else by the variance of their means.
+        units: latent dimensions; of a hierarchy its levels.
+        dead: units that carry nothing: by their KL if `is_kl_known`, else by the variance of their means.
+        is_hierarchy: the model has several levels.
         is_constant: all test images are the same.
         is_prior_learned: the prior has parameters of its own.
         likeness: variance of the reconstructions of test images over that of the images.
@@ -68,7 +70,9 @@ class Outcome:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     best_epoch: int | None = None
     is_validated: bool = True
+    units: int = 1
     dead: int = 0
+    is_hierarchy: bool = False
     is_kl_known: bool = True
     is_constant: bool = False
     is_prior_learned: bool = False
@@ -108,6 +112,7 @@ def outcome(
     likeness, scale_at_bound = _likeness(state, data)
     return Outcome(
         config=state.config,
+        units=len(state.model.level_sizes) if not state.model.is_flat else state.model.latent_dim,
         directory=directory,
         steps=state.position.step,
         epochs=state.position.epoch,
@@ -119,12 +124,13 @@ def outcome(
         curves=curves,
         best_epoch=None if state.best is None else state.best["epoch"],
         is_validated=data.validation is not None,
-        dead=_dead(codes, state, kl_per_dim),
-        is_kl_known=kl_per_dim is not None,
+        dead=_dead(codes, state, kl_per_dim) if state.model.is_flat else _dead_levels(state, test),
+        is_hierarchy=not state.model.is_flat,
+        is_kl_known=kl_per_dim is not None or not state.model.is_flat,
         is_constant=math.isnan(likeness),
         is_prior_learned=any(True for _ in state.model.prior.parameters()),
         likeness=likeness,
-        prior_gap=_prior_gap(state, data, codes) if test["kl"] > PRIOR_GAP else 0.0,
+        prior_gap=_prior_gap(state, data, codes) if state.model.is_flat and test["kl"] > PRIOR_GAP else 0.0,
         split_gap=_split_gap(state, data),
         scale_at_bound=scale_at_bound,
         skipped=int(state.skipped.total),
@@ -139,6 +145,11 @@ def _dead(codes: Codes, state: TrainingState, kl_per_dim: Float[Tensor, "d"] | N
         return 0
     drawn = codes.draws(state.model, state.config["seed"]).double().var(0)
     return int((codes.means.double().var(0) < SILENT * drawn).sum())
+
+
+def _dead_levels(state: TrainingState, test: dict[str, float]) -> int:
+    """Return the number of levels whose KL is nothing."""
+    return sum(test.get(f"kl_{name}", math.inf) < DEAD for name in state.model.level_sizes)
 
 
 def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:

@@ -346,12 +346,12 @@ def _recorded(output: RunDirectory, wants_report: bool) -> Iterator[None]:
 def judge(state: TrainingState, data: Data, numbers: dict[str, Any], output: RunDirectory) -> None:
     """Add the latent numbers of test images to the split's numbers, draw their codes, and warn of what is wrong."""
     model = state.model.eval()
-    count = min(ENCODED, max(1, HELD // model.posterior.features))
+    count = min(ENCODED, max(1, HELD // model.features_per_example))
     codes = latent_codes.encode(model, on_device(data.test, state.device).spread(count), state.config["seed"])
     kl_per_dim = latent_codes.kl_per_dim(model, codes)
     if len(codes.means) > 1:
         numbers["active_units"] = latent_codes.active_units(codes.means)
-    if kl_per_dim is not None:
+    if kl_per_dim is not None and model.is_flat:
         numbers["kl_per_dim"] = kl_per_dim.tolist()
     if state.config.get("report", True):
         output.attempt(lambda: write_latent_pictures(state, codes, kl_per_dim, output), "pictures of the latent space")
@@ -384,7 +384,7 @@ def finish(state: TrainingState, data: Data, output: RunDirectory, started: floa
     output.end("completed")
     log.info("test        %s", numbers_line(numbers))
     if "active_units" in numbers:
-        log.info("latents     %s of %s dimensions are active", numbers["active_units"], config["latent_dim"])
+        log.info("latents     %s of %s dimensions are active", numbers["active_units"], state.model.latent_dim)
     pictures = [name for name in ("samples.png", "reconstructions.png") if name in output.written]
     if pictures:
         log.info("pictures    %s", output.path / ", ".join(pictures))

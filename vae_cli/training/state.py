@@ -23,7 +23,7 @@ from vae_cli.distributed.ranks import Rank
 from vae_cli.errors import ConfigError, TrainingError
 from vae_cli.evaluation.bounds import batch
 from vae_cli.evaluation.totals import Totals
-from vae_cli.models import VAE
+from vae_cli.models import Model
 from vae_cli.objectives import Sums
 from vae_cli.runs import checkpoint
 from vae_cli.system import memory
@@ -203,7 +203,7 @@ class TrainingState:
         collectives.broadcast_tensors([*self.model.state_dict().values(), *averages.values()])
 
     @contextmanager
-    def averaged_weights(self) -> Iterator[VAE]:
+    def averaged_weights(self) -> Iterator[Model]:
         """Give the model the weights it is judged by inside the block: the averaged ones where an average is kept."""
         with nullcontext() if self.ema is None else self.ema.applied():
             yield self.model
@@ -311,7 +311,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
                 raise ValueError(f"the optimizer's {name} of parameter {number} is not of the others' kind")
 
 
-def _check_memory(model: VAE, config: Config, batch_size: int, device: torch.device) -> None:
+def _check_memory(model: Model, config: Config, batch_size: int, device: torch.device) -> None:
     """Refuse draws whose decoded images alone, with their densities and gradients, do not fit into memory."""
     outputs = config["mc_samples"] * batch_size * math.prod(model.likelihood.output_shape)
     needed = 4 * VALUES_PER_OUTPUT * outputs

@@ -1,0 +1,323 @@
+"""Hierarchies against closed forms, quadrature and finite differences."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from tests.support.linear_hierarchy import D1, D2, SHAPE, exact, linear_hierarchy, made_exact
+from vae_cli.distributions import (
+    BernoulliLikelihood,
+    DiagonalNormalPosterior,
+    MixtureOfNormalsPrior,
+    NormalLikelihood,
+    StandardNormalPrior,
+    VampPrior,
+)
+from vae_cli.distributions.levels import relative_normal
+from vae_cli.models import VAE, Ladder, TopDown
+from vae_cli.objectives import ELBO, IWAE
+
+D = D1 + D2
+X = (1, 4, 4)
+
+
+def linear_images(count=5):
+    return torch.rand(count, *SHAPE, dtype=torch.float64)
+
+
+def symmetric_noise(batch):
+    """2D draws ±√D e_d, whose mean is 0 and covariance I exactly."""
+    nodes = math.sqrt(D) * torch.cat([torch.eye(D), -torch.eye(D)]).double()
+    return nodes[:, None].expand(-1, batch, -1)
+
+
+def joint_posterior(model, x):
+    """q(z1, z2|x) of a linear model: z is linear in the noise, so that its mean and covariance are read off."""
+    posterior, zeros = model.encode(x), torch.zeros(1, len(x), D, dtype=torch.float64)
+    mean = posterior.rsample_and_log_prob(zeros)[0][0]
+    basis = torch.eye(D, dtype=torch.float64)[:, None].expand(-1, len(x), -1)
+    factor = (posterior.rsample_and_log_prob(basis)[0] - mean).permute(1, 2, 0)
+    return MultivariateNormal(mean, factor @ factor.mT)
+
+
+def test_the_exact_model_has_the_posterior_of_one_joint_normal_distribution():
+    model, x = made_exact(linear_hierarchy()), linear_images()
+    _, true = exact(model, x)
+    own = joint_posterior(model, x)
+    torch.testing.assert_close(own.mean, true.mean, rtol=0, atol=1e-9)
+    torch.testing.assert_close(own.covariance_matrix, true.covariance_matrix.expand(5, D, D), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kl", ["analytic", "monte_carlo"])
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_elbo_plus_kl_to_the_true_posterior_is_log_p_x_to_1e9(is_relative, kl):
+    model, x = linear_hierarchy(is_relative), linear_images()
+    log_p_x, true = exact(model, x)
+    noise = symmetric_noise(len(x))  # exact means of a quadratic integrand
+    bound = ELBO(kl=kl, mc_samples=len(noise))(model, (x, None), noise, 0)
+    gap = kl_divergence(joint_posterior(model, x), true)
+    assert gap.min() > 0.1
+    torch.testing.assert_close(bound.elbo + gap, log_p_x, rtol=0, atol=1e-9)
+
+
+def test_the_log_densities_of_the_evidence_obey_bayes_rule():
+    model, x = linear_hierarchy(), linear_images()
+    log_p_x, true = exact(model, x)
+    evidence = model.evidence(x, torch.randn(7, len(x), D, dtype=torch.float64))
+    joint = evidence.log_p_x_given_z + evidence.log_p_z - true.log_prob(evidence.z)
+    torch.testing.assert_close(joint, log_p_x.expand(7, -1), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        evidence.log_q_z_given_x, joint_posterior(model, x).log_prob(evidence.z), rtol=0, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("is_relative", [False])
+def test_with_the_exact_posterior_every_weight_and_every_bound_is_log_p_x(is_relative):
+    model, x = made_exact(linear_hierarchy(is_relative)), linear_images()
+    log_p_x, _ = exact(model, x)
+    for k in (1, 4):
+        noise = torch.randn(k, len(x), D, dtype=torch.float64)
+        evidence = model.evidence(x, noise)
+        log_w = evidence.log_p_x_given_z + evidence.log_p_z - evidence.log_q_z_given_x
+        torch.testing.assert_close(log_w, log_p_x.expand(k, -1), rtol=0, atol=1e-9)
+        torch.testing.assert_close(IWAE(mc_samples=k)(model, (x, None), noise, 0).bound, log_p_x, rtol=0, atol=1e-9)
+
+
+def posterior_gradient(model, objective, x, noise):
+    model.zero_grad()
+    objective(model, (x, None), noise, 0).loss.backward()
+    return torch.cat([p.grad.flatten() for block in model.blocks for p in block.posterior.parameters()])
+
+
+@pytest.mark.parametrize("objective", [ELBO(estimator="stl", mc_samples=3), IWAE(estimator="dreg", mc_samples=3)])
+def test_with_the_exact_posterior_its_gradient_without_the_score_is_zero(objective):
+    model, x = made_exact(linear_hierarchy()), linear_images()
+    noise = torch.randn(3, len(x), D, dtype=torch.float64)
+    assert posterior_gradient(model, objective, x, noise).abs().max() < 1e-9
+    assert posterior_gradient(model, IWAE(mc_samples=3), x, noise).abs().max() > 1e-2  # the score alone is noise
+
+
+def all_gradients(model, objective, x, noise):
+    model.zero_grad()
+    objective(model, (x, None), noise, 0).loss.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (ELBO(estimator="stl", mc_samples=2), ELBO(kl="monte_carlo", mc_samples=2)),
+        (ELBO(kl="analytic", mc_samples=2), ELBO(kl="monte_carlo", mc_samples=2)),
+        (IWAE(estimator="dreg", mc_samples=2), IWAE(mc_samples=2)),
+    ],
+)
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_the_estimators_have_the_same_mean_gradient(one, other, is_relative):
+    torch.manual_seed(0)
+    model = Ladder([2, 1], [5, 4], (6,), StandardNormalPrior, NormalLikelihood((6,), scale=0.5), relative=is_relative)
+    model, x = shaken(model).double(), torch.rand(1, 6, dtype=torch.float64).expand(100, -1)
+    samples = [
+        torch.stack([all_gradients(model, objective, x, torch.randn(2, 100, 3).double()) for _ in range(40)])
+        for objective in (one, other)
+    ]
+    error = sum(each.var(0) / len(each) for each in samples).sqrt()
+    difference = (samples[0].mean(0) - samples[1].mean(0)).abs()
+    assert (difference < 5 * error + 1e-9).all()
+    assert (samples[0].mean(0).abs() > 5 * error).float().mean() > 0.2  # that they are zero would be no test
+
+
+def shaken(model):
+    """Return a model whose weights that start at zero are random too."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def test_two_levels_agree_with_quadrature():
+    torch.manual_seed(0)
+    likelihood = BernoulliLikelihood((6,))
+    model = shaken(Ladder([1, 1], [6, 5], (6,), StandardNormalPrior, likelihood)).double()
+    x = torch.tensor([[1.0, 0, 1, 1, 0, 0], [0, 1, 0, 0, 1, 1]]).double()
+    places = torch.linspace(-9, 9, 601, dtype=torch.float64)
+    cell = (places[1] - places[0]) ** 2
+    z = torch.cartesian_prod(places, places)  # [z1, z2]
+    with torch.no_grad():
+        log_joint = model.decode(z[:, None]).log_prob(x) + model.latent_prior().log_prob(z)[:, None]
+        log_p_x = log_joint.logsumexp(0) + cell.log()
+        log_q = model.encode(x).log_prob(z[:, None].expand(-1, 2, -1))
+        q = log_q.exp() * cell
+        torch.testing.assert_close(q.sum(0), torch.ones(2).double(), rtol=0, atol=1e-6)
+        total = (model.latent_prior().log_prob(z).exp() * cell).sum()
+        torch.testing.assert_close(total, torch.tensor(1.0).double(), rtol=0, atol=1e-6)
+        exact_elbo = (q * (log_joint - log_q)).sum(0)
+        noise = torch.randn(4000, 2, 2, dtype=torch.float64)
+        evidence = model.evidence(x, noise)
+        log_w = evidence.log_p_x_given_z + evidence.log_p_z - evidence.log_q_z_given_x
+        error = log_w.std(0) / math.sqrt(len(noise))
+        assert ((log_w.mean(0) - exact_elbo).abs() < 4 * error).all()
+        assert error.max() < 0.05 and (log_p_x - exact_elbo).min() > 0.005
+
+
+MODELS = {
+    "ladder": lambda prior: Ladder([3, 2, 2], [6, 5, 4], X, prior, BernoulliLikelihood(X), activation="tanh"),
+    "ladder_absolute": lambda prior: Ladder([3, 2], [6, 5], X, prior, BernoulliLikelihood(X), relative=False),
+    "top_down": lambda prior: TopDown([1, 2], [3, 4], [2, 2], X, prior, BernoulliLikelihood(X), activation="tanh"),
+    "sizes_without_levels": lambda prior: TopDown(
+        [1, 2, 1, 2], [2, 3, 3, 4], [0, 1, 0, 1], (1, 16, 16), prior, BernoulliLikelihood((1, 16, 16))
+    ),
+    "full_size": lambda prior: TopDown([1, 1, 2], [2, 3, 4], [1, 1, 1], X, prior, BernoulliLikelihood(X), stem=1),
+}
+PRIORS = {
+    "standard": StandardNormalPrior,
+    "mixture": lambda dim: MixtureOfNormalsPrior(dim, 3),
+    "vampprior": lambda dim: VampPrior(dim, X, 3),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    torch.manual_seed(0)
+    return shaken(MODELS[request.param](StandardNormalPrior)).double()
+
+
+def binary_images(model, count=3):
+    return (torch.rand(count, *model.shape) > 0.5).double()
+
+
+def test_the_model_s_distributions_agree_with_its_evidence(model):
+    x = binary_images(model)
+    evidence = model.evidence(x, torch.randn(4, 3, model.noise_dim, dtype=torch.float64))
+    close = {"rtol": 0, "atol": 1e-9}
+    torch.testing.assert_close(evidence.posterior.log_prob(evidence.z), evidence.log_q_z_given_x, **close)
+    torch.testing.assert_close(evidence.prior.log_prob(evidence.z), evidence.log_p_z, **close)
+    torch.testing.assert_close(model.decode(evidence.z).log_prob(x), evidence.log_p_x_given_z, **close)
+    by_level = evidence.posterior.log_prob_by_level(evidence.z)
+    torch.testing.assert_close(by_level, torch.stack([level.log_q for level in evidence.levels]), **close)
+    assert torch.equal(torch.cat([level.z for level in evidence.levels], -1), evidence.z)
+    assert [level.name for level in evidence.levels] == list(model.level_sizes)
+
+
+def test_each_level_s_analytic_kl_is_the_mean_of_its_log_ratios_given_the_levels_above(model):
+    x, level_noise = binary_images(model, 1), torch.randn(1, 1, model.noise_dim, dtype=torch.float64)
+    number = len(model.level_sizes) - 2  # the level below the top
+    drawn = level_noise.repeat(4000, 1, 1)
+    parts = list(model.split(drawn))
+    parts[number] = torch.randn_like(parts[number])
+    with torch.no_grad():
+        level = model.evidence(x, torch.cat(parts, dim=-1)).levels[number]
+    ratio = level.log_q - level.log_p
+    error = ratio.std(0) / math.sqrt(len(ratio))
+    assert ((ratio.mean(0) - level.analytic_kl()).abs() < 5 * error).all()
+    torch.testing.assert_close(level.kl_by_dimension().sum(-1), level.analytic_kl())
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("name", ["ladder", "top_down"])
+def test_gradients_agree_with_finite_differences(name, prior):
+    torch.manual_seed(1)
+    model = shaken(MODELS[name](PRIORS[prior])).double()
+    x, noise = binary_images(model, 2), torch.randn(2, 2, model.noise_dim, dtype=torch.float64)
+    loss = lambda: ELBO(beta=0.7, free_bits=0.2, free_bits_by="level")(model, (x, None), noise, 5).loss  # noqa: E731
+    loss().backward()
+    for parameter in model.parameters():
+        flat = parameter.data.view(-1)
+        at = len(flat) // 2
+        difference = finite_difference(loss, flat, at)
+        own = 0.0 if parameter.grad is None else parameter.grad.flatten()[at]
+        assert abs(difference - own) < 1e-5 * max(1.0, abs(difference))
+
+
+def finite_difference(function, flat, at, step=1e-5):
+    before, values = flat[at].item(), []
+    for sign in (1, -1):
+        flat[at] = before + sign * step
+        values.append(function().item())
+    flat[at] = before
+    return (values[0] - values[1]) / (2 * step)
+
+
+def test_one_level_is_the_vae_of_the_same_networks_bit_for_bit():
+    torch.manual_seed(0)
+    ladder = shaken(Ladder([3], [6], X, StandardNormalPrior, BernoulliLikelihood(X)))
+
+    class Encoder(torch.nn.Module):
+        def forward(self, x):
+            return ladder.blocks[0].posterior(ladder.start, *ladder.encoder(x))
+
+    class Decoder(torch.nn.Module):
+        def forward(self, z):
+            return ladder.decoder(ladder.blocks[0](ladder.start, z))
+
+    vae = VAE(Encoder(), Decoder(), DiagonalNormalPosterior(3), StandardNormalPrior(3), BernoulliLikelihood(X))
+    x, noise = (torch.rand(4, *X) > 0.5).float(), torch.randn(2, 4, 3)
+    for objective in (ELBO(mc_samples=2), ELBO(estimator="stl", mc_samples=2), IWAE(mc_samples=2)):
+        one, other = (objective(each, (x, None), noise, 0) for each in (ladder, vae))
+        assert torch.equal(one.elbo, other.elbo) and torch.equal(one.bound, other.bound)
+        assert torch.equal(one.loss, other.loss) and one.terms.keys() == other.terms.keys()
+
+
+def test_a_relative_posterior_is_in_units_of_the_prior():
+    p, q = (DiagonalNormalPosterior(2)(torch.randn(3, 4)) for _ in range(2))
+    units = torch.distributions.TransformedDistribution(
+        Normal(q.loc, q.scale), torch.distributions.AffineTransform(p.loc, p.scale)
+    )
+    z = torch.randn(3, 2)
+    torch.testing.assert_close(relative_normal(q, p).log_prob(z), units.log_prob(z).sum(-1))
+
+
+def test_completing_z_keeps_the_upper_levels_and_draws_the_others_from_the_prior(model):
+    count, noise = len(model.level_sizes), torch.randn(3, model.latent_dim, dtype=torch.float64)
+    z = model.sample_latents(torch.randn(3, model.prior_noise_dim, dtype=torch.float64))
+    for kept in range(count + 1):
+        done = model.complete(z, kept, noise)
+        for number, (before, after) in enumerate(zip(model.split(z), model.split(done))):
+            assert torch.equal(before, after) == (number >= count - kept)
+    torch.testing.assert_close(model.complete(z, 0, noise), model.sample_latents(noise))
+    torch.testing.assert_close(model.complete(z, 0), model.latent_prior().mean.expand(3, -1))
+
+
+def test_a_temperature_of_each_level_scales_its_spread_alone(model):
+    noise = torch.randn(3, model.prior_noise_dim, dtype=torch.float64)
+    mean = model.latent_prior().mean
+    torch.testing.assert_close(model.sample_latents(noise, 0.0), mean.expand(3, -1))
+    hot, cold = [1.0] * len(model.level_sizes), [1.0] * len(model.level_sizes)
+    cold[0] = 0.0
+    for number, (one, other) in enumerate(
+        zip(model.split(model.sample_latents(noise, hot)), model.split(model.sample_latents(noise, cold)))
+    ):
+        assert torch.equal(one, other) == (number > 0)
+
+
+def test_labels_reach_posterior_prior_and_decoder():
+    torch.manual_seed(0)
+    for make in (
+        lambda: Ladder([3, 2], [6, 5], X, StandardNormalPrior, BernoulliLikelihood(X), classes=3),
+        lambda: TopDown([1, 2], [3, 4], [2, 2], X, StandardNormalPrior, BernoulliLikelihood(X), classes=3),
+    ):
+        model, x = shaken(make()), (torch.rand(3, *X) > 0.5).float()
+        one, other = torch.tensor([0, 1, 2]), torch.tensor([1, 1, 2])
+        noise = torch.randn(4, 3, model.noise_dim)
+        a, b = (model.evidence(x, noise, y) for y in (one, other))
+        assert not torch.allclose(a.z[:, 0], b.z[:, 0]) and torch.equal(a.z[:, 1:], b.z[:, 1:])
+        c = model.decode(a.z[0], other).log_prob(x)
+        assert not torch.allclose(c[0], a.log_p_x_given_z[0, 0])
+        torch.testing.assert_close(model.encode(x, one).log_prob(a.z), a.log_q_z_given_x)
+        torch.testing.assert_close(model.latent_prior(one).log_prob(a.z), a.log_p_z)
+
+
+def test_bfloat16_multiplies_in_bfloat16_and_keeps_densities_in_float32():
+    for name in ("ladder", "top_down"):
+        torch.manual_seed(0)
+        model = shaken(MODELS[name](StandardNormalPrior))
+        x, noise = (torch.rand(3, *X) > 0.5).float(), torch.randn(2, 3, model.noise_dim)
+        full = model.evidence(x, noise)
+        model.precision = torch.bfloat16
+        half = model.evidence(x, noise)
+        for values in (half.log_p_x_given_z, half.log_q_z_given_x, half.log_p_z, half.z):
+            assert values.dtype == torch.float32
+        torch.testing.assert_close(half.log_p_x_given_z, full.log_p_x_given_z, rtol=0.05, atol=0.3)
+        assert not torch.equal(half.log_p_x_given_z, full.log_p_x_given_z)

@@ -1,0 +1,398 @@
+"""Hierarchies of latent variables with top-down inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.func import functional_call
+
+from vae_cli.distributions import DiagonalNormal, LatentDistribution, Likelihood, Prior, analytic_kl, as_latent
+from vae_cli.distributions.levels import normal, relative_normal
+from vae_cli.models.base import Model
+from vae_cli.models.evidence import Evidence, Level
+
+Features = tuple[Tensor, ...]
+# From a level's number, its q(z_l | z_{>l}, x) and p(z_l | z_{>l}), if they are asked for, to z_l (K, B, D_l).
+Choose = Callable[[int, DiagonalNormal | None, LatentDistribution | None], Tensor]
+
+
+class Hierarchy(Model):
+    r"""A hierarchy of L levels of latent variables, inferred from the top down:
+
+        p(x, z) = p(z_L) Π_l p(z_l | z_{>l}) p(x|z),   q(z|x) = q(z_L|x) Π_l q(z_l | z_{>l}, x)
+
+    A state h goes from the top to the data, and each z_l is added to it. By h the normal prior and posterior of a level
+    depend on the levels above; the posterior sees the encoder's features of x too. p(z_L) is any prior.
+
+    C. K. Sønderby et al., Ladder Variational Autoencoders, 2016; A. Vahdat and J. Kautz, NVAE, 2020; R. Child, Very
+    Deep VAEs Generalize Autoregressive Models, 2021.
+
+    Args:
+        encoder: examples (N, *shape) → the features of each level, from z1 on; with classes it takes labels too.
+        blocks: of each level, from z1 on; see `TopDownBlock`.
+        decoder: the state below z1 → (N, *likelihood.output_shape).
+        prior: p(z_L).
+        likelihood: the decoder's output → p(x|z).
+        shape: of an example.
+        width: of the state at the top.
+        precision: as of `Model`.
+        classes: as of `Model`; the state at the top is then one for each label.
+    """
+
+    is_flat = False
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        blocks: Sequence[nn.Module],
+        decoder: nn.Module,
+        prior: Prior,
+        likelihood: Likelihood,
+        shape: tuple[int, ...],
+        width: int,
+        precision: torch.dtype = torch.float32,
+        classes: int = 0,
+    ) -> None:
+        super().__init__(precision, classes)
+        self.encoder, self.blocks, self.decoder = encoder, nn.ModuleList(blocks), decoder
+        self.prior, self.likelihood, self.shape = prior, likelihood, tuple(shape)
+        self.start = nn.Parameter(torch.zeros(max(1, classes), width))
+
+    @property
+    def level_sizes(self) -> dict[str, int]:
+        return {f"z{number}": block.latent_dim for number, block in enumerate(self._blocks, start=1)}
+
+    @property
+    def noise_dim(self) -> int:
+        return self.latent_dim
+
+    @property
+    def _blocks(self) -> list[Any]:
+        return list(self.blocks)
+
+    def split(self, z: Float[Tensor, "*batch e"]) -> tuple[Tensor, ...]:
+        """Return the levels of z, or their base noise; the top may have more numbers of it than dimensions."""
+        below = list(self.level_sizes.values())[:-1]
+        return z.split([*below, z.shape[-1] - sum(below)], dim=-1)
+
+    # q(z|x)
+
+    def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Features:
+        return self._run(self.encoder, x, y) if self.classes and y is not None else self._run(self.encoder, x)
+
+    @torch.no_grad()
+    def example_features(self) -> Features:
+        weight = next(self.parameters())
+        y = torch.zeros(1, dtype=torch.long, device=weight.device) if self.classes else None
+        return tuple(torch.zeros_like(each) for each in self.features(weight.new_zeros(1, *self.shape), y))
+
+    def posterior_of(self, features: Features, y: Tensor | None = None) -> HierarchicalPosterior:
+        return HierarchicalPosterior(self, features, y if self.classes else None)
+
+    def encode_top(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> LatentDistribution:
+        """Return q(z_L|x), of batch shape (B,)."""
+        y = y if self.classes else None
+        features = self.features(x, y)[-1]
+        h = self.start if y is None else nn.functional.embedding(y, self.start)
+        return normal(self._run(self._blocks[-1].posterior, h, features), features.shape[:1])
+
+    # p(z) and p(x|z)
+
+    def latent_prior(self, y: Tensor | None = None) -> HierarchicalPrior:
+        y = y if self.classes else None
+        return HierarchicalPrior(self, as_latent(self.prior(self.encode_top, y)), y)
+
+    def kl_by_dimension(self, posterior: LatentDistribution, noise: Float[Tensor, "b e"]) -> Tensor | None:
+        assert isinstance(posterior, HierarchicalPosterior)
+        levels, _ = self._infer(posterior, self.latent_prior(posterior.y), noise[None])
+        by_level = [level.kl_by_dimension() for level in levels]
+        closed = [kl for kl in by_level if kl is not None]
+        return torch.cat(closed, dim=-1) if len(closed) == len(by_level) else None
+
+    @property
+    def has_analytic_kl(self) -> bool:
+        zeros = self.start.new_zeros(1, self.prior.latent_dim)
+        y = torch.zeros(1, dtype=torch.long, device=zeros.device)
+        return analytic_kl(DiagonalNormal(zeros, zeros), self.latent_prior(y).top) is not None
+
+    def sample_latents(
+        self, noise: Float[Tensor, "n e"], temperature: float | list[float] = 1.0, y: Tensor | None = None
+    ) -> Float[Tensor, "n d"]:
+        count = len(self.blocks)
+        spread = temperature if isinstance(temperature, list) else [temperature] * count
+        *below, top = self.split(noise)
+        parts = [value * part for value, part in zip(spread, below)]
+        return self.latent_prior(y).rsample(torch.cat([*parts, self.prior.tempered(top, spread[-1])], dim=-1))
+
+    def complete(
+        self, z: Float[Tensor, "n d"], kept: int, noise: Tensor | None = None, y: Tensor | None = None
+    ) -> Float[Tensor, "n d"]:
+        """Return z with all but its `kept` top levels from the prior, given those.
+
+        Args:
+            z: whose top levels are kept.
+            kept: how many.
+            noise: (N, D), of the other levels; with None they are at the prior's means.
+            y: labels, of a conditional model.
+        """
+        given = self.split(z.unsqueeze(0))
+        drawn = None if noise is None else self.split(noise.unsqueeze(0))
+        first_kept = len(self.blocks) - kept
+
+        def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+            if number >= first_kept:
+                return given[number]
+            assert p is not None
+            mean = p.mean.expand(given[number].shape)
+            return mean if drawn is None else p.rsample_and_log_prob(drawn[number])[0]
+
+        top = self.latent_prior(y).top if not kept else None
+        chosen, _ = self.descend(choose, 1, len(z), y, top=top)
+        return torch.cat(chosen, dim=-1).squeeze(0)
+
+    def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
+        batch = z.shape[:-1]
+        given = self.split(z.reshape(1, -1, z.shape[-1]))
+        labels = y.expand(batch).flatten() if self.classes and y is not None else None
+        _, h = self.descend(lambda number, q, p: given[number], 1, batch.numel(), labels, has_prior=False)
+        return self._likelihood(h, batch)
+
+    def start_at(self, output: Tensor) -> bool:
+        self.decoder.start_at(output)  # type: ignore[operator]
+        return True
+
+    # The bound
+
+    def evidence(
+        self,
+        x: Float[Tensor, "b *shape"],
+        noise: Float[Tensor, "k b e"],
+        y: Tensor | None = None,
+        through: Callable[[Tensor], Tensor] | None = None,
+        posterior: LatentDistribution | None = None,
+        prior: LatentDistribution | None = None,
+    ) -> Evidence:
+        posterior = self.encode(x, y) if posterior is None else posterior
+        prior = self.latent_prior(y) if prior is None else prior
+        assert isinstance(posterior, HierarchicalPosterior) and isinstance(prior, HierarchicalPrior)
+        levels, h = self._infer(posterior, prior, noise, through)
+        z = torch.cat([level.z for level in levels], dim=-1)
+        likelihood = self._likelihood(h, tuple(noise.shape[:2]))
+        log_p, log_q = sum_of([level.log_p for level in levels]), sum_of([level.log_q for level in levels])
+        return Evidence(z, likelihood.log_prob(x), log_p, log_q, posterior, prior, likelihood, tuple(levels))
+
+    def _infer(
+        self,
+        posterior: HierarchicalPosterior,
+        prior: HierarchicalPrior,
+        noise: Float[Tensor, "k b e"],
+        through: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[list[Level], Tensor]:
+        """Return the levels at draws from q(z|x), and the state below z1."""
+        drawn, given = self.split(noise), None
+        if through is not None:  # z is drawn first, and everything is made of what `through` gives
+            given = self.split(through(posterior.rsample_and_log_prob(noise)[0]))
+        levels: list[Level] = []
+
+        def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+            assert q is not None and p is not None
+            z, log_q = q.rsample_and_log_prob(drawn[number])
+            if given is not None:
+                z, log_q = given[number], q.log_prob(given[number])
+            levels.insert(0, Level(f"z{number + 1}", z, p.log_prob(z), log_q, q, p))
+            return z
+
+        _, h = self.descend(choose, noise.shape[0], noise.shape[1], posterior.y, posterior.features, prior.top)
+        return levels, h
+
+    def descend(
+        self,
+        choose: Choose,
+        draws: int,
+        rows: int,
+        y: Tensor | None = None,
+        features: Features | None = None,
+        top: LatentDistribution | None = None,
+        has_prior: bool = True,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Go from the top to the data, and return z_1 … z_L, each (K, B, D_l), and the state below, of K B rows.
+
+        Args:
+            choose: gives each z_l.
+            draws: K.
+            rows: B.
+            y: labels (B,).
+            features: of B examples, for q(z_l | z_{>l}, x).
+            top: p(z_L).
+            has_prior: whether `choose` is given p(z_l | z_{>l}).
+        """
+        h = self.start if y is None else nn.functional.embedding(y, self.start)
+        chosen: list[Tensor] = []
+        for number in reversed(range(len(self.blocks))):
+            block = self._blocks[number]
+            h, p, q = self._run(block.enter, h), top, None
+            batch = (draws, rows)
+            if block.prior is not None and (has_prior or features is not None):
+                p = normal(self._run(block.prior, h), batch)
+            if features is not None:
+                of_x = features[number] if block.prior is None else repeated(features[number], draws)
+                q = normal(self._run(block.posterior, h, of_x), batch if block.prior is not None else (rows,))
+                q = relative_normal(q, p) if block.is_relative and isinstance(p, DiagonalNormal) else q
+            z = choose(number, q, p)
+            h = h if len(h) in (1, draws * rows) else repeated(h, draws)
+            h = self._run(block, h, z.flatten(0, 1))
+            chosen.insert(0, z)
+        return chosen, h
+
+    def forward(self, features: Features, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return log q(z_l | z_{>l}, x) of each level, (L, K, B)."""
+        given = self.split(z)
+        log_q: list[Tensor] = []
+
+        def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+            assert q is not None
+            log_q.insert(0, q.log_prob(given[number]))
+            return given[number]
+
+        self.descend(choose, z.shape[0], z.shape[1], y, features)
+        return torch.stack(log_q)
+
+    def _likelihood(self, h: Tensor, batch: tuple[int, ...]) -> Distribution:
+        output = self._run(self.decoder, h)
+        output = output if self.precision is torch.float32 else output.float()
+        return self.likelihood(output.unflatten(0, batch))
+
+
+class HierarchicalPosterior(LatentDistribution):
+    """q(z|x) of a hierarchy, over the levels' vectors one after the other.
+
+    Args:
+        model: the hierarchy.
+        features: of B examples.
+        y: labels (B,).
+        is_frozen: the model's parameters are detached.
+    """
+
+    def __init__(self, model: Hierarchy, features: Features, y: Tensor | None, is_frozen: bool = False) -> None:
+        self.model, self.features, self.y, self.is_frozen = model, features, y, is_frozen
+        super().__init__(features[0].shape[:1], torch.Size([model.latent_dim]), validate_args=False)
+
+    def rsample_and_log_prob(
+        self, noise: Float[Tensor, "*draws e"]
+    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
+        drawn, log_q = self.model.split(_with_draws(noise)), []
+
+        def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+            assert q is not None
+            z, log_prob = q.rsample_and_log_prob(drawn[number])
+            log_q.append(log_prob)
+            return z
+
+        z = torch.cat(self._descend(choose, drawn[0].shape[0]), dim=-1)
+        return z.reshape(*noise.shape[:-1], -1), sum_of(log_q).reshape(noise.shape[:-1])
+
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
+        return self.log_prob_by_level(value).sum(0)
+
+    def log_prob_by_level(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "l *b"]:
+        arguments = (self.features, _with_draws(value), self.y)
+        if self.is_frozen:
+            detached = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+            log_q = functional_call(self.model, detached, arguments)
+        else:
+            log_q = self.model(*arguments)
+        return log_q.reshape(-1, *value.shape[:-1])
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of each level, given the means above, (B, D)."""
+        return self.moments()[0]
+
+    def moments(self) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
+        """Return the mean and standard deviation of each dimension, given the means of the levels above."""
+        scales: list[Tensor] = []
+
+        def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+            assert q is not None
+            scales.insert(0, q.scale.reshape(1, *q.scale.shape[-2:]))
+            return q.loc.reshape(1, *q.loc.shape[-2:])
+
+        means = self._descend(choose, 1)
+        return torch.cat(means, dim=-1).squeeze(0), torch.cat(scales, dim=-1).squeeze(0)
+
+    def frozen(self) -> HierarchicalPosterior:
+        return HierarchicalPosterior(self.model, tuple(each.detach() for each in self.features), self.y, is_frozen=True)
+
+    def _descend(self, choose: Choose, draws: int) -> list[Tensor]:
+        return self.model.descend(choose, draws, self.batch_shape[0], self.y, self.features)[0]
+
+
+class HierarchicalPrior(LatentDistribution):
+    """p(z) of a hierarchy, over the levels' vectors one after the other.
+
+    Args:
+        model: the hierarchy.
+        top: p(z_L), of batch shape () or (N,).
+        y: labels (N,).
+    """
+
+    def __init__(self, model: Hierarchy, top: LatentDistribution, y: Tensor | None) -> None:
+        self.model, self.top, self.y = model, top, y
+        batch = torch.Size() if y is None else y.shape
+        super().__init__(batch, torch.Size([model.latent_dim]), validate_args=False)
+
+    def rsample_and_log_prob(
+        self, noise: Float[Tensor, "*draws e"]
+    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
+        drawn = self.model.split(_with_draws(noise))
+        return self._descend(lambda number, p: p.rsample_and_log_prob(drawn[number]), noise)
+
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
+        given = self.model.split(_with_draws(value))
+        return self._descend(lambda number, p: (given[number], p.log_prob(given[number])), value)[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of each level, given the means above, (*batch, D)."""
+        like = self.model.start.new_zeros(*self.batch_shape, self.model.latent_dim)
+        given = self.model.split(_with_draws(like))
+        return self._descend(lambda number, p: (p.mean.expand(given[number].shape), given[number][..., 0]), like)[0]
+
+    def rsample(self, noise: Tensor) -> Tensor:  # type: ignore[override]
+        return self.rsample_and_log_prob(noise)[0]
+
+    def _descend(
+        self, choose: Callable[[int, LatentDistribution], tuple[Tensor, Tensor]], like: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return z and the sum of what `choose` gives beside each level, both with the leading axes of `like`."""
+        lead, values = like.shape[:-1], []
+
+        def both(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+            assert p is not None
+            z, value = choose(number, p)
+            values.append(value)
+            return z
+
+        draws, rows = _with_draws(like).shape[:2]
+        z, _ = self.model.descend(both, draws, rows, self.y, top=self.top)
+        return torch.cat(z, dim=-1).reshape(*lead, -1), sum_of(values).reshape(lead)
+
+
+def _with_draws(value: Float[Tensor, "*draws d"]) -> Float[Tensor, "k b d"]:
+    """Return a tensor with one axis of draws before that of the batch, of which either may be missing."""
+    return value.reshape(-1, *value.shape[-2:]) if value.dim() > 1 else value[None, None]
+
+
+def repeated(value: Float[Tensor, "b *rest"], draws: int) -> Float[Tensor, "kb *rest"]:
+    """Return the rows of a batch once for each draw."""
+    return value if draws == 1 else value.repeat(draws, *[1] * (value.dim() - 1))
+
+
+def sum_of(values: list[Tensor]) -> Tensor:
+    """Return the sum of tensors of one shape."""
+    return values[0] if len(values) == 1 else torch.stack(values).sum(0)

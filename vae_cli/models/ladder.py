@@ -1,0 +1,90 @@
+"""Hierarchies of vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vae_cli.constraints import Channels, Count
+from vae_cli.distributions import Likelihood, Prior
+from vae_cli.errors import ConfigError
+from vae_cli.models.hierarchy import Hierarchy
+from vae_cli.networks.conditional import LabeledEncoder
+from vae_cli.networks.layers import ACTIVATIONS, Activation
+from vae_cli.networks.top_down import LadderEncoder, Narrower, TopDownBlock
+
+
+class Ladder(Hierarchy):
+    """A hierarchy of vectors, for examples of any shape: fully connected layers only.
+
+    Args:
+        latents: dimensions of z1, the nearest to the data, up to those of the top.
+        widths: of the layers of each level.
+        activation: of all layers.
+        depth: layers of each residual block, in the encoder and behind every z.
+        relative: the posterior is given in units of the prior.
+        shape: of an example.
+        make_prior: from the dimensions of the top to p(z_L).
+        likelihood: p(x|z).
+        precision: of the products.
+        classes: number of labels.
+
+    Raises:
+        ConfigError: if `latents` and `widths` have unlike lengths.
+    """
+
+    def __init__(
+        self,
+        latents: Channels,
+        widths: Channels,
+        shape: tuple[int, ...],
+        make_prior: Callable[[int], Prior],
+        likelihood: Likelihood,
+        activation: Activation = "silu",
+        depth: Count = 2,
+        relative: bool = True,
+        precision: torch.dtype = torch.float32,
+        classes: int = 0,
+    ) -> None:
+        if len(latents) != len(widths):
+            raise ConfigError(f"model.latents has {len(latents)} levels and model.widths {len(widths)}: give as many")
+        scale, last = 1 / math.sqrt(len(latents)), len(latents) - 1
+        blocks = [
+            TopDownBlock(
+                width,
+                (latent,),
+                activation,
+                depth,
+                scale,
+                None if number == last else Narrower(widths[number + 1], width, activation),
+                is_top=number == last,
+                is_relative=relative,
+            )
+            for number, (latent, width) in enumerate(zip(latents, widths))
+        ]
+        seen = (shape[0] + 1, *shape[1:]) if classes else shape
+        encoder: nn.Module = LadderEncoder(seen, widths, activation, depth)
+        encoder = LabeledEncoder(encoder, shape, classes) if classes else encoder
+        decoder = VectorOutput(widths[0], likelihood.output_shape, activation)
+        top = make_prior(latents[-1])
+        super().__init__(encoder, blocks, decoder, top, likelihood, shape, widths[-1], precision, classes)
+
+
+class VectorOutput(nn.Module):
+    """The state below z1, (N, W) → likelihood parameters (N, *out_shape)."""
+
+    def __init__(self, width: int, out_shape: tuple[int, ...], activation: Activation) -> None:
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        self.activation, self.linear = ACTIVATIONS[activation](), nn.Linear(width, math.prod(out_shape))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.linear(self.activation(h)).unflatten(-1, self.out_shape)
+
+    @torch.no_grad()
+    def start_at(self, output: Tensor) -> None:
+        """Set the output bias so that the mean output starts at `output`."""
+        self.linear.bias.copy_(output.flatten())

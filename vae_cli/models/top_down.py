@@ -1,0 +1,151 @@
+"""Hierarchies of feature maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vae_cli.constraints import Channels, Count, Described, Index, Length
+from vae_cli.distributions import Likelihood, Prior
+from vae_cli.errors import ConfigError
+from vae_cli.models.hierarchy import Hierarchy
+from vae_cli.networks.conditional import LabeledEncoder
+from vae_cli.networks.layers import ACTIVATIONS, Activation, DoublingOutput, halved, image_shape
+from vae_cli.networks.top_down import Enlarge, FromVector, MapEncoder, Residual, TopDownBlock, conv3
+
+Counts = Annotated[Sequence[Index], Length(2), Described("a list of two or more integers of at least 0")]
+
+
+class TopDown(Hierarchy):
+    """A hierarchy of feature maps at several sizes, each half the one before, with a vector at the top.
+
+    Each list has an entry for every size, from the largest to 1×1.
+
+    Args:
+        latents: channels of each z; of the last entry dimensions.
+        channels: of the state and the encoder; of the last entry its width.
+        blocks: levels of latent variables at each size; with 0 a size has deterministic layers only.
+        stem: by how much the first convolution makes the image smaller; 1 puts the first maps at its full size.
+        activation: of all layers.
+        depth: residual blocks of the encoder at each size.
+        relative: the posterior is given in units of the prior.
+        shape: (C, H, W), of an example.
+        make_prior: from the dimensions of the top to p(z_L).
+        likelihood: p(x|z).
+        precision: of the products.
+        classes: number of labels.
+
+    Raises:
+        ConfigError: if the lists have unlike lengths, or the images are too small for so many sizes.
+    """
+
+    def __init__(
+        self,
+        latents: Channels,
+        channels: Channels,
+        blocks: Counts,
+        shape: tuple[int, ...],
+        make_prior: Callable[[int], Prior],
+        likelihood: Likelihood,
+        stem: Literal[1, 2] = 2,
+        activation: Activation = "silu",
+        depth: Count = 2,
+        relative: bool = True,
+        precision: torch.dtype = torch.float32,
+        classes: int = 0,
+    ) -> None:
+        depth_, height, width = image_shape(shape)
+        if not len(latents) == len(channels) == len(blocks) >= 2:
+            lengths = f"{len(latents)}, {len(channels)} and {len(blocks)}"
+            raise ConfigError(f"model.latents, channels and blocks have {lengths} entries: give two or more, as many")
+        if not blocks[-1]:
+            raise ConfigError("model.blocks has 0 levels at the top: give it one or more")
+        sizes = halved(height, width, len(channels) - 1)
+        sizes = [*(sizes[1:] if stem == 2 else sizes[:-1]), (1, 1)]
+        if min(sizes[-2]) < 2:
+            raise ConfigError(
+                f"model.channels has {len(channels)} sizes, and images of {height}x{width} are too small for them"
+            )
+        scale = 1 / math.sqrt(sum(blocks))
+        levels, below = _blocks(latents, channels, blocks, sizes, activation, scale, relative)
+        seen = (depth_ + 1, height, width) if classes else (depth_, height, width)
+        encoder: nn.Module = MapEncoder(seen, channels, sizes, blocks, stem, activation, depth)
+        encoder = LabeledEncoder(encoder, shape, classes) if classes else encoder
+        decoder = MapOutput(channels[0], image_shape(likelihood.output_shape), stem, activation, scale, below)
+        top = make_prior(latents[-1])
+        super().__init__(encoder, levels, decoder, top, likelihood, shape, channels[-1], precision, classes)
+
+
+def _blocks(
+    latents: Sequence[int],
+    channels: Sequence[int],
+    blocks: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    activation: Activation,
+    scale: float,
+    relative: bool,
+) -> tuple[list[TopDownBlock], list[nn.Module]]:
+    """Return the blocks, z1's first, and the layers below z1 where the largest maps have no levels."""
+    built: list[TopDownBlock] = []
+    enter: list[nn.Module] = []  # from the state of the block above
+    last = len(blocks) - 1
+    for number in reversed(range(len(blocks))):
+        width, size = channels[number], sizes[number]
+        shape = (latents[number],) if number == last else (latents[number], *size)
+        if number == last - 1:
+            enter.append(FromVector(channels[last], width, size, activation))
+        elif number < last:
+            enter.append(Enlarge(channels[number + 1], width, size, activation))
+        if not blocks[number]:
+            enter.append(Residual(width, conv3, activation, 2, scale))
+        for _ in range(blocks[number]):
+            entered = nn.Sequential(*enter) if enter else None
+            built.insert(0, TopDownBlock(width, shape, activation, 2, scale, entered, not built, relative))
+            enter = []
+    return built, enter
+
+
+class MapOutput(nn.Module):
+    """The state below z1, (N, W, H', W') → likelihood parameters (N, C', H, W)."""
+
+    def __init__(
+        self,
+        width: int,
+        out_shape: tuple[int, int, int],
+        stem: int,
+        activation: Activation,
+        scale: float,
+        enter: Sequence[nn.Module] = (),
+    ) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(*enter)
+        self.residual, self.activation = Residual(width, conv3, activation, 2, scale), ACTIVATIONS[activation]()
+        self.output = DoublingOutput(width, out_shape) if stem == 2 else FullOutput(width, out_shape)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.output(self.activation(self.residual(self.enter(h))))
+
+    def start_at(self, output: Tensor) -> None:
+        """Set the output bias so that the mean output starts at `output`."""
+        self.output.start_at(output)
+
+
+class FullOutput(nn.Module):
+    """A 3×3 convolution; the bias is a whole image."""
+
+    def __init__(self, width: int, out_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, out_shape[0], 3, padding=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_shape))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.conv(h) + self.bias
+
+    @torch.no_grad()
+    def start_at(self, output: Tensor) -> None:
+        """Set the bias to `output` (C', H, W)."""
+        self.bias.copy_(output)
