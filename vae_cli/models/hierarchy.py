@@ -152,14 +152,14 @@ class Hierarchy(Model):
             return mean if drawn is None else p.rsample_and_log_prob(drawn[number])[0]
 
         top = self.latent_prior(y).top if not kept else None
-        chosen, _ = self.descend(choose, 1, len(z), y, top=top)
+        chosen, _ = self.run_levels(choose, 1, len(z), y, top=top)
         return torch.cat(chosen, dim=-1).squeeze(0)
 
     def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
         batch = z.shape[:-1]
         given = self.split(z.reshape(1, -1, z.shape[-1]))
         labels = y.expand(batch).flatten() if self.classes and y is not None else None
-        _, h = self.descend(lambda number, q, p: given[number], 1, batch.numel(), labels, has_prior=False)
+        _, h = self.run_levels(lambda number, q, p: given[number], 1, batch.numel(), labels, has_prior=False)
         return self._likelihood(h, batch)
 
     def start_at(self, output: Tensor) -> bool:
@@ -207,10 +207,10 @@ class Hierarchy(Model):
             levels.insert(0, Level(f"z{number + 1}", z, p.log_prob(z), log_q, q, p))
             return z
 
-        _, h = self.descend(choose, noise.shape[0], noise.shape[1], posterior.y, posterior.features, prior.top)
+        _, h = self.run_levels(choose, noise.shape[0], noise.shape[1], posterior.y, posterior.features, prior.top)
         return levels, h
 
-    def descend(
+    def run_levels(
         self,
         choose: Choose,
         draws: int,
@@ -220,7 +220,7 @@ class Hierarchy(Model):
         top: LatentDistribution | None = None,
         has_prior: bool = True,
     ) -> tuple[list[Tensor], Tensor]:
-        """Go from the top to the data, and return z_1 … z_L, each (K, B, D_l), and the state below, of K B rows.
+        """Run the blocks from the top to the data, and return z_1 … z_L, each (K, B, D_l), and the state below, of K B rows.
 
         Args:
             choose: gives each z_l.
@@ -259,7 +259,7 @@ class Hierarchy(Model):
             log_q.insert(0, q.log_prob(given[number]))
             return given[number]
 
-        self.descend(choose, z.shape[0], z.shape[1], y, features)
+        self.run_levels(choose, z.shape[0], z.shape[1], y, features)
         return torch.stack(log_q)
 
     def _likelihood(self, h: Tensor, batch: tuple[int, ...]) -> Distribution:
@@ -293,7 +293,7 @@ class HierarchicalPosterior(LatentDistribution):
             log_q.append(log_prob)
             return z
 
-        z = torch.cat(self._descend(choose, drawn[0].shape[0]), dim=-1)
+        z = torch.cat(self._run_levels(choose, drawn[0].shape[0]), dim=-1)
         return z.reshape(*noise.shape[:-1], -1), sum_of(log_q).reshape(noise.shape[:-1])
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
@@ -322,14 +322,14 @@ class HierarchicalPosterior(LatentDistribution):
             scales.insert(0, q.scale.reshape(1, *q.scale.shape[-2:]))
             return q.loc.reshape(1, *q.loc.shape[-2:])
 
-        means = self._descend(choose, 1)
+        means = self._run_levels(choose, 1)
         return torch.cat(means, dim=-1).squeeze(0), torch.cat(scales, dim=-1).squeeze(0)
 
     def frozen(self) -> HierarchicalPosterior:
         return HierarchicalPosterior(self.model, tuple(each.detach() for each in self.features), self.y, is_frozen=True)
 
-    def _descend(self, choose: Choose, draws: int) -> list[Tensor]:
-        return self.model.descend(choose, draws, self.batch_shape[0], self.y, self.features)[0]
+    def _run_levels(self, choose: Choose, draws: int) -> list[Tensor]:
+        return self.model.run_levels(choose, draws, self.batch_shape[0], self.y, self.features)[0]
 
 
 class HierarchicalPrior(LatentDistribution):
@@ -350,23 +350,23 @@ class HierarchicalPrior(LatentDistribution):
         self, noise: Float[Tensor, "*draws e"]
     ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         drawn = self.model.split(_with_draws(noise))
-        return self._descend(lambda number, p: p.rsample_and_log_prob(drawn[number]), noise)
+        return self._run_levels(lambda number, p: p.rsample_and_log_prob(drawn[number]), noise)
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         given = self.model.split(_with_draws(value))
-        return self._descend(lambda number, p: (given[number], p.log_prob(given[number])), value)[1]
+        return self._run_levels(lambda number, p: (given[number], p.log_prob(given[number])), value)[1]
 
     @property
     def mean(self) -> Tensor:
         """The mean of each level, given the means above, (*batch, D)."""
         like = self.model.start.new_zeros(*self.batch_shape, self.model.latent_dim)
         given = self.model.split(_with_draws(like))
-        return self._descend(lambda number, p: (p.mean.expand(given[number].shape), given[number][..., 0]), like)[0]
+        return self._run_levels(lambda number, p: (p.mean.expand(given[number].shape), given[number][..., 0]), like)[0]
 
     def rsample(self, noise: Tensor) -> Tensor:  # type: ignore[override]
         return self.rsample_and_log_prob(noise)[0]
 
-    def _descend(
+    def _run_levels(
         self, choose: Callable[[int, LatentDistribution], tuple[Tensor, Tensor]], like: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return z and the sum of what `choose` gives beside each level, both with the leading axes of `like`."""
@@ -379,7 +379,7 @@ class HierarchicalPrior(LatentDistribution):
             return z
 
         draws, rows = _with_draws(like).shape[:2]
-        z, _ = self.model.descend(both, draws, rows, self.y, top=self.top)
+        z, _ = self.model.run_levels(both, draws, rows, self.y, top=self.top)
         return torch.cat(z, dim=-1).reshape(*lead, -1), sum_of(values).reshape(lead)
 
 
