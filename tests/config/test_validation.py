@@ -19,6 +19,7 @@ WRONG = {
     "compile": "1 yes",
     "init_output_bias": "null",
     "clip_grad_norm": "0 -1 inf x",
+    "skip_grad_norm": "0 -1 x",
     "ema_decay": "1 -0.1 nan",
     "early_stopping": "0 true",
     "checkpoint_every": "0 10parsecs 0min 1.5",

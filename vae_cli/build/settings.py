@@ -63,6 +63,7 @@ RULES: dict[str, Any] = {
     "init_output_bias": bool,
     "report": bool,
     "clip_grad_norm": Positive | None,
+    "skip_grad_norm": Positive | None,
     "ema_decay": BelowOne | None,
     "early_stopping": Count | None,
     "checkpoint_every": Annotated[

@@ -220,7 +220,7 @@ class Hierarchy(Model):
         top: LatentDistribution | None = None,
         has_prior: bool = True,
     ) -> tuple[list[Tensor], Tensor]:
-        """Run the blocks from the top to the data, and return z_1 … z_L, each (K, B, D_l), and the state below, of K B rows.
+        """Run the blocks from the top to the data; return z_1 … z_L, (K, B, D_l), and the state below, of K B rows.
 
         Args:
             choose: gives each z_l.

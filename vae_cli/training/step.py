@@ -22,9 +22,12 @@ def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
     return torch.stack([torch.dot(gradient, gradient) for gradient in flat]).sum().sqrt()
 
 
-def is_finite(value: Tensor) -> bool | Tensor:
-    """Return whether a scalar is finite: as a bool on a CPU, as a tensor on a GPU, which is not waited for."""
-    return math.isfinite(value) if value.device.type == "cpu" else value.isfinite()
+def is_finite(value: Tensor, norm: Tensor, most: float | None = None) -> bool | Tensor:
+    """Return whether a scalar is finite and a norm at most so large: as a bool on a CPU, as a tensor on a GPU, which is
+    not waited for."""
+    if value.device.type == "cpu":
+        return math.isfinite(value) and (most is None or float(norm) <= most)
+    return value.isfinite() if most is None else value.isfinite() & (norm <= most)
 
 
 def step_if_finite(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], finite: bool | Tensor) -> None:
@@ -41,7 +44,7 @@ def step_if_finite(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor
 
 
 class SkippedSteps:
-    """Counts, on the device, the steps whose loss or gradient was not finite."""
+    """Counts, on the device, the steps whose loss or gradient was not finite or too large."""
 
     def __init__(self, device: torch.device) -> None:
         self.total, self.streak, self.longest = torch.zeros(3, dtype=torch.int64, device=device).unbind()
@@ -58,6 +61,7 @@ class SkippedSteps:
         """Raise a TrainingError if too many steps in a row were skipped. This waits for the device."""
         if int(self.longest) >= PATIENCE:
             raise TrainingError(
-                f"the loss or its gradient was not finite {PATIENCE} steps in a row, up to step {step}: try a smaller "
-                "optimizer.lr, clip_grad_norm=100 or precision=float32; the last checkpoint has the last good weights"
+                f"the loss or its gradient was not finite, or above skip_grad_norm, {PATIENCE} steps in a row, up to "
+                f"step {step}: try a smaller optimizer.lr, clip_grad_norm=100 or precision=float32; the last checkpoint "
+                "has the last good weights"
             )
