@@ -60,6 +60,8 @@ PARTS = (
     "objective.capacity=20 objective.beta=3 objective.warmup_epochs=1 conditional=true encoder=conv",
     "prior=mixture_of_normals posterior=flow posterior.kind=maf objective.estimator=stl likelihood=normal",
     "prior=learned_normal objective=beta_tc likelihood=laplace encoder=gated_mlp decoder=gated_mlp conditional=true",
+    "model=ladder model.latents=[4,2] model.widths=[16,8] prior=vampprior objective=stl mc_samples=2",
+    "model=top_down model.channels=[8,16] model.latents=[1,3] model.blocks=[2,1] objective=dreg mc_samples=2",
     "prior=vampprior objective=info_vae likelihood=continuous_bernoulli encoder=conv decoder=conv conditional=true",
 )
 

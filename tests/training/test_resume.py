@@ -93,6 +93,23 @@ def test_a_killed_run_resumed_equals_one_that_was_not_bit_for_bit(step, undistur
     assert_same_outcome(undisturbed, tmp_path / "run")
 
 
+LADDER = ["model=ladder", "model.latents=[4,2]", "model.widths=[16,8]", "prior=vampprior", "prior.components=5"]
+TOP_DOWN = ["model=top_down", "model.channels=[8,16]", "model.latents=[1,3]", "model.blocks=[2,1]", "model.depth=1"]
+
+
+@pytest.mark.parametrize(
+    "model", [[*LADDER, "conditional=true", "objective=stl"], [*TOP_DOWN, "objective.free_bits=0.1", "optimizer=muon"]]
+)
+def test_a_killed_hierarchy_resumed_equals_one_that_was_not_bit_for_bit(model, tmp_path, monkeypatch):
+    settings = [*model, "epochs=2", "report=false"]
+    assert start(tmp_path / "whole", *settings) == 0
+    killed_at(17, tmp_path / "run", monkeypatch, *settings)
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(tmp_path / "whole", tmp_path / "run")
+    levels = {f"kl_{name}" for name in json.loads((tmp_path / "run" / "summary.json").read_text())["levels"]}
+    assert levels and all(levels <= line.keys() for line in numbers(tmp_path / "run"))
+
+
 def test_a_kill_long_after_the_last_checkpoint_loses_nothing_but_time(undisturbed, tmp_path, monkeypatch):
     killed_at(45, tmp_path / "run", monkeypatch, "checkpoint_every=100")
     assert go_on(tmp_path / "run", "checkpoint_every=1") == 0

@@ -61,7 +61,7 @@ class SkippedSteps:
         """Raise a TrainingError if too many steps in a row were skipped. This waits for the device."""
         if int(self.longest) >= PATIENCE:
             raise TrainingError(
-                f"the loss or its gradient was not finite, or above skip_grad_norm, {PATIENCE} steps in a row, up to "
-                f"step {step}: try a smaller optimizer.lr, clip_grad_norm=100 or precision=float32; the last checkpoint "
-                "has the last good weights"
+                f"the loss or its gradient was not finite, or above skip_grad_norm, {PATIENCE} steps in a row, "
+                f"up to step {step}: try a smaller optimizer.lr, clip_grad_norm=100 or precision=float32; the last "
+                "checkpoint has the last good weights"
             )
