@@ -29,7 +29,7 @@ from workloads import MLP, colored, mnist, steps, synchronized, training
 from vae_cli.build import parts
 from vae_cli.commands.evaluate import draws_up_to
 from vae_cli.config import compose
-from vae_cli.data import DataFacts, Split
+from vae_cli.data import Data, DataFacts, Split
 from vae_cli.evaluation import bounds
 from vae_cli.generation import samplers
 from vae_cli.system import threads
@@ -56,6 +56,7 @@ class Bench:
             "step": self.step,
             "thousand": self.thousand,
             "conv": self.conv,
+            "top_down": self.top_down,
             "resnet": self.resnet,
             "elbo": self.elbo,
             "folder": self.folder,
@@ -121,18 +122,28 @@ class Bench:
 
     def conv(self) -> list[Row]:
         """A convolutional model of 3×32×32 images, batches of 128; the floor is its layers alone, forth and back."""
+        own = ["encoder=conv", "decoder=conv", "latent_dim=32"]
+        return self._over_layers("conv 3×32×32, batch 128", colored(), own)
+
+    def top_down(self) -> list[Row]:
+        """A hierarchy of feature maps on MNIST, batches of 250; the floor is its layers alone, forth and back."""
+        return self._over_layers(
+            "model=top_down, MNIST, batch 250", mnist("dynamic"), ["model=top_down", "batch_size=250"]
+        )
+
+    def _over_layers(self, name: str, data: Data, own: list[str]) -> list[Row]:
+        """A step in both precisions, with compile=true and without, over its layers alone."""
         rows = []
         for precision in ("float32", "bfloat16"):
-            own = ["encoder=conv", "decoder=conv", "latent_dim=32", f"precision={precision}"]
-            plain = training(colored(), self.device, *own)
+            plain = training(data, self.device, *own, f"precision={precision}")
             actions = {
-                "ours": steps(training(colored(), self.device, *own, "compile=true")),
+                "ours": steps(training(data, self.device, *own, f"precision={precision}", "compile=true")),
                 "ours, compile=false": steps(plain),
                 "floor": workloads.layers_alone(plain),
             }
             times = interleaved({k: synchronized(a, 2, self.device) for k, a in actions.items()}, self.rounds, 1)
             times = {name: [value / 2 for value in values] for name, values in times.items()}
-            rows.append(row(f"{self.on} training step, conv 3×32×32, batch 128, {precision}", times, "ours", "floor"))
+            rows.append(row(f"{self.on} training step, {name}, {precision}", times, "ours", "floor"))
         return rows
 
     def resnet(self) -> list[Row]:

@@ -321,3 +321,30 @@ def test_bfloat16_multiplies_in_bfloat16_and_keeps_densities_in_float32():
             assert values.dtype == torch.float32
         torch.testing.assert_close(half.log_p_x_given_z, full.log_p_x_given_z, rtol=0.05, atol=0.3)
         assert not torch.equal(half.log_p_x_given_z, full.log_p_x_given_z)
+
+
+def test_levels_have_weights_a_warm_up_and_free_bits_of_their_own():
+    torch.manual_seed(0)
+    model = shaken(MODELS["ladder"](StandardNormalPrior)).double()
+    x, noise = binary_images(model), torch.randn(2, 3, model.noise_dim, dtype=torch.float64)
+    plain = ELBO()(model, (x, None), noise, 0)
+    kl = [float(plain.terms[f"kl_z{number}"].mean()) for number in (1, 2, 3)]
+    reconstruction = float(plain.terms["reconstruction"].mean())
+
+    def loss(step=0, **settings):
+        bound = ELBO(**settings)(model, (x, None), noise, step)
+        torch.testing.assert_close(bound.elbo, plain.elbo)
+        return float(bound.loss) + reconstruction
+
+    assert loss(beta=[2, 0.5, 0]) == pytest.approx(2 * kl[0] + 0.5 * kl[1])
+    by_level = {"beta_schedule": "by_level", "warmup_epochs": 1, "steps_per_epoch": 30}
+    assert loss(0, **by_level) == pytest.approx(0)
+    assert loss(5, **by_level) == pytest.approx(0.5 * kl[0])
+    assert loss(25, beta=3, **by_level) == pytest.approx(3 * (kl[0] + kl[1] + 0.5 * kl[2]))
+    assert loss(30, **by_level) == pytest.approx(sum(kl))
+    middle = sorted(kl)[1]
+    assert loss(free_bits=middle, free_bits_by="level") == pytest.approx(sum(max(middle, each) for each in kl))
+    assert loss(free_bits=2 * sum(kl), free_bits_by="sum") == pytest.approx(2 * sum(kl))
+    dimensions = [level.kl_by_dimension().mean(0) for level in model.evidence(x, noise).levels]
+    expected = sum(float(each.clamp(min=0.1).sum()) for each in dimensions)
+    assert loss(free_bits=0.1) == pytest.approx(expected)

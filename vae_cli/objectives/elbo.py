@@ -14,7 +14,7 @@ from vae_cli.data.batches import Batch
 from vae_cli.errors import ConfigError
 from vae_cli.models import Evidence, Level, Model
 from vae_cli.objectives.base import Bound, IncompatibleError, Objective, level_terms
-from vae_cli.schedules import WEIGHTS
+from vae_cli.schedules import WEIGHTS, in_turn
 
 Weights = Annotated[Sequence[NonNegative], Length(1), Described("a list of numbers of at least 0, one for each level")]
 
@@ -39,7 +39,8 @@ class ELBO(Objective):
             once q is exact.
         beta: β; of a hierarchy it may be a list with one for each level, from z1 on.
         beta_schedule: `constant`; `linear`, β grows from 0 over `warmup_epochs`; `cyclical`, it does so in the first
-            half of every `warmup_epochs`. With `linear` and no `warmup_epochs` it is constant.
+            half of every `warmup_epochs`; `by_level`, it grows over them level by level, z1's first, so that the
+            levels above are used before they cost anything. With `linear` and no `warmup_epochs` it is constant.
         warmup_epochs: epochs of the schedule; with `capacity` C grows linearly over them, and β is constant.
         free_bits: λ, nats.
         free_bits_by: what has λ nats free: each `dimension`; each `level`; or the `sum` of all.
@@ -56,7 +57,7 @@ class ELBO(Objective):
         kl: Literal["auto", "analytic", "monte_carlo"] = "auto",
         estimator: Literal["pathwise", "stl"] = "pathwise",
         beta: NonNegative | Weights = 1.0,
-        beta_schedule: Literal["constant", "linear", "cyclical"] = "linear",
+        beta_schedule: Literal["constant", "linear", "cyclical", "by_level"] = "linear",
         warmup_epochs: NonNegative = 0,
         free_bits: NonNegative = 0.0,
         free_bits_by: Literal["dimension", "level", "sum"] = "dimension",
@@ -70,15 +71,16 @@ class ELBO(Objective):
         if free_bits and capacity is not None:
             raise ConfigError("objective.free_bits and objective.capacity both reshape the KL: set one of them")
         betas = [float(weight) for weight in beta] if isinstance(beta, Sequence) else [float(beta)]
-        if len(betas) > 1 and (capacity is not None or free_bits_by == "sum"):
+        is_by_level = beta_schedule == "by_level"
+        if (len(betas) > 1 or is_by_level) and (capacity is not None or free_bits_by == "sum"):
             what = "objective.capacity" if capacity is not None else "objective.free_bits_by=sum"
-            raise ConfigError(
-                f"{what} reshapes the sum of the levels' KL, and objective.beta weighs each: set one beta"
-            )
+            each = "objective.beta_schedule=by_level" if is_by_level else "objective.beta"
+            raise ConfigError(f"{what} reshapes the sum of the levels' KL, and {each} weighs each: set one of them")
         self.kl = "monte_carlo" if estimator == "stl" else kl
         self.estimator, self.betas = estimator, betas
         self.free_bits, self.free_bits_by, self.capacity = free_bits, free_bits_by, capacity
-        self.weight = WEIGHTS[beta_schedule if capacity is None else "linear"]
+        self.weight = WEIGHTS["linear" if capacity is not None or is_by_level else beta_schedule]
+        self.is_by_level = is_by_level
         self.warmup_steps = warmup_epochs * steps_per_epoch
 
     @property
@@ -147,12 +149,14 @@ class ELBO(Objective):
             return self.betas[0] * (kl.mean() - self.capacity * share).abs()
         if self.free_bits and self.free_bits_by == "sum":
             return share * self.betas[0] * kl.mean().clamp(min=self.free_bits)
-        if len(self.betas) == 1 and not self.free_bits:
+        if len(self.betas) == 1 and not self.free_bits and not self.is_by_level:
             return share * self.betas[0] * kl.mean()
-        betas = self.betas if len(self.betas) > 1 else self.betas * len(divergences)
-        levels = zip(betas, evidence.levels, divergences)
-        shaped = [beta * self._shaped(level, of_level) for beta, level, of_level in levels]
-        return share * sum(shaped[1:], shaped[0])
+        count = len(divergences)
+        betas = self.betas if len(self.betas) > 1 else self.betas * count
+        shares = in_turn(share, count) if self.is_by_level else [share] * count
+        levels = zip(betas, shares, evidence.levels, divergences)
+        shaped = [beta * part * self._shaped(level, of_level) for beta, part, level, of_level in levels]
+        return sum(shaped[1:], shaped[0])
 
     def _shaped(self, level: Level, kl: Float[Tensor, "b"]) -> Float[Tensor, ""]:
         """Return f(KL) of one level of a batch."""
