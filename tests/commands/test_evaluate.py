@@ -260,3 +260,43 @@ def test_gray_images_are_refused_by_a_model_of_binary_pixels_with_the_way_to_con
     trained_run(tmp_path / "run", "dataset=arrays", f"dataset.path={tmp_path / 'bits.npz'}", "epochs=1")
     with pytest.raises(DataError, match=r"8-bit images, .* binary pixels; save \(x > 127\).astype\("):
         evaluated(tmp_path / "run", tmp_path, f"dataset.path={tmp_path / 'gray.npz'}")
+
+
+# What evaluation.json is for
+
+
+def test_a_smaller_evaluation_or_one_of_something_else_leaves_the_runs_own(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = run / "evaluation.json"
+    own.unlink(missing_ok=True)
+
+    def kept_after(*settings):
+        capsys.readouterr()
+        evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", *settings]))
+        numbers = json.loads(own.read_text())
+        return numbers["limit"], numbers["num_importance_samples"], capsys.readouterr().err
+
+    assert kept_after("limit=9", "num_importance_samples=2") == (9, 2, "")
+    assert kept_after("num_importance_samples=3") == (None, 3, "")
+    reason = f"note: {own} has more already: 180 images with 3 draws each; these numbers are written where output= says"
+    for smaller in (["limit=9", "num_importance_samples=9"], ["num_importance_samples=2"]):
+        assert kept_after(*smaller) == (None, 3, f"{reason}\n")
+    assert kept_after("num_importance_samples=4", "seed=1")[1:] == (4, "")
+    assert kept_after("split=train", "limit=9", "num_importance_samples=5")[1:] == (
+        4,
+        f"note: {own} is for the test split; these numbers are written where output= says\n",
+    )
+    last = f"checkpoint={run / 'checkpoints' / 'last.safetensors'}"
+    assert "is for the checkpoint of the run itself" in kept_after("num_importance_samples=5", last)[2]
+    best = f"checkpoint={run / 'checkpoints' / 'best.safetensors'}"
+    assert kept_after("num_importance_samples=5", best)[1:] == (5, "")
+    assert kept_after("limit=9", "num_importance_samples=2", "output=part.json")[1:] == (5, "")
+    assert json.loads((tmp_path / "part.json").read_text())["limit"] == 9
+
+
+def test_an_evaluation_of_weights_that_were_trained_on_is_replaced(run):
+    own = run / "evaluation.json"
+    evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", "num_importance_samples=2"]))
+    own.write_text(json.dumps(json.loads(own.read_text()) | {"step": 1, "num_importance_samples": 900}))
+    evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", "limit=5", "num_importance_samples=2"]))
+    assert json.loads(own.read_text())["limit"] == 5

@@ -165,7 +165,7 @@ def test_a_range_is_the_value_of_white_and_the_largest_value_is_known(tmp_path, 
     ],
 )
 def test_values_that_are_not_between_black_and_white_are_refused(tmp_path, values, white):
-    with pytest.raises(ValueError, match=r"its values are from .*set dataset\.range"):
+    with pytest.raises(ValueError, match=r"its values are from .*: rescale them"):
         prepared(tmp_path, "a.tif", Image.fromarray(values), white=white)
 
 

@@ -110,10 +110,23 @@ def test_black_images_and_zeros_and_ones_are_what_a_model_of_bytes_takes(run, di
     np.testing.assert_allclose(encoded(run, tmp_path, f"input={tmp_path / 'bits.npz'}")["mean"], expected, atol=1e-5)
 
 
-def test_floats_outside_of_the_range_are_refused_with_the_fix(run, tmp_path):
-    np.savez(tmp_path / "x.npz", np.full((3, 8, 8), 2.5, np.float32))
-    with pytest.raises(DataError, match=r"floats from 2\.5 to 2\.5, not in \[0, 1\]; .*dataset\.range=255"):
-        encoded(run, tmp_path, f"input={tmp_path / 'x.npz'}")
+@pytest.mark.parametrize(
+    ("values", "fix"),
+    [
+        (np.full((3, 8, 8), 2.5, np.float32), "floats from 2.5 to 2.5, not in [0, 1]; they look like bytes: divide by"),
+        (np.full((3, 8, 8), 4095, np.uint16), "uint16 with values from 4095 to 4095; rescale it to 0 … 255"),
+        ("folder", "its values are from 2.5 to 2.5, not from 0 to 1: rescale them); repair"),
+    ],
+)
+def test_values_outside_of_the_range_are_refused_with_a_fix_that_is_there(values, fix, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if isinstance(values, str):
+        put(tmp_path / "x", "a.tif", image=Image.fromarray(np.full((9, 9), 2.5, np.float32)))
+    else:
+        np.savez(tmp_path / "x", values)
+    with pytest.raises(DataError) as caught:
+        encoded(run, tmp_path, f"input={next(tmp_path.glob('x*'))}")
+    assert fix in str(caught.value) and "dataset.range" not in str(caught.value)
 
 
 def test_what_was_made_of_a_folders_images_is_said(run, tmp_path, capsys, monkeypatch):

@@ -123,6 +123,25 @@ def test_a_directory_with_files_of_an_older_version_says_so(tmp_path):
         checkpoint.find(tmp_path)
 
 
+def test_a_folder_of_runs_names_the_newest_of_them(tmp_path):
+    for number in range(5):
+        file = tmp_path / "outputs" / "mnist" / f"run {number}" / "checkpoints" / ("last" if number else "best")
+        file.parent.mkdir(parents=True)
+        file.with_suffix(".safetensors").touch()
+        os.utime(file.with_suffix(".safetensors"), (100 + number % 4, 100 + number % 4))
+    (tmp_path / "outputs" / "mnist" / "none").mkdir()
+    folder = tmp_path / "outputs" / "mnist"
+    newest = ", ".join(str(folder / f"run {number}") for number in (3, 2, 1))
+    for place in (folder, tmp_path / "outputs", tmp_path):
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.find(place)
+        message = str(caught.value)
+        assert message.endswith(f"; name one of the runs in it, such as the newest: {newest} and 2 older")
+        assert message.startswith(f"checkpoint={place}: the directory holds no checkpoints/best.safetensors or")
+    with pytest.raises(CheckpointError, match=r"or last\.safetensors$"):
+        checkpoint.find(folder / "none")
+
+
 def test_numbers_that_are_not_finite_survive_a_file(contents, tmp_path):
     best = contents["best"] | {"validation": contents["best"]["validation"] | {"odd": -math.inf}}
     checkpoint.save(tmp_path / "x.safetensors", contents | {"best": best})

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.data import Data, Split
-from vae_cli.errors import UserError, describe
+from vae_cli.errors import CheckpointError, UserError, counted, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
@@ -25,15 +25,16 @@ from vae_cli.models import Model
 from vae_cli.reporting import run_page, tables
 from vae_cli.reporting.tables import Number
 from vae_cli.runs import checkpoint, hub
-from vae_cli.runs.reader import directory_of
+from vae_cli.runs.reader import RUN_FILES, Run, directory_of, finite, mapping
 from vae_cli.system.atomic import write_text, written_or_replaced
 from vae_cli.system.paths import expand
 
+OWN = "evaluation.json"  # in a run directory
 SATURATED = 0.1  # nats below log N
 
 
 def run(config: dict[str, Any]) -> None:
-    """Score a checkpoint's model, write evaluation.json and print a table.
+    """Score a checkpoint's model, print a table and write a file: evaluation.json unless that is for other numbers.
 
     Args:
         config: the plain config of `vae-evaluate`.
@@ -44,11 +45,10 @@ def run(config: dict[str, Any]) -> None:
     path = checkpoint.find(config["checkpoint"])
     is_remote = hub.is_address(config["checkpoint"])  # and lies in the Hub's cache, which is no place for results
     run_directory = Path() if is_remote else directory_of(path)
-    output = run_directory / "evaluation.json" if config["output"] is None else expand(config["output"])
     loaded = trained.load(path, config["device"], config["allow"])
     data = load_data(loaded, config)
-    numbers = evaluate(loaded, data, choose_split(data, config["split"], loaded), config)
-    result = {
+    split = choose_split(data, config["split"], loaded)
+    about = {
         "checkpoint": config["checkpoint"] if is_remote else str(path),
         "data": data.facts.name,
         "split": config["split"],
@@ -56,9 +56,19 @@ def run(config: dict[str, Any]) -> None:
         "step": loaded.step,
         "num_importance_samples": config["num_importance_samples"],
         "limit": config["limit"],
-        "path": config["dataset"]["path"],
-        **numbers,
+        "path": config["dataset"]["path"] if is_of_other_data(config, data, loaded) else None,
     }
+    output = None if config["output"] is None else expand(config["output"])
+    own = run_directory / OWN
+    if output is None:
+        reason = reason_not_to_write(run_directory, path, about, min(len(split), config["limit"] or len(split)))
+        output = own if reason is None else None
+        if reason is not None:
+            print(f"note: {own} {reason}; these numbers are written where output= says", file=sys.stderr, flush=True)
+    result = about | evaluate(loaded, data, split, config)
+    if output is None:
+        print(tables.table(result))
+        return
     where = written_or_replaced(output)
     try:
         write_text(output, json.dumps(result, indent=2) + "\n")
@@ -66,14 +76,60 @@ def run(config: dict[str, Any]) -> None:
         raise UserError(f"{output} cannot be written ({describe(error)}); name another with output=") from error
     print(tables.table(result))
     print(where)
+    if config["output"] is None and not is_remote:
+        _renew_page(run_directory)
 
-    # A run's page shows the new numbers.
+
+def _renew_page(run_directory: Path) -> None:
+    """Write a run's page again, if it has one: with the new numbers."""
     page = run_directory / run_page.NAME
-    if config["output"] is None and not is_remote and page.exists():
+    if page.exists():
         try:
             print(f"{run_page.write(run_directory)} is renewed")
         except Exception as error:  # of whatever kind the directory's files bring about
             print(f"{page} could not be written again ({describe(error)})", file=sys.stderr)
+
+
+def is_of_other_data(config: Mapping[str, Any], data: Data, loaded: Trained) -> bool:
+    """Return whether `dataset.path=` names other data than the training's, which may lie there now."""
+    return config["dataset"]["path"] is not None and data.facts.digest != loaded.facts.digest
+
+
+def reason_not_to_write(directory: Path, path: Path, about: Mapping[str, Any], count: int) -> str | None:
+    """Return why a run's evaluation.json is not for an evaluation; None if it is.
+
+    It is for the run's own weights and the test split of the training's data, and keeps the most images, and of as many
+    images the most draws.
+
+    Args:
+        directory: the run's.
+        path: the checkpoint that is scored.
+        about: what the file would say of the evaluation besides its numbers.
+        count: of the images.
+    """
+    if about["path"] is not None:
+        return "is for the data of the training"
+    if about["split"] != "test":
+        return "is for the test split"
+    is_run = any((directory / name).exists() for name in RUN_FILES)
+    if is_run and not _stands_for(path, directory):
+        return "is for the checkpoint of the run itself"
+    kept = Run(directory, directory.name).evaluation
+    is_of_same = Path(str(kept.get("checkpoint"))).name == Path(about["checkpoint"]).name
+    if not is_of_same or kept.get("path") is not None or any(kept.get(key) != about[key] for key in ("split", "step")):
+        return None
+    images, draws = finite(mapping(kept.get("elbo")).get("n")), finite(kept.get("num_importance_samples"))
+    if images is None or draws is None or (images, draws) <= (count, about["num_importance_samples"]):
+        return None
+    return f"has more already: {counted(int(images), 'image')} with {counted(int(draws), 'draw')} each"
+
+
+def _stands_for(path: Path, directory: Path) -> bool:
+    """Return whether a checkpoint is the one that `checkpoint=` takes of a run directory, if that has any."""
+    try:
+        return checkpoint.find(directory).samefile(path)
+    except CheckpointError:
+        return True
 
 
 @torch.no_grad()
@@ -91,8 +147,8 @@ def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any
     codes = latent_codes.encode(model, split, seed, count)
     numbers |= _code_numbers(model, codes, seed)
     # Of other data all images are scored, and none are left to train classifiers with.
-    has_training = config["dataset"]["path"] is None or data.facts.digest == loaded.facts.digest
-    return numbers | (_probes(model, data, split, codes, seed) if has_training else {})
+    is_other = is_of_other_data(config, data, loaded)
+    return numbers | ({} if is_other else _probes(model, data, split, codes, seed))
 
 
 def draws_up_to(most: int) -> list[int]:

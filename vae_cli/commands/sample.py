@@ -105,6 +105,11 @@ def check_keys(config: Config) -> None:
         others = [key for key in ("n", "sampler", "temperature") if config[key] != DEFAULTS[key]]
         for key in [*others, *(["label"] if config["label"] == "all" else [])]:
             raise ConfigError(f"{key}={config[key]}: z= names the one vector to decode; leave out one of the two")
+    if (path := config["dataset"]["path"]) is not None and not _needs_data(config):
+        raise ConfigError(
+            f"dataset.path={path}: no data are needed here; it goes with sampler=gmm or aggregate, between= or "
+            "mode=traverse"
+        )
     if config["format"] != "grid":
         return
     if mode == "prior" and (config["n"] or IMAGES) > LARGEST_GRID:
@@ -114,6 +119,10 @@ def check_keys(config: Config) -> None:
         _check_grid(len(between) - 1 if between else config["n"] or ROWS, config["steps"] or STEPS)
     if mode == "manifold":
         _check_grid(config["steps"] or SIDE, config["steps"] or SIDE)
+
+
+def _needs_data(config: Config) -> bool:
+    return config["mode"] == "traverse" or config["between"] is not None or config["sampler"] != DEFAULTS["sampler"]
 
 
 def _check_grid(rows: int, steps: int) -> None:

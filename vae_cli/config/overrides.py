@@ -112,7 +112,8 @@ def check_choice(override: Override, loader: ConfigLoader, command: str) -> None
     """Check the options that an override chooses for a group of the command or of Hydra."""
     group, choices = override.key_or_group, options.groups(command)
     if group in options.groups("train") and group not in choices:
-        others = "; dataset.path= names other data" if (group, command) == ("dataset", "evaluate") else ""
+        has_path = group in [key.name for key in options.keys(command)]
+        others = "; dataset.path= names other data" if has_path else ""
         raise ConfigError(f"{override.input_line}: vae-{command} takes the {group} of the checkpoint{others}")
     if group not in choices and not group.startswith("hydra/"):
         return

@@ -102,6 +102,10 @@ def needed_package(suffix: str) -> str | None:
     return packages[0] if packages and suffix not in suffixes() else None
 
 
+class OutOfRangeError(ValueError):
+    """A picture whose values are not all between black and white."""
+
+
 @contextmanager
 def ignore_warnings() -> Iterator[None]:
     """Ignore the warnings of PIL and what it logs: a file is either read or not."""
@@ -127,8 +131,8 @@ def square(
         white: the value of white in pictures of more than 8 bits; None is 65535, and 1 for floats.
 
     Raises:
-        ValueError: if it has more than `MOST_PIXELS`, of which none has been decoded then, or values that are not
-            between black and white.
+        ValueError: if it has more than `MOST_PIXELS`, of which none has been decoded then, or, as an
+            `OutOfRangeError`, values that are not between black and white.
         Exception: of any kind, from PIL, for a broken file.
     """
     try:
@@ -222,14 +226,11 @@ def to_bytes(
     """Return values from 0 to `white` as bytes, and the largest of them.
 
     Raises:
-        ValueError: for values outside, NaN among them.
+        OutOfRangeError: for values outside, NaN among them.
     """
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= white):
-        raise ValueError(
-            f"its values are from {low:g} to {high:g}, not from 0 to {white:g}: rescale them, or set dataset.range to "
-            "the value of white"
-        )
+        raise OutOfRangeError(f"its values are from {low:g} to {high:g}, not from 0 to {white:g}: rescale them")
     return np.rint(values.astype(np.float64) * (255 / white)).astype(np.uint8), high
 
 

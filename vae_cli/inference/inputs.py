@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vae_cli.build import parts, registry
 from vae_cli.build.trained import Trained, with_local_folders
+from vae_cli.constraints import FilePath, check_value
 from vae_cli.data import Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split
 from vae_cli.data.base import SPLITS, Support
 from vae_cli.data.sources.folder import Listed
@@ -66,11 +67,17 @@ def read(trained: Trained, config: Config) -> Inputs:
     It names `train`, `validation` or `test` of the model's data, a directory of images, or a file of arrays.
 
     Raises:
+        ConfigError: if both `input=` and `dataset.path=` name a place.
         DataError: if there is no such thing, or it does not fit the model.
     """
     name, facts = config["input"], trained.facts
     if name in SPLITS:
-        return Inputs(choose_split(load_data(trained, config), name, trained))
+        return Inputs(choose_split(load_data(trained, config), name, trained, "input"))
+    if (path := config["dataset"]["path"]) is not None:
+        raise ConfigError(
+            f"dataset.path={path}: input={name} names the images already; leave out one of the two, or choose "
+            "input=test, validation or train of dataset.path="
+        )
     if not expand(name).exists():
         raise DataError(f"input={name}: there is no such file or directory; or name train, validation or test")
     options = _dataset_options(trained, name)
@@ -97,20 +104,44 @@ def load_data(trained: Trained, config: Config) -> Data:
     """
     stored = with_local_folders(trained.settings, config["data_dir"])
     path = config.get("dataset", {}).get("path")
-    if path is not None:
+    if path is None:
+        _check_place(stored["dataset"], "dataset" in config)
+    else:
+        check_value("dataset.path", path, FilePath)
         stored = stored | {"dataset": _dataset_options(trained, path)}
     dataset = parts.dataset(stored, () if config["allow"] is None else (config["allow"],))
     source = _load(dataset, trained.facts, has_notes=path is not None)
-    data = dataset.splits(source)
-    is_of_training = data.facts.digest == trained.facts.digest  # at another place: what was held out is held out
-    if path is not None and source.test is None and source.validation is None and not is_of_training:
-        data = dataset.splits(replace(source, test=source.train))  # nothing was trained on these: all of them count
+    data = dataset.splits(source) if path is None else _splits_elsewhere(dataset, source, trained.facts)
     _check_fit(data.facts.shape, data.facts.support, trained.facts)
     return data
 
 
-def choose_split(data: Data, name: str, trained: Trained) -> Split:
-    """Return a split by its name.
+def _check_place(stored: Config, has_key: bool) -> None:
+    """Raise DataError if a person's own data are no longer where a model was trained on them."""
+    path = stored.get("path")
+    is_own = any(stored["_target_"] == parts.option("dataset", name)["_target_"] for name in ("folder", "arrays"))
+    if has_key and is_own and isinstance(path, str) and not expand(path).exists():
+        raise DataError(
+            f"{printable(path)}, which the model was trained on, does not exist here; set dataset.path= to where these "
+            "data are now, or to others of their shape"
+        )
+
+
+def _splits_elsewhere(dataset: Dataset, source: Source, facts: DataFacts) -> Data:
+    """Return the splits of data at another place: as in training if they are the training's, else all are for tests."""
+    try:
+        data = dataset.splits(source)
+        if data.facts.digest == facts.digest:
+            return data
+    except ConfigError:  # of other data there may be fewer than were held out
+        pass
+    dataset.validation = None
+    has_one_part = source.test is None and source.validation is None
+    return dataset.splits(replace(source, test=source.train) if has_one_part else source)
+
+
+def choose_split(data: Data, name: str, trained: Trained, key: str = "split") -> Split:
+    """Return a split by its name, which `key` was set to.
 
     Raises:
         ConfigError: if the data have no such split.
@@ -118,27 +149,29 @@ def choose_split(data: Data, name: str, trained: Trained) -> Split:
     """
     split = {"train": data.train, "validation": data.validation, "test": data.test}[name]
     if split is None:
-        raise ConfigError("split=validation: the model was trained without one; choose test or train")
+        raise ConfigError(f"{key}=validation: the model was trained without one; choose test or train")
     _check_labels(split, trained)
     return split
 
 
 def _dataset_options(trained: Trained, path: str) -> dict[str, Any]:
     """Return the options of a data set at another path, prepared as the stored one."""
-    stored = trained.settings["dataset"]
-    options = {"binarize": stored.get("binarize", "none"), "validation": None, "path": path}
-    if not expand(path).is_dir():
-        return parts.option("dataset", "arrays") | options
+    stored, is_folder = trained.settings["dataset"], expand(path).is_dir()
+    options = parts.option("dataset", "folder" if is_folder else "arrays")
+    same_class = ("validation",) if stored["_target_"] == options["_target_"] else ()  # the same data, perhaps
+    names = ("binarize", "range", *same_class, *(("on_error",) if is_folder else ()))
+    options |= {name: stored[name] for name in names if name in stored} | {"path": path}
+    if not is_folder:
+        return options
     channels, height, width = trained.facts.shape
     if height != width:
         raise DataError(f"{path}: the model's images, {height}x{width}, are not square; name an .npz file instead")
-    kept = {key: stored[key] for key in ("on_error", "range") if key in stored}
-    return parts.option("dataset", "folder") | options | kept | {"channels": channels, "image_size": height}
+    return options | {"channels": channels, "image_size": height}
 
 
 def _load(dataset: Dataset, facts: DataFacts, has_notes: bool = True) -> Source:
     """Load a data set, whose values are of the model's support where they can be, and say what was made of them."""
-    if isinstance(dataset, Folder) and has_notes:
+    if isinstance(dataset, Folder | Arrays) and has_notes:
         dataset.has_keys = False
     source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()
     if has_notes:

@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_cli.errors import CheckpointError, describe
+from vae_cli.errors import CheckpointError, describe, printable
 from vae_cli.runs import hub, tensor_file
 from vae_cli.runs.inspection import KEYS, TRAINING_KEYS, VERSION, check_contents
-from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST
+from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, runs_below
 from vae_cli.runs.tensor_file import InvalidFile
 from vae_cli.system import plain_data
 from vae_cli.system.paths import expand
 
 __all__ = ["VERSION", "find", "load", "random_state", "restore_random_state", "save", "save_weights", "weights"]
 
+NAMED = 3  # runs in the error about a folder of them
 _TRAINING = "training"
 _NUMBERS = ("progress", "best")
 _MODEL_KEYS = ("config", "data", "progress", "best", "version")  # of the metadata of every checkpoint
@@ -89,8 +90,14 @@ def find(path: str | Path) -> Path:
     for file in (folder / name for folder in (place / CHECKPOINTS, place) for name in (BEST, LAST)):
         if file.is_file():
             return file
-    is_old = any(place.glob("checkpoints/*.pt"))
-    hint = "; its .pt files are of an older vae_cli, which alone reads them: train again" if is_old else ""
+    if any(place.glob("checkpoints/*.pt")):
+        hint = "; its .pt files are of an older vae_cli, which alone reads them: train again"
+    elif runs := runs_below(place):
+        newest = ", ".join(printable(run) for run in runs[:NAMED])
+        others = f" and {len(runs) - NAMED:,} older" if len(runs) > NAMED else ""
+        hint = f"; name one of the runs in it, such as the newest: {newest}{others}"
+    else:
+        hint = ""
     raise CheckpointError(f"checkpoint={path}: the directory holds no {CHECKPOINTS}/{BEST} or {LAST}{hint}")
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from glob import glob, has_magic
@@ -161,6 +162,20 @@ def directory_of(checkpoint: Path) -> Path:
 def stored_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints in a run directory, by name."""
     return sorted((directory / CHECKPOINTS).glob("*.safetensors"))
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """Return the runs with a checkpoint in a folder, the newest first; of the first of three levels that has any."""
+    for level in ("*", "*/*", "*/*/*"):
+        times: dict[Path, float] = {}
+        for pattern in (f"{level}/{CHECKPOINTS}/{name}" for name in (BEST, LAST)):
+            for path in folder.glob(pattern):
+                with suppress(OSError):  # of a link that leads nowhere
+                    run = path.parent.parent
+                    times[run] = max(times.get(run, 0.0), path.stat().st_mtime)
+        if times:
+            return sorted(times, key=lambda run: times[run], reverse=True)
+    return []
 
 
 def find(paths: Sequence[str]) -> list[Run]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.files import error_of
 from vae_cli.data import Arrays
+from vae_cli.data.sources.arrays import InMemory
 from vae_cli.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -183,7 +184,7 @@ REFUSED = {
     ),
     "unlike types": ({"train": IMAGES_6, "valid": FLOATS}, "save every split as uint8"),
     "bool and bytes": ({"train": IMAGES_6, "test": IMAGES_6 > 10}, "test is bool"),
-    "no train": ({"x_train": IMAGES_6, "x_test": IMAGES_6}, "no array train (it has x_train, x_test)"),
+    "no train": ({"x_train": IMAGES_6, "x_test": IMAGES_6}, "rename x_train to train, x_test to test"),
     "only labels": ({"valid": IMAGES_6, "valid_labels": np.arange(6)}, "no array train"),
     "labels without images": ({"train": IMAGES_6, "test_labels": np.arange(6)}, "no array test"),
     "two validations": (
@@ -327,3 +328,35 @@ def test_integers_of_more_than_8_bits_name_the_range_that_would_do(tmp_path):
     path = save(tmp_path / "x.npz", train=np.arange(64, dtype=np.uint16).reshape(1, 8, 8) * 60)
     with pytest.raises(DataError, match=r"uint16 with values from 0 to 3780; .* or set dataset\.range=4095"):
         Arrays(path).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("label_train", "train_labels"),
+        ("train_label", "train_labels"),
+        ("y_train", "train_labels"),
+        ("target", "labels"),
+        ("tets", "test"),
+        ("X_test", "test"),
+        ("vaild", "valid"),
+    ],
+)
+def test_an_array_under_a_name_like_one_that_is_read_is_named_with_it(name, meant, tmp_path):
+    path = save(tmp_path / "x.npz", train=IMAGES_6, **{name: IMAGES_6})
+    message = error_of(Arrays(path).load)
+    assert message == f"{path} has arrays under names that are not read: rename {name} to {meant}, or leave them out"
+    with pytest.raises(DataError, match=f"rename {name} to {meant}"):
+        InMemory({"train": IMAGES_6, name: IMAGES_6}).load()
+
+
+def test_misspelled_training_images_are_named_together_with_the_others(tmp_path):
+    path = save(tmp_path / "x.npz", trian=IMAGES_6, label_train=np.arange(6))
+    assert "rename trian to train, label_train to train_labels" in error_of(Arrays(path).load)
+
+
+def test_other_arrays_are_left_out_and_named(tmp_path):
+    arrays = {"train": IMAGES_6, "train_labels": np.arange(6), "mean": IMAGES_6[0], "ids\n": np.arange(6)}
+    (note,) = Arrays(save(tmp_path / "x.npz", **arrays)).load().notes
+    assert note.startswith("left out the 2 arrays mean, ids\\n of ") and note.endswith("labels, test_labels")
+    assert InMemory({"images": IMAGES_6, "file": np.array(["a"] * 6), "z": np.zeros(6)}).load().notes == ()

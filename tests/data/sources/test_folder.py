@@ -83,7 +83,7 @@ def test_the_largest_value_of_12_bits_in_16_is_said_with_the_way_to_make_it_whit
     assert "dataset.range=4095 makes that white" in note
     bright = load(tmp_path / "x", channels=1, range=4095)
     assert bright.notes == () and bright.train.values.max() == 254
-    assert "dataset.range" in refused(tmp_path / "x", channels=1, range=1000)
+    assert "or set dataset.range to" in refused(tmp_path / "x", channels=1, range=1000)
 
 
 def test_pages_beyond_the_first_and_files_that_need_a_plug_in_are_counted(tmp_path, monkeypatch):

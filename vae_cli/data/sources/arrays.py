@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Arrays(Dataset):
     """
 
     name = "arrays"
+    has_keys = True  # that the user can set, so that advice may name them; else `range` is that of a training
 
     def __init__(
         self,
@@ -64,7 +65,9 @@ class Arrays(Dataset):
         Raises:
             DataError: if the file is missing or broken, or an array in it is no set of images or labels.
         """
-        return _source(numpy_file.read(self.path), self.white, support)
+        arrays, notes = numpy_file.read(self.path)
+        source = _source(arrays, self.white, support, self.has_keys)
+        return replace(source, notes=(*notes, *source.notes))
 
 
 class InMemory(Dataset):
@@ -89,21 +92,36 @@ class InMemory(Dataset):
         Raises:
             DataError: if an array is no set of images or labels.
         """
-        names = numpy_file.roles("dataset", list(self.arrays))
+        names, notes = numpy_file.roles("dataset", list(self.arrays))
         arrays = {role: NamedArray(f"dataset {name}", np.asarray(self.arrays[name])) for role, name in names.items()}
-        return _source(arrays, None, None)
+        source = _source(arrays, None, None, has_range=False)
+        return replace(source, notes=(*notes, *source.notes))
 
 
-def _source(arrays: Mapping[str, NamedArray], white: float | None, support: Support | None) -> Source:
-    """Return the splits of arrays by their roles."""
+def _is_plain(values: np.ndarray, white: float) -> bool:
+    """Return whether values need no `white` of other data: bytes beside one of more bits, and floats in [0, 1]."""
+    if values.dtype.kind == "f":
+        return _extent(values, exact=True).high <= 1
+    return values.dtype == np.bool_ or (values.dtype == np.uint8 and white > 255)
+
+
+def _source(arrays: Mapping[str, NamedArray], white: float | None, support: Support | None, has_range: bool) -> Source:
+    """Return the splits of arrays by their roles.
+
+    Where the user cannot set `dataset.range`, no advice names it, and `white` is a training's.
+    """
     images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
+    if white is not None and not has_range and all(_is_plain(array.values, white) for array in images.values()):
+        white = None
     extents = _extents(list(images.values()), exact=white is not None)
-    support = _support(list(images.values()), extents, white, support)
+    support = _support(list(images.values()), extents, white, support, has_range)
     splits = {
         split: Images(_stored(array.values, support, white), _labels(arrays.get(f"{split}_labels"), array))
         for split, array in images.items()
     }
     notes = () if support == "binary" else _notes(list(images.values()), extents, white)
+    if white is not None and not has_range:
+        notes = (*notes, f"the value of white is {white:g}, as in the training (dataset.range)")
     return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
 
 
@@ -148,7 +166,9 @@ def _extents(arrays: list[NamedArray], exact: bool) -> list[Extent]:
     return [_extent(array.values, exact) for array in arrays]
 
 
-def _support(arrays: list[NamedArray], extents: list[Extent], white: float | None, wanted: Support | None) -> Support:
+def _support(
+    arrays: list[NamedArray], extents: list[Extent], white: float | None, wanted: Support | None, has_range: bool
+) -> Support:
     """Return the support of all splits together; `wanted` where the values are all 0 or 1 and may be anything.
 
     Raises:
@@ -159,7 +179,7 @@ def _support(arrays: list[NamedArray], extents: list[Extent], white: float | Non
         return "binary"
     for array, extent in zip(arrays, extents):
         if not is_binary:
-            _check_values(array, extent, white)
+            _check_values(array, extent, white, has_range)
     kinds = {"levels256" if array.values.dtype.kind in "iu" else "unit" for array in arrays}
     if len({array.values.dtype.kind for array in arrays}) > 1 and not is_binary:
         types = ", ".join(f"{array.name} is {array.values.dtype}" for array in arrays)
@@ -195,7 +215,7 @@ def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
         yield values[start : start + rows]
 
 
-def _check_values(array: NamedArray, extent: Extent, white: float | None) -> None:
+def _check_values(array: NamedArray, extent: Extent, white: float | None, has_range: bool) -> None:
     """Raise DataError unless an array that is not binary holds bytes, floats in [0, 1], or values up to `white`."""
     name, low, high, dtype = array.name, extent.low, extent.high, array.values.dtype
     if dtype == np.bool_ and high > 1:
@@ -203,21 +223,24 @@ def _check_values(array: NamedArray, extent: Extent, white: float | None) -> Non
     if dtype.kind == "f" and not np.isfinite([low, high]).all():
         raise DataError(f"{name} holds NaN or infinite values; correct or remove those images")
     if white is not None and not (low >= 0 and high <= white):
-        raise DataError(f"{name} has values from {low:.9g} to {high:.9g}, outside of 0 to dataset.range={white:g}")
+        fix = "" if has_range else " of the training; rescale or clip them"
+        raise DataError(f"{name} has values from {low:.9g} to {high:.9g}, outside of 0 to dataset.range={white:g}{fix}")
     if white is not None or dtype == np.uint8:
         return
     if dtype.kind != "f":
         bytes_ = low >= 0 and high <= 255
         fix = 'save it .astype("uint8")' if bytes_ else 'rescale it to 0 … 255 and save it .astype("uint8")'
-        fix += f", or set dataset.range={2 ** int(high).bit_length() - 1}" if low >= 0 else ""
+        fix += f", or set dataset.range={2 ** int(high).bit_length() - 1}" if low >= 0 and has_range else ""
         raise DataError(f"{name} is {dtype} with values from {low:g} to {high:g}; {fix}")
     if low < 0 or high > 1:
-        raise DataError(f"{name} has floats from {low:.9g} to {high:.9g}, not in [0, 1]; {_rescale(low, high)}")
+        fix = _rescale(low, high, has_range)
+        raise DataError(f"{name} has floats from {low:.9g} to {high:.9g}, not in [0, 1]; {fix}")
 
 
-def _rescale(low: float, high: float) -> str:
+def _rescale(low: float, high: float, has_range: bool) -> str:
     if low >= 0 and 2 < high <= 255:
-        return 'they look like bytes: divide by 255 (dataset.range=255), or save them .astype("uint8")'
+        key = " (dataset.range=255)" if has_range else ""
+        return f'they look like bytes: divide by 255{key}, or save them .astype("uint8")'
     if -1 <= low < 0 and high <= 1:
         return "rescale them, perhaps by (x + 1) / 2"
     return "rescale or clip them"

@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from vae_cli.constraints import FilePath, FolderPath, ImageSize, Index, Positive
 from vae_cli.data.base import Binarize, Dataset, Source
 from vae_cli.data.decoded import Decoded, Originals, Pictures, decode, fingerprint
 from vae_cli.data.images import Images
-from vae_cli.data.pictures import WHITE, needed_package, square, suffixes
+from vae_cli.data.pictures import WHITE, OutOfRangeError, Prepared, needed_package, square, suffixes
 from vae_cli.errors import ConfigError, DataError, counted, describe, printable, shortened
 from vae_cli.system.cache import cache_dir
 from vae_cli.system.paths import expand
@@ -184,13 +184,20 @@ class Folder(Dataset):
     def _decode(self, tree: Tree, entries: Sequence[Entry]) -> Decoded:
         names = [entry.path for entry in entries]
         listing = [f"{name}/{tree.files[name]}" for name in names]
-        channels, size, _ = self.shape
-        prepare = partial(square, size=size, channels=channels, white=self.white)
         state = fingerprint(*self.shape, self.white, *listing)
-        pictures = Pictures(names, lambda name: (self.path / name).open("rb"), prepare, self.shape, state)
+        pictures = Pictures(names, lambda name: (self.path / name).open("rb"), self._prepare, self.shape, state)
         fix = f"{FIX}, or leave out all such files with dataset.on_error=skip" if self.has_keys else FIX
         folder = self.cache / f"{self.name}-{fingerprint(os.path.realpath(self.path), *self.shape)}"
         return decode(pictures, folder, f"dataset.path={printable(self.path)}", fix, self.skip)
+
+    def _prepare(self, file: BufferedIOBase) -> Prepared:
+        """Return a picture as bytes, as `square` does; its error names the key that may help."""
+        channels, size, _ = self.shape
+        try:
+            return square(file, size, channels, white=self.white)
+        except OutOfRangeError as error:
+            hint = ", or set dataset.range to the value of white" if self.has_keys else ""
+            raise ValueError(f"{error}{hint}") from error
 
 
 def _list(root: Path) -> Tree:

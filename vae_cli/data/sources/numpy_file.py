@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from vae_cli.errors import DataError, describe
+from vae_cli.errors import DataError, counted, describe, printable, shortened
 from vae_cli.system import memory
 
 # Every role of an array, and the names that it may have in an .npz file.
@@ -23,6 +25,15 @@ ROLES = {
 NPY_MAGIC = b"\x93NUMPY"
 NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 TORCH_SUFFIXES = (".pt", ".pth")
+BESIDE = ("file", "z")  # arrays that vae-reconstruct and vae-sample write beside images
+ALIKE = 0.75  # the similarity of two names from which one may be the other with a slip
+WORDS = {  # in names of arrays, by the word that `ROLES` has for them
+    **dict.fromkeys(("label", "labels", "y", "target", "targets"), "labels"),
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing", "tests"), "test"),
+    **dict.fromkeys(("x", "image", "images", "data"), ""),
+}
 SAVE = "save one with numpy.savez(path, train=images)"
 
 
@@ -34,8 +45,9 @@ class NamedArray:
     values: np.ndarray
 
 
-def read(path: Path) -> dict[str, NamedArray]:
-    """Read the arrays of a file by role; a lone array, whatever its name, is `train`. An `.npy` file is mapped.
+def read(path: Path) -> tuple[dict[str, NamedArray], tuple[str, ...]]:
+    """Read the arrays of a file by role, and notes; a lone array, whatever its name, is `train`. An `.npy` file is
+    mapped.
 
     Raises:
         DataError: if the file is missing, broken or of another kind, or has no training set.
@@ -46,7 +58,7 @@ def read(path: Path) -> dict[str, NamedArray]:
             values = np.load(path, mmap_mode="r")
         except Exception as error:  # numpy raises many kinds for a broken header
             raise _unreadable(str(path), error) from error
-        return {"train": NamedArray(f"{path}: the array", values)}
+        return {"train": NamedArray(f"{path}: the array", values)}, ()
     if magic.startswith(NPZ_MAGIC):
         return _load_npz(path)
     if path.suffix.lower() in TORCH_SUFFIXES:
@@ -73,7 +85,7 @@ def _of_torch(path: Path) -> DataError:
     )
 
 
-def _load_npz(path: Path) -> dict[str, NamedArray]:
+def _load_npz(path: Path) -> tuple[dict[str, NamedArray], tuple[str, ...]]:
     try:
         archive = np.load(path)
     except Exception as error:  # numpy and zipfile raise many kinds
@@ -81,9 +93,9 @@ def _load_npz(path: Path) -> dict[str, NamedArray]:
     with archive:
         if any(name.endswith("data.pkl") for name in archive.files):
             raise _of_torch(path)
-        names = roles(path, archive.files)
+        names, notes = roles(path, archive.files)
         _check_size(path, archive)
-        return {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}
+        return {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}, notes
 
 
 def _check_size(path: Path, archive: NpzFile) -> None:
@@ -118,11 +130,15 @@ def _unreadable(name: str, error: Exception) -> DataError:
     return DataError(f"{name} is broken or cut short ({describe(error)}); copy or save it again")
 
 
-def roles(path: Path | str, names: list[str]) -> dict[str, str]:
-    """Return the name of the array in each role that has one."""
+def roles(path: Path | str, names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the name of the array in each role that has one, and a note on arrays that are left out.
+
+    Raises:
+        DataError: if there is no training set, two arrays have one role, or a name looks like one that is misspelled.
+    """
     other_roles = {name for role, synonyms in ROLES.items() if role != "train" for name in synonyms}
     if len(names) == 1 and names[0] not in other_roles:
-        return {"train": names[0]}
+        return {"train": names[0]}, ()
     chosen = {}
     for role, synonyms in ROLES.items():
         present = [name for name in names if name in synonyms]
@@ -130,8 +146,28 @@ def roles(path: Path | str, names: list[str]) -> dict[str, str]:
             raise DataError(f"{path} has both {' and '.join(present)}, which mean the same; keep one")
         if present:
             chosen[role] = present[0]
+    others = [name for name in names if name not in chosen.values() and name not in BESIDE]
+    taken = {name for role in chosen for name in ROLES[role]}
+    slips = [f"{printable(name)} to {meant}" for name in others if (meant := _meant(name)) and meant not in taken]
+    if slips:
+        renamed = ", ".join(slips)
+        raise DataError(f"{path} has arrays under names that are not read: rename {renamed}, or leave them out")
     for role in ("train", *chosen):
         if (split := role.removesuffix("_labels")) not in chosen:
-            listed = ", ".join(names) or "no arrays at all"
+            listed = ", ".join(map(printable, names)) or "no arrays at all"
             raise DataError(f"{path} has no array {ROLES[split][0]} (it has {listed}); add or rename it")
-    return chosen
+    known = ", ".join(synonyms[0] for synonyms in ROLES.values())
+    left_out = f"left out the {counted(len(others), 'array')} {shortened(others)} of {path}; names that count: {known}"
+    return chosen, (left_out,) if others else ()
+
+
+def _meant(name: str) -> str | None:
+    """Return the name of a role that another name looks like: with its words in another order, or a slip."""
+    words = {WORDS.get(word, word) for word in re.split(r"[\W_]+", name.lower())} - {""}
+    if words in (set(), {"labels"}):  # of the only images that there are
+        return "labels" if words else "train"
+    for first, *_ in ROLES.values():
+        if words == set(first.split("_")):
+            return first
+    every = [each for synonyms in ROLES.values() for each in synonyms]
+    return next(iter(get_close_matches(name.lower(), every, n=1, cutoff=ALIKE)), None)
