@@ -278,13 +278,14 @@ def test_a_smaller_evaluation_or_one_of_something_else_leaves_the_runs_own(run, 
 
     assert kept_after("limit=9", "num_importance_samples=2") == (9, 2, "")
     assert kept_after("num_importance_samples=3") == (None, 3, "")
-    reason = f"note: {own} has more already: 180 images with 3 draws each; these numbers are written where output= says"
+    printed = "these numbers are only printed, unless output= names a file"
+    reason = f"note: {own} has more already: 180 images with 3 draws each; {printed}"
     for smaller in (["limit=9", "num_importance_samples=9"], ["num_importance_samples=2"]):
         assert kept_after(*smaller) == (None, 3, f"{reason}\n")
     assert kept_after("num_importance_samples=4", "seed=1")[1:] == (4, "")
     assert kept_after("split=train", "limit=9", "num_importance_samples=5")[1:] == (
         4,
-        f"note: {own} is for the test split; these numbers are written where output= says\n",
+        f"note: {own} is for the test split; {printed}\n",
     )
     last = f"checkpoint={run / 'checkpoints' / 'last.safetensors'}"
     assert "is for the checkpoint of the run itself" in kept_after("num_importance_samples=5", last)[2]

@@ -33,6 +33,39 @@ def test_pixels_are_binarized_as_in_training(digits, tmp_path):
     np.testing.assert_array_equal(grid[2:58, 2:58], expected)
 
 
+def test_integers_of_0_and_1_are_refused_by_a_model_whose_gray_images_were_made_binary(digits, tmp_path):
+    np.savez(tmp_path / "gray.npz", digits[0][:40])
+    words = [*WIDE, "epochs=1", "batch_size=8", "dataset=arrays", "dataset.binarize=threshold"]
+    run = tmp_path / "run"
+    assert train(compose.compose("train", [*words, f"dataset.path={tmp_path / 'gray.npz'}"]), run) == 0
+    bits = digits[0][:9] > 127
+    for dtype in (np.uint8, np.int64):
+        np.savez(tmp_path / "bits.npz", bits.astype(dtype))
+        for key in ("input", "dataset.path"):
+            with pytest.raises(
+                DataError, match=r"bits.npz: the values are integers of 0 and 1, .* save x.astype\(bool"
+            ):
+                encoded(run, tmp_path, f"{key}={tmp_path / 'bits.npz'}")
+    np.savez(tmp_path / "bits.npz", bits)
+    np.savez(tmp_path / "levels.npz", bits * np.uint8(255))
+    codes = [encoded(run, tmp_path, f"input={tmp_path / name}")["mean"] for name in ("bits.npz", "levels.npz")]
+    np.testing.assert_array_equal(*codes)
+    np.savez(tmp_path / "black.npz", np.zeros((3, 8, 8), np.uint8))
+    np.savez(tmp_path / "dark.npz", bits.astype(np.float32) / 255)
+    codes = [encoded(run, tmp_path, f"input={tmp_path / name}")["mean"][:3] for name in ("black.npz", "dark.npz")]
+    np.testing.assert_allclose(*codes, atol=1e-6)
+
+
+def test_data_of_a_training_that_were_binary_already_stay_so_where_they_were_moved(digits, tmp_path):
+    np.savez(tmp_path / "bits.npz", (digits[0][:40] > 127).astype(np.uint8))
+    words = [*WIDE, "epochs=1", "batch_size=8", "dataset=arrays", "dataset.binarize=threshold"]
+    run = tmp_path / "run"
+    assert train(compose.compose("train", [*words, f"dataset.path={tmp_path / 'bits.npz'}"]), run) == 0
+    expected = encoded(run, tmp_path)["mean"]
+    moved = (tmp_path / "bits.npz").rename(tmp_path / "moved.npz")
+    np.testing.assert_array_equal(encoded(run, tmp_path, f"dataset.path={moved}")["mean"], expected)
+
+
 def test_a_model_of_binary_data_sees_pictures_in_black_and_white(digits, tmp_path, capsys):
     binary = (digits[0] > 127).astype(np.uint8)
     np.savez(tmp_path / "train.npz", train=binary, test=binary[:10])

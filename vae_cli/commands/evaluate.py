@@ -64,7 +64,11 @@ def run(config: dict[str, Any]) -> None:
         reason = reason_not_to_write(run_directory, path, about, min(len(split), config["limit"] or len(split)))
         output = own if reason is None else None
         if reason is not None:
-            print(f"note: {own} {reason}; these numbers are written where output= says", file=sys.stderr, flush=True)
+            print(
+                f"note: {own} {reason}; these numbers are only printed, unless output= names a file",
+                file=sys.stderr,
+                flush=True,
+            )
     result = about | evaluate(loaded, data, split, config)
     if output is None:
         print(tables.table(result))

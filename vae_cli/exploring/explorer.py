@@ -113,8 +113,7 @@ class Explorer:
                 levels = (255 - values if invert else values) / 255
                 split = as_examples(levels, self.facts, self.binarize)
         except Exception as error:  # of whatever kind Pillow raises for a broken file
-            reason = describe(error).partition(", or set dataset.range")[0]  # which this page does not have
-            reason = "no picture that can be read" if "cannot identify" in reason else reason
+            reason = "no picture that can be read" if "cannot identify" in str(error) else describe(error)
             raise DataError(f"the file cannot be used: {reason}") from error
         x, _ = batch(self.model, replace(split, labels=torch.tensor([label or 0])), slice(0, 1), self.seed)
         return self._encoded(x, label)

@@ -103,8 +103,7 @@ def _picture(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
     try:
         prepared = pictures.prepare(image, shape[1], shape[0])
     except Exception as error:  # of whatever kind PIL raises for a broken file
-        why = describe(error).partition(", or set dataset.range")[0]  # which no picture in memory has
-        raise DataError(f"a PIL image cannot be used: {why}") from error
+        raise DataError(f"a PIL image cannot be used: {describe(error)}") from error
     if prepared.lost_color:
         _warn("a picture in colour was made gray, as the model's images are")
     return prepared.values

@@ -86,6 +86,8 @@ def read(trained: Trained, config: Config) -> Inputs:
         options["binarize"] = "threshold"
     dataset: Dataset = registry.construct("dataset", options, {})
     images, support, names = _load_in_order(dataset, trained)
+    if not is_threshold_ours:
+        _check_bits(dataset)
     if support == "unit" and facts.support == "levels256":
         images, support = replace(images, values=np.rint(255 * images.values).astype(np.uint8)), "levels256"
     split = dataset.prepare(images, support, "input")
@@ -135,9 +137,19 @@ def _splits_elsewhere(dataset: Dataset, source: Source, facts: DataFacts) -> Dat
             return data
     except ConfigError:  # of other data there may be fewer than were held out
         pass
+    _check_bits(dataset)
     dataset.validation = None
     has_one_part = source.test is None and source.validation is None
     return dataset.splits(replace(source, test=source.train) if has_one_part else source)
+
+
+def _check_bits(dataset: Dataset) -> None:
+    """Raise DataError for bytes of 0 and 1 where a training's were gray: they may be black and white, or levels."""
+    if isinstance(dataset, Arrays) and dataset.has_bits and dataset.binarize != "none":
+        raise DataError(
+            f"{printable(str(dataset.path))}: the values are integers of 0 and 1, and the model's data were gray, 0 to "
+            '255: if 1 is white, save x.astype(bool); if 255 is, save (x / 255).astype("float32")'
+        )
 
 
 def choose_split(data: Data, name: str, trained: Trained, key: str = "split") -> Split:

@@ -42,6 +42,7 @@ class Arrays(Dataset):
 
     name = "arrays"
     has_keys = True  # that the user can set, so that advice may name them; else `range` is that of a training
+    has_bits = False  # once loaded: whether all values are integers of 0 and 1, and some are 1
 
     def __init__(
         self,
@@ -67,6 +68,9 @@ class Arrays(Dataset):
         """
         arrays, notes = numpy_file.read(self.path)
         source = _source(arrays, self.white, support, self.has_keys)
+        values = [arrays[split].values for split in SPLITS if split in arrays]
+        are_integers = source.support == "binary" and all(each.dtype.kind in "iu" for each in values)
+        self.has_bits = are_integers and any(each.max() == 1 for each in values)
         return replace(source, notes=(*notes, *source.notes))
 
 
