@@ -123,3 +123,9 @@ def test_an_empty_path_is_refused_and_null_is_none(value, run, tmp_path):
         return
     with pytest.raises(ConfigError, match="dataset.path accepts a path"):
         encoded(run, tmp_path, f"dataset.path={value}")
+
+
+def test_other_keys_of_a_data_set_are_unknown_without_advice_to_choose_one(run, capsys):
+    assert status(cli.encode, f"checkpoint={run}", "dataset.range=3") == 1
+    error = capsys.readouterr().err
+    assert "unknown key dataset.range" in error and "dataset=" not in error and error.count("\n") == 1

@@ -267,8 +267,10 @@ def _key_of_another_option(key: str, base: DictConfig) -> str | None:
         return None
     if group.startswith("hydra/"):
         return f"unknown key {key}: add {group}={having[0]}, which has it"
-    verb, others = "has" if len(having) == 1 else "have", f" and {group}=".join(having)
     chosen = base.hydra.runtime.choices.get(group)
+    if chosen is None:  # the command takes the checkpoint's
+        return None
+    verb, others = "has" if len(having) == 1 else "have", f" and {group}=".join(having)
     return f"unknown key {key}: {group}={chosen} has no {name}; {group}={others} {verb} it"
 
 
