@@ -14,7 +14,7 @@ from vae_cli.errors import ConfigError
 from vae_cli.models.hierarchy import Hierarchy
 from vae_cli.networks.conditional import LabeledEncoder
 from vae_cli.networks.layers import ACTIVATIONS, Activation
-from vae_cli.networks.top_down import LadderEncoder, Narrower, TopDownBlock
+from vae_cli.networks.top_down import LadderEncoder, TopDownBlock, changed_width
 
 
 class Ladder(Hierarchy):
@@ -59,7 +59,7 @@ class Ladder(Hierarchy):
                 activation,
                 depth,
                 scale,
-                None if number == last else Narrower(widths[number + 1], width, activation),
+                None if number == last else changed_width(widths[number + 1], width),
                 is_top=number == last,
                 is_relative=relative,
             )

@@ -97,9 +97,9 @@ def _blocks(
         width, size = channels[number], sizes[number]
         shape = (latents[number],) if number == last else (latents[number], *size)
         if number == last - 1:
-            enter.append(FromVector(channels[last], width, size, activation))
+            enter.append(FromVector(channels[last], width, size))
         elif number < last:
-            enter.append(Enlarge(channels[number + 1], width, size, activation))
+            enter.append(Enlarge(channels[number + 1], width, size))
         if not blocks[number]:
             enter.append(Residual(width, conv3, activation, 2, scale))
         for _ in range(blocks[number]):

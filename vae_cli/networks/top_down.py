@@ -18,12 +18,12 @@ START_LOG_SCALE = -1.5  # of q(z|x), below that of p(z) where it is relative to 
 Layer = Callable[[int, int], nn.Module]  # from one width to another
 
 
-def conv3(before: int, after: int) -> nn.Module:
+def conv3(before: int, after: int) -> nn.Conv2d:
     """Return a 3×3 convolution that keeps the size."""
     return nn.Conv2d(before, after, 3, padding=1)
 
 
-def conv1(before: int, after: int) -> nn.Module:
+def conv1(before: int, after: int) -> nn.Conv2d:
     """Return a 1×1 convolution."""
     return nn.Conv2d(before, after, 1)
 
@@ -220,36 +220,39 @@ class MapEncoder(nn.Module):
 
 
 class FromVector(nn.Module):
-    """A state of vectors (N, W) → one of maps (N, C, H, W'): a linear layer."""
+    """A state of vectors (N, W) → one of maps (N, C, H, W'): a linear map that keeps its size."""
 
-    def __init__(self, width: int, channels: int, size: tuple[int, int], activation: Activation) -> None:
+    def __init__(self, width: int, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.activation, self.linear = ACTIVATIONS[activation](), nn.Linear(width, channels * math.prod(size))
-        self.shape = (channels, *size)
+        self.linear, self.shape = nn.Linear(width, channels * math.prod(size)), (channels, *size)
+        with torch.no_grad():
+            self.linear.weight.normal_(std=width**-0.5)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.linear(self.activation(h)).unflatten(1, self.shape)
+        return self.linear(h).unflatten(1, self.shape)
 
 
 class Enlarge(nn.Module):
-    """A state of maps at one size → one at the next, twice as large or one less: a convolution whose channels become
-    the pixels of 2×2 squares."""
+    """A state of maps at one size → one at the next, twice as large or one less: a linear map whose channels become the
+    pixels of 2×2 squares, at the start four equal ones."""
 
-    def __init__(self, before: int, after: int, size: tuple[int, int], activation: Activation) -> None:
+    def __init__(self, before: int, after: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.activation, self.conv, self.size = ACTIVATIONS[activation](), conv1(before, 4 * after), size
+        self.conv, self.size = conv1(before, 4 * after), size
+        with torch.no_grad():
+            kernel = nn.init.orthogonal_(torch.empty(after, before, device=self.conv.weight.device))
+            self.conv.weight.copy_(kernel.repeat_interleave(4, dim=0).unflatten(1, (before, 1, 1)))
 
     def forward(self, h: Tensor) -> Tensor:
         height, width = self.size
-        return nn.functional.pixel_shuffle(self.conv(self.activation(h)), 2)[..., :height, :width]
+        return nn.functional.pixel_shuffle(self.conv(h), 2)[..., :height, :width]
 
 
-class Narrower(nn.Module):
-    """A state of vectors → one of another width: an activation and a linear layer."""
-
-    def __init__(self, before: int, after: int, activation: Activation) -> None:
-        super().__init__()
-        self.activation, self.linear = ACTIVATIONS[activation](), nn.Linear(before, after)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.linear(self.activation(h))
+def changed_width(before: int, after: int) -> nn.Module | None:
+    """Return a linear map from a state of vectors to one of another width, at the start orthogonal; None for one of the
+    same width."""
+    if before == after:
+        return None
+    layer = nn.Linear(before, after)
+    nn.init.orthogonal_(layer.weight)
+    return layer
