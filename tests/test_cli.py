@@ -82,7 +82,10 @@ def test_a_wrong_line_gets_one_line(line, answer, capsys):
         ("checkpoint=x n=0", "n=0: n accepts null or an integer of at least 1"),
         ("checkpoint=x format=gif", "format=gif: format accepts grid, png or npz"),
         ("chekpoint=x", "unknown key chekpoint: did you mean checkpoint?"),
-        ("dataset=mnist", "dataset=mnist: vae-sample takes the dataset of the checkpoint"),
+        (
+            "dataset=mnist",
+            "dataset=mnist: vae-sample takes the dataset of the checkpoint; dataset.path= names other data",
+        ),
         ("-m checkpoint=a,b", "-m: vae-sample runs once; only vae-train sweeps"),
     ],
 )
