@@ -30,6 +30,14 @@ KINDS = {
     ],
     "splines": ["posterior=flow", "posterior.kind=nsf", "prior=flow", "prior.kind=nsf", "prior.transforms=2"],
     "continuous Bernoulli, a learned prior": ["likelihood=continuous_bernoulli", "prior=learned_normal"],
+    "a ladder, conditional, a VampPrior of each label": [
+        *("model=ladder", "model.latents=[5,4,3]", "model.widths=[24,16,12]", "model.relative=false"),
+        *("conditional=true", "prior=vampprior", "prior.components=4"),
+    ],
+    "feature maps, a flow at the top": [
+        *("model=top_down", "model.latents=[2,3,4]", "model.channels=[6,8,12]", "model.blocks=[1,2,1]"),
+        *("prior=flow", "prior.transforms=2", "precision=bfloat16"),
+    ],
     "a scale of each pixel": ["likelihood=laplace", "likelihood.scale=per_pixel", "encoder=gated_mlp"],
 }
 QUICK = [*KINDS][:2]

@@ -56,6 +56,29 @@ def test_a_file_holds_the_weights_of_its_part_alone(tmp_path):
     assert sizes["encoder"] > weights > sizes["decoder"] > sizes["prior"]
 
 
+def test_the_parts_of_a_hierarchy_give_the_models_numbers_and_say_where_its_levels_stand(tmp_path):
+    ladder = ("model=ladder", "model.latents=[4,2]", "model.widths=[16,12]")
+    trained = untrained(*ladder, "prior=vampprior", "prior.components=5")
+    images, path = checks.examples(trained, {"data_dir": None, "allow": None}, 70), tmp_path / "part.pt2"
+    held = {}
+    for part in programs.PARTS:
+        own = programs.build(part, trained)
+        program.write(own, trained, path)
+        assert checks.check(own, program.runner(path), images) < 1e-5
+        held[part] = set(torch.export.load(path).state_dict)
+    noise = torch.randn(9, trained.model.prior_noise_dim)
+    with torch.no_grad():
+        z = trained.model.sample_latents(noise)
+    np.testing.assert_allclose(program.runner(path)({"noise": noise.numpy()})["z"], z, atol=1e-5)
+    assert any(name.startswith("model.encoder.") for name in held["encoder"])
+    assert not any(".posterior." in name or ".encoder." in name for name in held["decoder"] | held["prior"])
+    meanings = {value["name"]: value["meaning"] for value in programs.build("prior", trained).describe()["inputs"]}
+    assert "number 4, counted from 0, chooses the component" in meanings["noise"]
+    order = "4 of z1, 2 of z2, from the data up"
+    values = [*programs.build("encoder", trained).outputs(), *programs.build("decoder", trained).inputs]
+    assert all(order in value.meaning for value in values)
+
+
 def test_every_program_describes_itself_as_json():
     for part in programs.PARTS:
         described = programs.build(part, untrained()).describe()

@@ -28,6 +28,7 @@ def write(program: Program, trained: Trained, path: Path) -> None:
         "support": trained.facts.support,
         "data": trained.facts.name,
         "class_names": list(trained.facts.class_names),
+        "levels": trained.model.level_sizes,
         "vae_cli": __version__,
     }
     recorded = trace(program)

@@ -18,6 +18,7 @@ from vae_cli.distributions.pixels import Bits
 from vae_cli.errors import ExportError, describe
 from vae_cli.exporting.quiet import quiet
 from vae_cli.models import Model
+from vae_cli.models.hierarchy import HierarchicalPrior, Hierarchy
 
 PARTS = ("encoder", "decoder", "prior")
 EXAMPLES = 5  # in the batch that is traced; 1 would be taken for a constant
@@ -105,9 +106,10 @@ class Encoder(Program):
         dtype, pixels = PIXELS[facts.support]
         inputs = [Value("x", dtype, tuple(facts.shape), pixels), *_label(model)]
         if self.has_moments:
+            given = "" if model.is_flat else f", of each level by the means of the levels above; {_order(model)}"
             meanings = {
-                "mean": "the mean of q(z|x)",
-                "std": "the standard deviation of each dimension of q(z|x)",
+                "mean": f"the mean of q(z|x){given}",
+                "std": f"the standard deviation of each dimension of q(z|x){given}",
                 "scale_tril": "L, with z = mean + L @ noise a draw from q(z|x) for noise ~ N(0, I)",
             }
         else:
@@ -115,7 +117,8 @@ class Encoder(Program):
             inputs.append(Value("noise", "float32", (model.noise_dim,), text))
             meanings = {"z": "the draw from q(z|x) that the noise makes", "log_prob": "log q(z|x) in nats"}
         super().__init__("encoder", inputs, meanings)
-        self.model, self.scale = _only(model, "encoder", "posterior"), 255.0 if facts.support == "levels256" else 1.0
+        self.model = _only(model, "encoder", "posterior", *_blocks(model, "prior", "posterior"))
+        self.scale = 255.0 if facts.support == "levels256" else 1.0
 
     def forward(self, x: Tensor, label: Tensor | None = None, noise: Tensor | None = None) -> Tensors:
         return self.codes(x.float() / self.scale, label, noise)
@@ -138,7 +141,8 @@ class Decoder(Program):
     """z → the image that is shown and, if asked for, the parameters of p(x|z)."""
 
     def __init__(self, model: Model, facts: DataFacts, has_parameters: bool = False) -> None:
-        latent = Value("z", "float32", (model.latent_dim,), "a latent vector")
+        text = "a latent vector" if model.is_flat else f"a latent vector: {_order(model)}"
+        latent = Value("z", "float32", (model.latent_dim,), text)
         super().__init__("decoder", [latent, *_label(model)], {"image": SHOWN})
         self.has_parameters = has_parameters
         if has_parameters:
@@ -146,7 +150,7 @@ class Decoder(Program):
                 values = _of_values(model.decode(latent.example(1), *_labels(model)))
             kind = type(values).__name__
             self._meanings |= dict.fromkeys(values.arg_constraints, f"a parameter of p(x|z), a {kind} of each value")
-        self.model = _only(model, "decoder", "likelihood")
+        self.model = _only(model, "decoder", "likelihood", *_blocks(model))
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensors:
         p = self.model.decode(z, label)
@@ -165,18 +169,28 @@ class PriorProgram(Program):
             labels = torch.arange(model.classes) if model.classes else None
             prior = model.latent_prior(labels)
         self.is_labeled = labels is not None and bool(prior.batch_shape)
-        if isinstance(prior, Mixture):
-            text += "; the first number chooses the component, leave it as it is where a temperature scales the others"
+        top = prior.top if isinstance(prior, HierarchicalPrior) else prior
+        if isinstance(top, Mixture):
+            first = model.latent_dim - model.prior.latent_dim
+            which = "the first number" if first == 0 else f"number {first}, counted from 0,"
+            text += f"; {which} chooses the component, leave it as it is where a temperature scales the others"
         noise = Value("noise", "float32", (model.prior_noise_dim,), text)
         inputs = [noise, *(_label(model) if self.is_labeled else [])]
-        super().__init__("prior", inputs, {"z": "the latent vector that the noise makes"})
-        self.mixture = MixtureDraws(prior) if isinstance(prior, Mixture) else None
-        self.model = _only(model, *([] if self.mixture is not None else _used_by_prior(model, labels)))
+        meaning = "the latent vector that the noise makes" + ("" if model.is_flat else f": {_order(model)}")
+        super().__init__("prior", inputs, {"z": meaning})
+        self.mixture = MixtureDraws(top) if isinstance(top, Mixture) else None
+        used = [] if self.mixture is not None else _used_by_prior(model, labels)
+        parts = ("prior", "posterior") if "encoder" in used else ("prior",)  # of each level
+        self.model = _only(model, *used, *_blocks(model, *parts))
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensors:
-        if self.mixture is not None:
+        if self.mixture is None:
+            return {"z": self.model.sample_latents(noise, 1.0, label)}
+        if not isinstance(self.model, Hierarchy):
             return {"z": self.mixture(noise, label)}
-        return {"z": self.model.sample_latents(noise, 1.0, label)}
+        *below, top = self.model.split(noise)
+        z = torch.cat([*below, self.mixture(top, label if self.mixture.is_labeled else None)], dim=-1)
+        return {"z": self.model.complete(z, 1, noise, label)}
 
 
 @torch.no_grad()
@@ -186,7 +200,7 @@ def _used_by_prior(model: Model, labels: Tensor | None) -> list[str]:
 
     def encode(*arguments: Tensor) -> LatentDistribution:
         parts[1:] = ["encoder", "posterior"]
-        return model.encode(*arguments)
+        return model.encode_top(*arguments) if isinstance(model, Hierarchy) else model.encode(*arguments)
 
     model.prior(encode, labels)
     return parts
@@ -203,7 +217,7 @@ class MixtureDraws(nn.Module):
         super().__init__()
         if not mixture.components.provides("select"):
             raise ExportError(f"prior: {type(mixture.components).__name__} has no select(index)")
-        self.components = mixture.components
+        self.components, self.is_labeled = mixture.components, bool(mixture.batch_shape)
         self.register_buffer("steps", mixture.log_weights.exp().cumsum(-1))
 
     steps: Tensor
@@ -252,10 +266,10 @@ def trace(program: Program) -> torch.export.ExportedProgram:
 def reason(program: Program, error: Exception) -> str:
     """Return why a part cannot be exported, with the class of its network where that is not this package's."""
     network = getattr(getattr(program, "model", None), program.name, None)
-    is_own = network is not None and not type(network).__module__.startswith("vae_cli.")
+    is_known = network is None or isinstance(network, nn.Identity) or type(network).__module__.startswith("vae_cli.")
     text = describe(error)
     words = next((words for phrase, words in REASONS.items() if phrase in text), text)
-    return (f"{type(network).__name__} " if is_own else "") + f"cannot be exported: {words}"
+    return (f"{type(network).__name__} " if not is_known else "") + f"cannot be exported: {words}"
 
 
 def parameters(p: Distribution) -> Tensors:
@@ -284,6 +298,23 @@ def _only(model: Model, *parts: str) -> Model:
         if name not in parts:
             setattr(model, name, nn.Identity())
     return model
+
+
+def _blocks(model: Model, *kept: str) -> list[str]:
+    """Return the name of a hierarchy's levels, without those of their distributions that are not kept."""
+    if not isinstance(model, Hierarchy):
+        return []
+    for block in model.blocks:
+        for name in {"prior", "posterior"} - set(kept):
+            if getattr(block, name) is not None:
+                setattr(block, name, nn.Identity())
+    return ["blocks"]
+
+
+def _order(model: Model) -> str:
+    """Return the words for where the levels of a hierarchy stand in z."""
+    sizes = ", ".join(f"{size} of {name}" for name, size in model.level_sizes.items())
+    return f"{sizes}, from the data up"
 
 
 def _label(model: Model) -> list[Value]:

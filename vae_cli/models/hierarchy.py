@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from vae_cli.distributions import DiagonalNormal, LatentDistribution, Likelihood, Prior, analytic_kl, as_latent
-from vae_cli.distributions.levels import normal, relative_normal
+from vae_cli.distributions.levels import Size, normal, relative_normal
 from vae_cli.models.base import Model
 from vae_cli.models.evidence import Evidence, Level
 
@@ -152,14 +153,14 @@ class Hierarchy(Model):
             return mean if drawn is None else p.rsample_and_log_prob(drawn[number])[0]
 
         top = self.latent_prior(y).top if not kept else None
-        chosen, _ = self.run_levels(choose, 1, len(z), y, top=top)
+        chosen, _ = self.run_levels(choose, 1, z.shape[0], y, top=top)
         return torch.cat(chosen, dim=-1).squeeze(0)
 
     def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
         batch = z.shape[:-1]
         given = self.split(z.reshape(1, -1, z.shape[-1]))
         labels = y.expand(batch).flatten() if self.classes and y is not None else None
-        _, h = self.run_levels(lambda number, q, p: given[number], 1, batch.numel(), labels, has_prior=False)
+        _, h = self.run_levels(lambda number, q, p: given[number], 1, math.prod(batch), labels, has_prior=False)
         return self._likelihood(h, batch)
 
     def start_at(self, output: Tensor) -> bool:
@@ -213,8 +214,8 @@ class Hierarchy(Model):
     def run_levels(
         self,
         choose: Choose,
-        draws: int,
-        rows: int,
+        draws: Size,
+        rows: Size,
         y: Tensor | None = None,
         features: Features | None = None,
         top: LatentDistribution | None = None,
@@ -244,7 +245,7 @@ class Hierarchy(Model):
                 q = normal(self._run(block.posterior, h, of_x), batch if block.prior is not None else (rows,))
                 q = relative_normal(q, p) if block.is_relative and isinstance(p, DiagonalNormal) else q
             z = choose(number, q, p)
-            h = h if len(h) in (1, draws * rows) else repeated(h, draws)
+            h = h if y is None or chosen else repeated(h, draws)  # of the start's rows, one for each label
             h = self._run(block, h, z.flatten(0, 1))
             chosen.insert(0, z)
         return chosen, h
@@ -262,7 +263,7 @@ class Hierarchy(Model):
         self.run_levels(choose, z.shape[0], z.shape[1], y, features)
         return torch.stack(log_q)
 
-    def _likelihood(self, h: Tensor, batch: tuple[int, ...]) -> Distribution:
+    def _likelihood(self, h: Tensor, batch: tuple[Size, ...]) -> Distribution:
         output = self._run(self.decoder, h)
         output = output if self.precision is torch.float32 else output.float()
         return self.likelihood(output.unflatten(0, batch))
@@ -328,7 +329,7 @@ class HierarchicalPosterior(LatentDistribution):
     def frozen(self) -> HierarchicalPosterior:
         return HierarchicalPosterior(self.model, tuple(each.detach() for each in self.features), self.y, is_frozen=True)
 
-    def _run_levels(self, choose: Choose, draws: int) -> list[Tensor]:
+    def _run_levels(self, choose: Choose, draws: Size) -> list[Tensor]:
         return self.model.run_levels(choose, draws, self.batch_shape[0], self.y, self.features)[0]
 
 
@@ -388,7 +389,7 @@ def _with_draws(value: Float[Tensor, "*draws d"]) -> Float[Tensor, "k b d"]:
     return value.reshape(-1, *value.shape[-2:]) if value.dim() > 1 else value[None, None]
 
 
-def repeated(value: Float[Tensor, "b *rest"], draws: int) -> Float[Tensor, "kb *rest"]:
+def repeated(value: Float[Tensor, "b *rest"], draws: Size) -> Float[Tensor, "kb *rest"]:
     """Return the rows of a batch once for each draw."""
     return value if draws == 1 else value.repeat(draws, *[1] * (value.dim() - 1))
 
