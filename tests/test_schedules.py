@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae_cli.schedules import WEIGHTS, Constant, Cosine, Exponential, MultiStep, in_turn, ramp
+from vae_cli.schedules import WEIGHTS, Constant, Cosine, Exponential, MultiStep, ramp
 
 
 def test_schedules_are_the_functions_they_are_named_after():
@@ -26,8 +26,3 @@ def test_schedules_of_a_weight_are_the_same_of_a_tensor(name):
 
 def test_schedules_of_a_weight_without_a_length_are_constant():
     assert [WEIGHTS[name](7, 0) for name in WEIGHTS] == [1.0] * 3
-
-
-def test_weights_rise_in_turn():
-    assert in_turn(0.5, 4) == [1.0, 1.0, 0.0, 0.0] and in_turn(0.375, 2) == [0.75, 0.0]
-    assert [float(one) for one in in_turn(torch.tensor(0.75), 2)] == [1.0, 0.5]

@@ -24,12 +24,6 @@ def cycle(step: Number, steps: float) -> Number:
     return _at_most_1(2 * (step % steps) / steps) if steps > 0 else 1.0
 
 
-def in_turn(share: Number, count: int) -> list[Number]:
-    """Return the shares of `count` weights that rise one after the other while the share of the whole rises to 1."""
-    scaled = [share * count - number for number in range(count)]
-    return [_at_most_1(one.clamp(min=0.0) if isinstance(one, Tensor) else max(0.0, one)) for one in scaled]
-
-
 def _at_most_1(share: Number) -> Number:
     return share.clamp(max=1.0) if isinstance(share, Tensor) else min(1.0, share)
 

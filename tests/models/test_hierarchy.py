@@ -337,11 +337,10 @@ def test_levels_have_weights_a_warm_up_and_free_bits_of_their_own():
         return float(bound.loss.detach()) + reconstruction
 
     assert loss(beta=[2, 0.5, 0]) == pytest.approx(2 * kl[0] + 0.5 * kl[1])
-    by_level = {"beta_schedule": "by_level", "warmup_epochs": 1, "steps_per_epoch": 30}
-    assert loss(0, **by_level) == pytest.approx(0)
-    assert loss(5, **by_level) == pytest.approx(0.5 * kl[0])
-    assert loss(25, beta=3, **by_level) == pytest.approx(3 * (kl[0] + kl[1] + 0.5 * kl[2]))
-    assert loss(30, **by_level) == pytest.approx(sum(kl))
+    balanced = {"beta_schedule": "balanced", "warmup_epochs": 1, "steps_per_epoch": 30}
+    assert loss(0, **balanced) == pytest.approx(0)
+    assert loss(15, beta=3, **balanced) == pytest.approx(1.5 * sum(each**2 for each in kl) / (sum(kl) / 3))
+    assert loss(30, **balanced) == pytest.approx(sum(kl))
     middle = sorted(kl)[1]
     assert loss(free_bits=middle, free_bits_by="level") == pytest.approx(sum(max(middle, each) for each in kl))
     assert loss(free_bits=2 * sum(kl), free_bits_by="sum") == pytest.approx(2 * sum(kl))

@@ -14,7 +14,7 @@ from vae_cli.data.batches import Batch
 from vae_cli.errors import ConfigError
 from vae_cli.models import Evidence, Level, Model
 from vae_cli.objectives.base import Bound, IncompatibleError, Objective, level_terms
-from vae_cli.schedules import WEIGHTS, in_turn
+from vae_cli.schedules import WEIGHTS
 
 Weights = Annotated[Sequence[NonNegative], Length(1), Described("a list of numbers of at least 0, one for each level")]
 
@@ -39,8 +39,8 @@ class ELBO(Objective):
             once q is exact.
         beta: β; of a hierarchy it may be a list with one for each level, from z1 on.
         beta_schedule: `constant`; `linear`, β grows from 0 over `warmup_epochs`; `cyclical`, it does so in the first
-            half of every `warmup_epochs`; `by_level`, it grows over them level by level, z1's first, so that the
-            levels above are used before they cost anything. With `linear` and no `warmup_epochs` it is constant.
+            half of every `warmup_epochs`; `balanced`, linear, and meanwhile each level's is multiplied by its share of
+            a batch's KL, so that no level takes all of it. With `linear` and no `warmup_epochs` it is constant.
         warmup_epochs: epochs of the schedule; with `capacity` C grows linearly over them, and β is constant.
         free_bits: λ, nats.
         free_bits_by: what has λ nats free: each `dimension`; each `level`; or the `sum` of all.
@@ -57,7 +57,7 @@ class ELBO(Objective):
         kl: Literal["auto", "analytic", "monte_carlo"] = "auto",
         estimator: Literal["pathwise", "stl"] = "pathwise",
         beta: NonNegative | Weights = 1.0,
-        beta_schedule: Literal["constant", "linear", "cyclical", "by_level"] = "linear",
+        beta_schedule: Literal["constant", "linear", "cyclical", "balanced"] = "linear",
         warmup_epochs: NonNegative = 0,
         free_bits: NonNegative = 0.0,
         free_bits_by: Literal["dimension", "level", "sum"] = "dimension",
@@ -71,16 +71,16 @@ class ELBO(Objective):
         if free_bits and capacity is not None:
             raise ConfigError("objective.free_bits and objective.capacity both reshape the KL: set one of them")
         betas = [float(weight) for weight in beta] if isinstance(beta, Sequence) else [float(beta)]
-        is_by_level = beta_schedule == "by_level"
-        if (len(betas) > 1 or is_by_level) and (capacity is not None or free_bits_by == "sum"):
+        is_balanced = beta_schedule == "balanced"
+        if (len(betas) > 1 or is_balanced) and (capacity is not None or free_bits_by == "sum"):
             what = "objective.capacity" if capacity is not None else "objective.free_bits_by=sum"
-            each = "objective.beta_schedule=by_level" if is_by_level else "objective.beta"
+            each = "objective.beta_schedule=balanced" if is_balanced else "objective.beta"
             raise ConfigError(f"{what} reshapes the sum of the levels' KL, and {each} weighs each: set one of them")
         self.kl = "monte_carlo" if estimator == "stl" else kl
         self.estimator, self.betas = estimator, betas
         self.free_bits, self.free_bits_by, self.capacity = free_bits, free_bits_by, capacity
-        self.weight = WEIGHTS["linear" if capacity is not None or is_by_level else beta_schedule]
-        self.is_by_level = is_by_level
+        self.weight = WEIGHTS["linear" if capacity is not None or is_balanced else beta_schedule]
+        self.is_balanced = is_balanced
         self.warmup_steps = warmup_epochs * steps_per_epoch
 
     @property
@@ -101,6 +101,8 @@ class ELBO(Objective):
 
     @property
     def couples_batch(self) -> str | None:
+        if self.is_balanced and self.warmup_steps:
+            return "objective.beta_schedule=balanced goes by a batch's mean KL"
         if self.capacity is not None:
             return "objective.capacity is compared with a batch's mean KL"
         return "objective.free_bits is compared with a batch's mean KL" if self.free_bits else None
@@ -149,14 +151,13 @@ class ELBO(Objective):
             return self.betas[0] * (kl.mean() - self.capacity * share).abs()
         if self.free_bits and self.free_bits_by == "sum":
             return share * self.betas[0] * kl.mean().clamp(min=self.free_bits)
-        if len(self.betas) == 1 and not self.free_bits and not self.is_by_level:
+        if len(self.betas) == 1 and not self.free_bits and not self.is_balanced:
             return share * self.betas[0] * kl.mean()
-        count = len(divergences)
-        betas = self.betas if len(self.betas) > 1 else self.betas * count
-        shares = in_turn(share, count) if self.is_by_level else [share] * count
-        levels = zip(betas, shares, evidence.levels, divergences)
-        shaped = [beta * part * self._shaped(level, of_level) for beta, part, level, of_level in levels]
-        return sum(shaped[1:], shaped[0])
+        betas = kl.new_tensor(self.betas).expand(len(divergences))
+        weights = betas * _balance(divergences, share) if self.is_balanced else betas
+        levels = zip(weights, evidence.levels, divergences)
+        shaped = [weight * self._shaped(level, of_level) for weight, level, of_level in levels]
+        return share * torch.stack(shaped).sum()
 
     def _shaped(self, level: Level, kl: Float[Tensor, "b"]) -> Float[Tensor, ""]:
         """Return f(KL) of one level of a batch."""
@@ -174,3 +175,13 @@ class ELBO(Objective):
         q = level.posterior.frozen() if self.estimator == "stl" else level.posterior
         terms = q.log_prob_by_dimension(level.z) - level.prior.log_prob_by_dimension(level.z)
         return terms.mean((0, 1))
+
+
+def _balance(divergences: Sequence[Tensor], share: float | Tensor) -> Float[Tensor, "l"]:
+    """Return each level's part of the KL of a batch, times their number; all 1 once the warm-up is over.
+
+    A. Vahdat and J. Kautz, NVAE, 2020, appendix A.
+    """
+    means = torch.stack([kl.detach().mean() for kl in divergences])
+    parts = means / means.mean().clamp(min=1e-6)
+    return torch.where(torch.as_tensor(share, device=means.device) < 1, parts, torch.ones_like(parts))
