@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.exporting import untrained
 from tests.support.generation import used_and_test_images
 from vae_cli.build import trained
 from vae_cli.commands import sample
@@ -55,3 +56,47 @@ def test_images_of_labels_in_turn_have_a_row_for_each_label_with_its_name():
     assert {picture.size for picture in plain} == {(3 * 58 + 2, 2 * 58 + 2)}
     few = pictures.labeled_grid(images[:1].expand(72, 1, 8, 8), torch.arange(72) % 3, ["a", "b", "c"])
     assert few.height == 9 * 58 + 2 and 8 * 58 < few.width < 9 * 58, "three rows for each of few labels"
+
+
+LADDER = ("model=ladder", "model.latents=[6,3]", "model.widths=[16,12]")
+
+
+@pytest.mark.parametrize("more", [(), ("conditional=true", "prior=vampprior", "prior.components=3")])
+def test_a_picture_of_levels_keeps_the_draw_in_its_first_row_and_the_top_alone_in_its_last(more, monkeypatch):
+    model, drawn = untrained(*LADDER, *more).model, []
+    complete = model.complete
+
+    def recorded(*arguments, **named):
+        drawn.append(complete(*arguments, **named))
+        return drawn[-1]
+
+    monkeypatch.setattr(model, "complete", recorded)
+    picture = pictures.levels_picture(model, seed=0)
+    assert picture.width > 12 * 56 and picture.height > 2 * 56
+    whole, top = drawn
+    for draw in (slice(0, 4), slice(4, 8), slice(8, 12)):
+        torch.testing.assert_close(whole[draw], whole[draw][:1].expand(4, -1))
+        torch.testing.assert_close(top[draw, 6:], whole[draw, 6:])
+        assert (top[draw, :6] - top[draw][:1, :6]).abs()[1:].min(1).values.max() > 1e-3  # drawn anew for each image
+    assert (whole[0] - whole[4]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("more", [(), ("conditional=true", "prior=vampprior", "prior.components=3")])
+def test_a_traversal_of_a_hierarchy_moves_one_dimension_of_the_top_and_the_levels_below_follow(more):
+    model = untrained(*LADDER, *more).model
+    means = torch.randn(50, 9) * torch.tensor([9.0] * 6 + [1.0, 3.0, 2.0])
+    walk = pictures.traverse_top(model, means, steps=5, most=2)
+    assert [row.split()[0] for row in walk.rows] == ["z2[1]", "z2[2]"]
+    moved = walk.z[0, :, 6:] - walk.z[0, 2, 6:]
+    assert moved[:, 1].diff().min() > 0 and not moved[:, [0, 2]].any()
+    y = None if walk.y is None else walk.y[0]
+    with torch.no_grad():
+        torch.testing.assert_close(walk.z[0], model.complete(walk.z[0], 1, y=y))
+    assert (walk.z[0, 0, :6] - walk.z[0, 4, :6]).abs().max() > 1e-3
+    assert pictures.traversal_picture(model, means, steps=5).height > 3 * 56
+
+
+def test_rows_of_many_levels_are_chosen_evenly_with_all_and_the_top_among_them():
+    assert pictures._evenly(3, 12) == [3, 2, 1] and pictures._evenly(1, 12) == [1]
+    chosen = pictures._evenly(40, 12)
+    assert (chosen[0], chosen[-1], len(set(chosen))) == (40, 1, 12)

@@ -18,7 +18,7 @@ def test_codes_of_any_dimension_and_labels_are_drawn(dim, labels):
 
 def test_codes_of_many_dimensions_are_seen_in_their_principal_components():
     values = np.random.default_rng(0).normal(size=(200, 6)) * [5, 3, 1, 1, 1, 1]
-    projected, axes, names = charts._plane(values)
+    projected, axes, names = charts._plane(values, None)
     fitted = PCA(2).fit(values)
     np.testing.assert_allclose(np.abs(axes), np.abs(fitted.components_), atol=1e-8)
     np.testing.assert_allclose(projected, values @ axes.T, atol=1e-8)
@@ -67,7 +67,7 @@ def test_a_picture_is_drawn_of_whatever_curves_there_are():
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 100, 100_000])
 def test_no_tick_lies_between_two_epochs(epochs):
     rows = [{"epoch": epoch, "value": 1.0} for epoch in (1, epochs)]
-    assert 1 <= charts._epochs(rows).to_dict()["axis"]["tickCount"] <= max(1, epochs - 1)
+    assert 1 <= charts.epoch_axis(rows).to_dict()["axis"]["tickCount"] <= max(1, epochs - 1)
 
 
 @pytest.mark.parametrize("dimensions", [1, 40, 200])

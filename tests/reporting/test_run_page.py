@@ -160,3 +160,22 @@ def test_a_report_is_drawn_without_errors_and_readable(width, sweep):
     assert page["wide"] <= width and page["cut"] == []
     assert page["letters"] >= 13 and page["chart_letters"] >= 11
     assert "epoch" in page["script"] and "validation" in page["script"]
+
+
+def test_a_hierarchys_page_has_its_levels_and_says_which_one_a_picture_shows(tmp_path):
+    ladder = ["model=ladder", "model.latents=[5,3]", "model.widths=[16,12]"]
+    run = trained(tmp_path / "run", "epochs=1", *ladder, command="vae-train model=ladder")
+    written = Page((run / "report.html").read_text())
+    text = written.text
+    assert "digits, 8 latent dimensions in 2 levels" in text
+    assert "each row keeps the levels named at its left" in text
+    assert "of z2, the top level" in text and "lie in z2, the top level" in text
+    assert "kl_levels" in (run / "report.html").read_text()
+    names = {path.name for path in run.glob("*.png")}
+    assert names >= {"levels.png", "kl_per_level.png", "traversals.png", "latents.png", "curves.png"}
+    assert "kl_per_dim.png" not in names
+
+
+def test_a_flat_models_page_has_no_levels(sweep):
+    assert "kl_levels" not in (sweep / "0" / "report.html").read_text()
+    assert not (sweep / "0" / "levels.png").exists()

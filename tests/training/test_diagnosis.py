@@ -58,6 +58,24 @@ FAULTS = {
         "curves": {"train": curve(-9, -8, -4, -50)}
     },
     "12 of 5,000 steps were skipped": {"skipped": 12},
+    "level z3 has a KL under 0.01 nats: the model does as well without it; to use it try objective.warmup_epochs=2": {
+        "units": 3,
+        "dead": 1,
+        "is_hierarchy": True,
+        "dead_levels": ("z3",),
+    },
+    "2 of 5 levels, z4, z5, have a KL under 0.01 nats: the model does as well without them; to use them try": {
+        "units": 5,
+        "dead": 2,
+        "is_hierarchy": True,
+        "dead_levels": ("z4", "z5"),
+    },
+    "posterior collapse: 2 of 2 levels have a KL under 0.01 nats; .* or smaller widths or channels of the model": {
+        "units": 2,
+        "dead": 2,
+        "is_hierarchy": True,
+        "dead_levels": ("z1", "z2"),
+    },
     "too few steps: 60 in all": {"steps": 60},
     "posterior collapse: 16 of 16 latent dimensions": {"dead": 16},
     "posterior collapse: all reconstructions are alike": {"likeness": 0.001},
@@ -184,7 +202,8 @@ def test_images_that_are_all_the_same_are_said_to_be_so_and_one_test_image_is_no
     assert any("all test images are the same" in text for text in found) == is_said
 
 
-def test_one_silent_level_of_a_hierarchy_is_named(fine):
-    (text,) = diagnosis.warnings(replace(fine, is_hierarchy=True, units=5, dead=2))
-    assert text.startswith("2 of 5 levels have a KL under 0.01 nats: a model with fewer levels would do; or try ")
+def test_a_hierarchy_without_silent_levels_hears_nothing_and_of_many_some_are_named(fine):
     assert diagnosis.warnings(replace(fine, is_hierarchy=True, units=5)) == []
+    names = tuple(f"z{number}" for number in range(3, 12))
+    (text,) = diagnosis.warnings(replace(fine, is_hierarchy=True, units=11, dead=9, dead_levels=names))
+    assert text.startswith("9 of 11 levels, z3, z4, z5, z6, z7, z8, …, have a KL under 0.01 nats")

@@ -10,14 +10,17 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from vae_cli import noise
 from vae_cli.data.base import label_name
 from vae_cli.generation import walks
 from vae_cli.generation.samplers import CHUNK, Sampler, class_labels, generate_images
 from vae_cli.generation.walks import Walk
-from vae_cli.models import Model
+from vae_cli.models import Hierarchy, Model
 from vae_cli.reporting import grids
 
 IMAGES, ROWS, STEPS, SIDE = CHUNK, 8, 11, 20  # of a grid, a walk and a manifold, by default
+DRAWS, OF_A_DRAW = 3, 4  # side by side in a picture of levels, and images of each
+MOST_ROWS = 12  # of it
 
 
 @torch.no_grad()
@@ -43,8 +46,96 @@ def traversal_picture(model: Model, means: Float[Tensor, "n d"], steps: int = ST
         means: of q(z|x) for N images, by which a dimension's activity is judged.
         steps: images in a row.
     """
-    walk = walks.traverse(model, means, steps, grids.TRAVERSED_DIMENSIONS)
+    most = grids.TRAVERSED_DIMENSIONS
+    if isinstance(model, Hierarchy):
+        walk = traverse_top(model, means, steps, most)
+    else:
+        walk = walks.traverse(model, means, steps, most)
     return walk_picture(walk, torch.cat(list(walk.images(model))))
+
+
+@torch.no_grad()
+def traverse_top(model: Hierarchy, means: Float[Tensor, "n d"], steps: int, most: int, label: int = 0) -> Walk:
+    """Return a row for each of the most active dimensions of the top level, over three of its prior's standard
+    deviations to either side of its mean; the levels below follow at the prior's means.
+
+    Args:
+        model: a trained hierarchy.
+        means: of q(z|x) for N examples.
+        steps: points in a row.
+        most: rows at most.
+        label: of all points, of a conditional model.
+    """
+    center, scale = top_moments(model, label)
+    activity = model.split(means)[-1].double().var(0, correction=0)
+    order = activity.argsort(descending=True, stable=True)[:most].tolist()
+    offsets = torch.linspace(-walks.WIDTH, walks.WIDTH, steps, device=center.device)
+    tops = center.repeat(len(order), steps, 1)
+    for row, dimension in enumerate(order):
+        tops[row, :, dimension] += offsets * scale[dimension]
+    y = torch.full(tops.shape[:2], label, device=tops.device) if model.classes else None
+    z = below_top(model, tops.flatten(0, 1), None if y is None else y.flatten()).unflatten(0, tops.shape[:2])
+    name = [*model.level_sizes][-1]
+    captions = [f"{name}[{d}]  var {activity[d]:.2f}" for d in order]
+    return Walk(z, y, captions, [f"{round(value, 1) + 0.0:+.1f} sd" for value in offsets.tolist()])
+
+
+@torch.no_grad()
+def below_top(model: Hierarchy, top: Float[Tensor, "n d"], y: Int[Tensor, "n"] | None = None) -> Tensor:
+    """Return z (N, D) whose top level is given, and whose levels below are at the prior's means given it."""
+    z = torch.cat([top.new_zeros(len(top), model.latent_dim - top.shape[1]), top], dim=-1)
+    parts = [slice(start, start + CHUNK) for start in range(0, len(z), CHUNK)]
+    return torch.cat([model.complete(z[part], 1, y=None if y is None else y[part]) for part in parts])
+
+
+@torch.no_grad()
+def top_moments(model: Hierarchy, label: int = 0) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+    """Return the mean and standard deviation of the top level's prior: of 10,000 draws where it does not give them."""
+    device = next(model.parameters()).device
+    prior = model.latent_prior(torch.full((1,), label, device=device) if model.classes else None).top
+    if prior.provides("moments"):
+        mean, std = prior.moments()
+        return mean.flatten(), std.flatten()
+    drawn = noise.by_image(walks.PRIOR_DRAWS, 1, model.prior.noise_dim, 0, "prior draws")[0].to(device)
+    z = prior.rsample_and_log_prob(drawn.unsqueeze(1) if prior.batch_shape else drawn)[0].flatten(0, -2)
+    return z.mean(0), z.std(0)
+
+
+@torch.no_grad()
+def levels_picture(model: Hierarchy, seed: int, label: int = 0) -> Image.Image:
+    """Return a grid that shows what the levels do: each row keeps fewer upper levels of a draw from the prior.
+
+    Three draws stand side by side, four images of each. The first row is the draw itself, and all its images are
+    alike; the last keeps the top level alone.
+
+    Args:
+        model: a trained hierarchy.
+        seed: of the draws.
+        label: of all images, of a conditional model.
+    """
+    device, count = next(model.parameters()).device, DRAWS * OF_A_DRAW
+    y = torch.full((count,), label, device=device) if model.classes else None
+    drawn, again = (
+        noise.by_image(number, 1, model.prior_noise_dim, seed, name)[0].to(device)
+        for number, name in ((DRAWS, "levels"), (count, "lower levels"))
+    )
+    z = model.sample_latents(drawn.repeat_interleave(OF_A_DRAW, 0), y=y)
+    names = list(model.level_sizes)
+    kept = _evenly(len(names), MOST_ROWS)
+    images = [model.image(model.complete(z, number, again, y), y).cpu() for number in kept]
+    captions = [f"keeps {_range(names[-number:])}" for number in kept]
+    columns = [f"draw {number + 1}" if place == 0 else "" for number in range(DRAWS) for place in range(OF_A_DRAW)]
+    return grids.captioned(torch.cat(images), captions, columns, count)
+
+
+def _range(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]}…{names[-1]}"
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """Return the numbers from `count` down to 1, or so many of them."""
+    rows = min(count, most)
+    return [round(count - number * (count - 1) / max(1, rows - 1)) for number in range(rows)]
 
 
 def walk_picture(

@@ -23,7 +23,7 @@ CURVES = {  # title of each quantity in metrics.jsonl
     "loss": "loss",
     "lr": "learning rate",
 }
-IN_PICTURE = ("elbo", "reconstruction", "kl", "lr")  # of curves.png
+IN_PICTURE = ("elbo", "reconstruction", "kl", "kl_levels", "lr")  # of curves.png
 MOST_POINTS = 500  # of a curve
 FEW_EPOCHS = 30  # up to which every epoch has a mark
 
@@ -109,7 +109,8 @@ def curves_picture(charts: Mapping[str, alt.LayerChart]) -> Image.Image:
     import altair as alt
 
     chosen = [charts[name] for name in IN_PICTURE if name in charts] or list(charts.values())
-    return to_png(alt.concat(*(chart.properties(width=330, height=190) for chart in chosen), columns=2))
+    picture = alt.concat(*(chart.properties(width=330, height=190) for chart in chosen), columns=2)
+    return to_png(picture.resolve_scale(color="independent") if "kl_levels" in charts else picture)
 
 
 def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
@@ -124,12 +125,12 @@ def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
     )
     numbers = [row["value"] for row in rows]
     limits = usual_range(numbers)
-    values = _from_zero(numbers) if name == "kl" else alt.Scale(zero=name == "lr", domain=limits or alt.Undefined)
+    values = scale_from_zero(numbers) if name == "kl" else alt.Scale(zero=name == "lr", domain=limits or alt.Undefined)
     title += ", outliers cut off" if limits and name != "kl" else ""
     y = alt.Y("value:Q", title=None, axis=alt.Axis(format=",.6~g"), scale=values)
     scale = alt.Scale(domain=list(splits), range=list(splits.values()))
     color = alt.Color("split:N", scale=scale, legend=alt.Legend(orient="top", title=None))
-    base = alt.Chart(_data(rows), title=title).encode(x=_epochs(rows))
+    base = alt.Chart(values_of(rows), title=title).encode(x=epoch_axis(rows))
     line = base.mark_line(clip=True).encode(y=y, color=color)
     tooltip = [alt.Tooltip("epoch:Q"), *(alt.Tooltip(f"{split}:Q", format=",.6~g") for split in splits)]
     rule = (
@@ -183,8 +184,8 @@ def run_curves(rows: Sequence[Row], title: str) -> alt.LayerChart:
     legend = alt.Legend(orient="bottom", title=None, columns=1, labelLimit=300) if has_legend else None
     limits = usual_range([row["value"] for row in rows])
     title += ", outliers cut off" if limits else ""
-    base = alt.Chart(_data(rows), title=title).encode(
-        x=_epochs(rows),
+    base = alt.Chart(values_of(rows), title=title).encode(
+        x=epoch_axis(rows),
         y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, domain=limits or alt.Undefined)),
         color=alt.Color("run:N", scale=scale, legend=legend),
         opacity=alt.when(pointed).then(alt.value(1)).otherwise(alt.value(0.15)),
@@ -221,11 +222,11 @@ def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], marks: Sequen
     color = alt.Color("score:Q", legend=None, scale=alt.Scale(scheme="viridis", domain=[0, 1]))
     opacity = alt.when(pointed).then(alt.value(1)).otherwise(alt.value(0.12))
     tooltip = [alt.Tooltip("run:N"), alt.Tooltip("axis:N"), alt.Tooltip("text:N", title="value")]
-    base = alt.Chart(_data(rows)).encode(x=x, y=y, color=color, opacity=opacity)
+    base = alt.Chart(values_of(rows)).encode(x=x, y=y, color=color, opacity=opacity)
     lines = base.mark_line(strokeWidth=2).encode(detail="run:N")
     points = base.mark_point(filled=True, size=60).encode(tooltip=tooltip).add_params(pointed)
-    rules = alt.Chart(_data([{"axis": name} for name in axes])).mark_rule(color="#999").encode(x=x)
-    texts = alt.Chart(_data(marks)).encode(x=x, y=y, text="text:N")
+    rules = alt.Chart(values_of([{"axis": name} for name in axes])).mark_rule(color="#999").encode(x=x)
+    texts = alt.Chart(values_of(marks)).encode(x=x, y=y, text="text:N")
     limit = alt.ExprRef(f"min({WIDEST_NAME}, max(44, {room} - 10))")
     place: dict[str, Any] = {"align": "left", "dx": 7, "fontSize": 12, "limit": limit}
     halo = texts.mark_text(**place, stroke="white", strokeWidth=4, strokeJoin="round")
@@ -241,7 +242,7 @@ def _pointed_run() -> alt.Parameter:
 # Latent space
 
 
-def _from_zero(values: Sequence[float]) -> alt.Scale:
+def scale_from_zero(values: Sequence[float]) -> alt.Scale:
     """Return a scale of nats of KL from 0 to 1 at least, so that a KL of nothing looks like nothing."""
     import altair as alt
 
@@ -257,11 +258,11 @@ def kl_per_dim(values: Sequence[float]) -> alt.Chart:
     axis = alt.Axis(labels=len(values) <= MOST_DIMENSIONS, ticks=False, labelAngle=0 if len(values) <= 32 else -90)
     width = max(330, min(900, 24 * len(values)))
     return (
-        alt.Chart(_data(rows), title=f"KL per dimension, nats: {sum(values):.2f} in all")
+        alt.Chart(values_of(rows), title=f"KL per dimension, nats: {sum(values):.2f} in all")
         .mark_bar(color=SPLITS["validation"])
         .encode(
             x=alt.X("dimension:N", sort=None, title="latent dimension, largest first", axis=axis),
-            y=alt.Y("kl:Q", title=None, scale=_from_zero(values)),
+            y=alt.Y("kl:Q", title=None, scale=scale_from_zero(values)),
         )
         .properties(width=width, height=200)
     )
@@ -272,6 +273,7 @@ def latent_codes(
     labels: Int[np.ndarray, "n"] | None,
     prior: tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]] | None = None,
     names: Sequence[str] = (),
+    level: str | None = None,
 ) -> alt.LayerChart:
     """Return a chart of codes in the plane, colored by label, within two standard deviations of the prior.
 
@@ -282,6 +284,7 @@ def latent_codes(
         labels: of the images, if they have any.
         prior: its mean and standard deviations, if it has independent dimensions.
         names: of the labels from 0 on, if they have any.
+        level: the name of the level of a hierarchy that they are of.
     """
     import altair as alt
 
@@ -289,14 +292,14 @@ def latent_codes(
 
     if labels is not None and names and len(np.unique(labels)) <= MOST_LABELS:
         labels = np.array([label_name(label, names) for label in labels.tolist()])
-    points, axes, titles = _plane(np.asarray(means, np.float64))
+    points, axes, titles = _plane(np.asarray(means, np.float64), level)
     border = np.zeros((0, len(axes))) if prior is None else _border(*prior, axes)
     title = alt.Title(
-        f"means of q(z|x) of {len(means):,} test images",
+        f"means of q({level or 'z'}|x) of {len(means):,} test images",
         subtitle=[] if prior is None else "dashed: 2 standard deviations of the prior",
     )
     if len(axes) == 1:
-        chart = _histogram(points[:, 0], labels, border[:, 0])
+        chart = _histogram(points[:, 0], labels, border[:, 0], titles[0])
     else:
         chart = _scatter(points, labels, titles, border)
     return chart.properties(title=title)
@@ -328,13 +331,13 @@ def _scatter(
         alt.Y("y:Q", title=titles[1], scale=alt.Scale(domain=domains[1], nice=False)),
     )
     size = float(np.clip(30_000 / len(points), 8, 60))
-    circles = alt.Chart(_data(rows)).mark_circle(size=size, opacity=0.9)
+    circles = alt.Chart(values_of(rows)).mark_circle(size=size, opacity=0.9)
     outline = [{"x": x, "y": y, "order": order} for order, (x, y) in enumerate(border.tolist())]
-    line = alt.Chart(_data(outline)).mark_line(**DASHED).encode(x=x, y=y, order="order:Q")
+    line = alt.Chart(values_of(outline)).mark_line(**DASHED).encode(x=x, y=y, order="order:Q")
     return alt.layer(circles.encode(x=x, y=y, color=_label_color(labels)), line).properties(width=400, height=400)
 
 
-def _histogram(values: np.ndarray, labels: np.ndarray | None, border: np.ndarray) -> alt.LayerChart:
+def _histogram(values: np.ndarray, labels: np.ndarray | None, border: np.ndarray, title: str) -> alt.LayerChart:
     """Return outlines of the counts in 60 bins, one for each label where they are few, and dashed borders."""
     import altair as alt
 
@@ -347,9 +350,9 @@ def _histogram(values: np.ndarray, labels: np.ndarray | None, border: np.ndarray
         heights = [0, *counts.tolist(), 0]  # the outline begins and ends at zero
         rows += [{"x": x, "images": n, "label": label} for x, n in zip([edges[0], *edges], heights)]
     color = _label_color(groups) if has_names else alt.value(SPLITS["validation"])
-    x = alt.X("x:Q", title="z0", scale=alt.Scale(zero=False))
-    line = alt.Chart(_data(rows)).mark_line(interpolate="step-after", strokeWidth=1.5)
-    ends = alt.Chart(_data([{"x": end} for end in sorted(set(border.tolist()))])).mark_rule(**DASHED).encode(x=x)
+    x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False))
+    line = alt.Chart(values_of(rows)).mark_line(interpolate="step-after", strokeWidth=1.5)
+    ends = alt.Chart(values_of([{"x": end} for end in sorted(set(border.tolist()))])).mark_rule(**DASHED).encode(x=x)
     lines = line.encode(x=x, y=alt.Y("images:Q", title="images"), color=color)
     return alt.layer(lines, ends).properties(width=400, height=400)
 
@@ -366,10 +369,10 @@ def _label_color(labels: np.ndarray | None) -> Any:
     return alt.Color("label:N", scale=colors, legend=alt.Legend(title="label", symbolOpacity=1, symbolSize=80))
 
 
-def _plane(means: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
+def _plane(means: Float[np.ndarray, "n d"], level: str | None) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
     """Return codes in at most two dimensions, the axes of these in latent space, and their names."""
     if means.shape[1] <= 2:
-        return means, np.eye(means.shape[1]), ("z0", "z1")
+        return means, np.eye(means.shape[1]), ("z0", "z1") if level is None else (f"{level}[0]", f"{level}[1]")
     centered = np.pad(means - means.mean(0), ((0, max(0, 2 - len(means))), (0, 0)))
     _, scales, axes = np.linalg.svd(centered, full_matrices=False)
     shares = scales**2 / max((scales**2).sum(), 1e-30)
@@ -377,11 +380,11 @@ def _plane(means: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray, tup
     return means @ axes[:2].T, axes[:2], (names[0], names[1])
 
 
-def _data(rows: Sequence[Row]) -> Any:
+def values_of(rows: Sequence[Row]) -> Any:
     return {"values": list(rows)}  # a plain dict: alt.InlineData would validate it row by row, a second for 10,000
 
 
-def _epochs(rows: Sequence[Row]) -> alt.X:
+def epoch_axis(rows: Sequence[Row]) -> alt.X:
     import altair as alt
 
     span = max(row["epoch"] for row in rows) - min(row["epoch"] for row in rows)

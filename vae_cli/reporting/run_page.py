@@ -7,20 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vae_cli.reporting import charts, grids, page, tables
+from vae_cli.reporting import charts, grids, level_charts, page, tables
 from vae_cli.reporting.comparison import named_settings
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
 from vae_cli.system.atomic import write_png, write_text
 
 NAME = "report.html"
-PICTURES = {
+PICTURES = {  # captions
     "samples": "generated images: what p(x|z) expects for z from the prior",
     "reconstructions": "test images above, their reconstructions below",
-    "traversals": "along {} over three standard deviations of the prior to either side, the dimension whose posterior "
-    "mean varies most first",
+    "levels": "three draws from the prior: each row keeps the levels named at its left, and draws those below anew for "
+    "each image",
+    "traversals": "along {along} over three standard deviations of the prior to either side, the dimension whose "
+    "posterior mean varies most first",
     "latents": "where the test images lie in latent space; a dashed line is at two standard deviations of the prior, "
     "which codes should fill",
     "kl_per_dim": "the information about an image in each latent dimension",
+    "kl_per_level": "the information about a test image in each level, given the levels above: near 0 it is unused",
+}
+OF_TOP = {  # captions of a hierarchy with its top level in them
+    "traversals": "along {along} of {top}, the top level, over three standard deviations of its prior to either side; "
+    "the levels below follow at the prior's mean",
+    "latents": "where the test images lie in {top}, the top level; a dashed line is at two standard deviations of its "
+    "prior",
 }
 WIDE_FROM = 20  # latent dimensions, above which the bars of their KL take two columns
 PARTS = ("model", "encoder", "decoder", "posterior", "prior", "likelihood", "objective", "optimizer", "scheduler")
@@ -37,7 +46,7 @@ def write(directory: Path, has_ended: bool = False) -> Path:
         OSError: if one of the two cannot be written.
     """
     run, output = Run(directory.resolve(), directory.resolve().name, has_ended), directory / NAME
-    curves = charts.curves(run.metrics)
+    curves = _curves(run)
     if curves:
         write_png(directory / "curves.png", charts.curves_picture(curves))
     write_text(output, _render(run, curves))
@@ -110,6 +119,17 @@ def _bounds(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def _curves(run: Run) -> dict[str, Any]:
+    """Return the charts of a run's numbers over its epochs; behind the KL that of each level of a hierarchy."""
+    curves: dict[str, Any] = {}
+    levels = list(_levels(run))
+    for name, chart in charts.curves(run.metrics).items():
+        curves[name] = chart
+        if name == "kl" and len(levels) > 1 and (of_levels := level_charts.kl_over_epochs(run.metrics, levels)):
+            curves["kl_levels"] = of_levels
+    return curves
+
+
 def _levels(run: Run) -> dict[str, int]:
     """Return the dimensions of each level of latent variables, as the summary has them."""
     levels = mapping(run.summary.get("levels"))
@@ -117,13 +137,17 @@ def _levels(run: Run) -> dict[str, int]:
 
 
 def _pictures(run: Run) -> list[dict[str, Any]]:
-    latent_dim = sum(_levels(run).values())
-    along = "each latent dimension"
+    levels = _levels(run)
+    top, latent_dim = ([*levels.items()] or [("z", 0)])[-1]  # the dimensions that the pictures show
+    along, each = "each latent dimension", "latent dimensions"
+    if len(levels) > 1:
+        along, each = "each dimension", "dimensions"
     if latent_dim > grids.TRAVERSED_DIMENSIONS:
-        along = f"{grids.TRAVERSED_DIMENSIONS} of the {latent_dim} latent dimensions"
-    label = "; label 0" if run.settings.get("conditional") else ""
-    captions = PICTURES | {"traversals": PICTURES["traversals"].format(along) + label}
-    wide = {"traversals", "kl_per_dim"} if latent_dim > WIDE_FROM else {"traversals"}
+        along = f"{grids.TRAVERSED_DIMENSIONS} of the {latent_dim} {each}"
+    captions = PICTURES | (OF_TOP if len(levels) > 1 else {})
+    captions = {name: caption.format(along=along, top=top) for name, caption in captions.items()}
+    captions["traversals"] += "; label 0" if run.settings.get("conditional") else ""
+    wide = {"traversals", "levels"} | ({"kl_per_dim"} if latent_dim > WIDE_FROM else set())
     pictures = []
     for name, caption in captions.items():
         if data := page.picture(run.path / f"{name}.png"):

@@ -20,8 +20,9 @@ from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation.latent_codes import Codes
-from vae_cli.generation.pictures import reconstruction_grid, sample_grid, traversal_picture
-from vae_cli.reporting import charts
+from vae_cli.generation.pictures import levels_picture, reconstruction_grid, sample_grid, traversal_picture
+from vae_cli.models.hierarchy import HierarchicalPrior, Hierarchy
+from vae_cli.reporting import charts, level_charts
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import RunDirectory, log
 from vae_cli.training.state import TrainingState
@@ -198,20 +199,37 @@ def write_pictures(state: TrainingState, split: Split | None, output: RunDirecto
 
 @torch.no_grad()
 def write_latent_pictures(
-    state: TrainingState, codes: Codes, kl_per_dim: Float[Tensor, "d"] | None, output: RunDirectory
+    state: TrainingState,
+    codes: Codes,
+    kl_per_dim: Float[Tensor, "d"] | None,
+    numbers: Mapping[str, float],
+    output: RunDirectory,
 ) -> None:
     """Write the final pictures of the latent space, of a conditional model for the label 0.
 
-    They show where the test images lie, and what each dimension tells and does.
+    They show where the test images lie, of a hierarchy in its top level, and what each dimension or level tells and
+    does.
+
+    Args:
+        kl_per_dim: of the test images, where it is known.
+        numbers: the test split's, the KL of each level among them.
     """
     model, step, means = state.model, state.position.step, codes.means
-    y, names = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names
+    y, names, level = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names, None
     output.picture("traversals", lambda: traversal_picture(model, means), step)
     _, prior = model.example_distributions()
+    shown = means
+    if isinstance(model, Hierarchy) and isinstance(prior, HierarchicalPrior):
+        prior, shown, level = prior.top, model.split(means)[-1], [*model.level_sizes][-1]
     border = None
     if prior.is_factorized and prior.provides("moments") and not prior.batch_shape:
         mean, std = prior.moments()
         border = mean.cpu().numpy(), std.cpu().numpy()
-    output.picture("latents", lambda: charts.to_png(charts.latent_codes(means.numpy(), y, border, names)), step)
-    if kl_per_dim is not None and model.is_flat:
+    output.picture("latents", lambda: charts.to_png(charts.latent_codes(shown.numpy(), y, border, names, level)), step)
+    if isinstance(model, Hierarchy):
+        output.picture("levels", lambda: levels_picture(model, state.config["seed"]), step)
+        kl = {name: numbers[f"kl_{name}"] for name in model.level_sizes if f"kl_{name}" in numbers}
+        if kl:
+            output.picture("kl_per_level", lambda: charts.to_png(level_charts.kl_per_level(kl)), step)
+    elif kl_per_dim is not None:
         output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)

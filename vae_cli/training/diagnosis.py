@@ -15,6 +15,7 @@ LARGE_RATE = 0.02  # which clipping does not mend
 WORSE = 2  # times the nats of random pixels, which a network that has just begun may need for a few steps
 HOPELESS = 1000.0  # nats a value, of a density
 MANY_DEAD = 0.75  # of the dimensions
+SHOWN_LEVELS = 6  # by name
 ALIKE = 0.01  # variance of reconstructions, of that of the images, under which they do not depend on z
 SLIGHT = 1e-3  # of the best number, under which a fall is none
 LONG = 1 / 3  # of a run without a better validation
@@ -71,18 +72,31 @@ def _too_few_steps(o: Outcome) -> str | None:
 
 
 def _collapsed(o: Outcome) -> str | None:
-    units = "levels" if o.is_hierarchy else "latent dimensions"
     silent = f"have a KL under {DEAD} nats" if o.is_kl_known else "hardly depend on the image"
     if _is_collapsed(o):
+        units = "levels" if o.is_hierarchy else "latent dimensions"
         what = f"{o.dead} of {o.units} {units} {silent}" if o.dead else ""
         what = " and ".join(filter(None, [what, "all reconstructions are alike" if o.likeness < ALIKE else ""]))
-        tries = [*_fixes(o), "more epochs"]
-        return f"posterior collapse: {what}; try {', '.join(tries)} or a smaller decoder"
-    if o.dead <= (0 if o.is_hierarchy else MANY_DEAD * o.units):
+        smaller = "smaller widths or channels of the model" if o.is_hierarchy else "a smaller decoder"
+        return f"posterior collapse: {what}; try {', '.join([*_fixes(o), 'more epochs'])} or {smaller}"
+    if o.is_hierarchy:
+        return _unused_levels(o)
+    if o.dead <= MANY_DEAD * o.units:
         return None
     ways = " or ".join(_fixes(o) or ["a smaller weight of the KL"])
-    fewer = "a model with fewer levels" if o.is_hierarchy else f"latent_dim={max(1, o.units - o.dead)}"
-    return f"{o.dead} of {o.units} {units} {silent}: {fewer} would do; or try {ways}"
+    fewer = f"latent_dim={max(1, o.units - o.dead)}"
+    return f"{o.dead} of {o.units} latent dimensions {silent}: {fewer} would do; or try {ways}"
+
+
+def _unused_levels(o: Outcome) -> str | None:
+    if not o.dead_levels:
+        return None
+    count = len(o.dead_levels)
+    names = o.dead_levels if count <= SHOWN_LEVELS else (*o.dead_levels[:SHOWN_LEVELS], "…")
+    what = f"level {names[0]}" if count == 1 else f"{count} of {o.units} levels, {', '.join(names)},"
+    has, them = ("has", "it") if count == 1 else ("have", "them")
+    ways = " or ".join(_fixes(o) or ["a smaller weight of the KL"])
+    return f"{what} {has} a KL under {DEAD} nats: the model does as well without {them}; to use {them} try {ways}"
 
 
 def _is_collapsed(o: Outcome) -> bool:
@@ -100,10 +114,11 @@ def _overfitted(o: Outcome) -> str | None:
     rise, fall = train[end] - train[epoch], best - last
     if rise <= 0 or fall <= max(0.1 * rise, 2 * _noise(held_out), SLIGHT * abs(best)):
         return None
+    smaller = "smaller model.latents" if o.is_hierarchy else "a smaller network or latent_dim"
     return (
         f"overfitting: the validation {o.selects_by} was best in epoch {epoch} ({_shown(o, best)}) and is "
         f"{_shown(o, last)} in epoch {end}, while training gained {rise:,.1f}; the weights of epoch {epoch} count; try "
-        f"early_stopping={max(3, end // 10)}, more data, a smaller network or latent_dim, or optimizer=adamw with more "
+        f"early_stopping={max(3, end // 10)}, more data, {smaller}, or optimizer=adamw with more "
         "optimizer.weight_decay"
     )
 

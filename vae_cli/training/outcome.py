@@ -49,6 +49,7 @@ class Outcome:
         units: latent dimensions; of a hierarchy its levels.
         dead: units that carry nothing: by their KL if `is_kl_known`, else by the variance of their means.
         is_hierarchy: the model has several levels.
+        dead_levels: their names, of those that carry nothing.
         is_constant: all test images are the same.
         is_prior_learned: the prior has parameters of its own.
         likeness: variance of the reconstructions of test images over that of the images.
@@ -73,6 +74,7 @@ class Outcome:
     units: int = 1
     dead: int = 0
     is_hierarchy: bool = False
+    dead_levels: tuple[str, ...] = ()
     is_kl_known: bool = True
     is_constant: bool = False
     is_prior_learned: bool = False
@@ -110,6 +112,7 @@ def outcome(
     train_elbos = [finite(line.get("elbo")) for line in records if line["split"] == "train"]
     pixels, levels = math.prod(data.facts.shape), 2 if data.facts.support == "binary" else 256
     likeness, scale_at_bound = _likeness(state, data)
+    dead_levels = () if state.model.is_flat else _dead_levels(state, test)
     return Outcome(
         config=state.config,
         units=len(state.model.level_sizes) if not state.model.is_flat else state.model.latent_dim,
@@ -124,7 +127,8 @@ def outcome(
         curves=curves,
         best_epoch=None if state.best is None else state.best["epoch"],
         is_validated=data.validation is not None,
-        dead=_dead(codes, state, kl_per_dim) if state.model.is_flat else _dead_levels(state, test),
+        dead=_dead(codes, state, kl_per_dim) if state.model.is_flat else len(dead_levels),
+        dead_levels=dead_levels,
         is_hierarchy=not state.model.is_flat,
         is_kl_known=kl_per_dim is not None or not state.model.is_flat,
         is_constant=math.isnan(likeness),
@@ -147,9 +151,9 @@ def _dead(codes: Codes, state: TrainingState, kl_per_dim: Float[Tensor, "d"] | N
     return int((codes.means.double().var(0) < SILENT * drawn).sum())
 
 
-def _dead_levels(state: TrainingState, test: dict[str, float]) -> int:
-    """Return the number of levels whose KL is nothing."""
-    return sum(test.get(f"kl_{name}", math.inf) < DEAD for name in state.model.level_sizes)
+def _dead_levels(state: TrainingState, test: dict[str, float]) -> tuple[str, ...]:
+    """Return the names of the levels whose KL is nothing."""
+    return tuple(name for name in state.model.level_sizes if test.get(f"kl_{name}", math.inf) < DEAD)
 
 
 def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:

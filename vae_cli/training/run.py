@@ -354,7 +354,9 @@ def judge(state: TrainingState, data: Data, numbers: dict[str, Any], output: Run
     if kl_per_dim is not None and model.is_flat:
         numbers["kl_per_dim"] = kl_per_dim.tolist()
     if state.config.get("report", True):
-        output.attempt(lambda: write_latent_pictures(state, codes, kl_per_dim, output), "pictures of the latent space")
+        output.attempt(
+            lambda: write_latent_pictures(state, codes, kl_per_dim, numbers, output), "pictures of the latent space"
+        )
     records = Run(output.path, "").metrics
     for text in diagnosis.warnings(outcome(state, data, codes, kl_per_dim, numbers, output.path, records)):
         output.warn(text)
