@@ -118,7 +118,7 @@ def test_walks_of_a_conditional_model_keep_the_labels(labeled, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["mode=walk"], "mode accepts prior, interpolate, traverse or manifold"),
+        (["mode=walk"], "mode accepts prior, interpolate, traverse, manifold or levels"),
         (["sampler=uniform"], "sampler accepts prior, gmm or aggregate"),
         (["mode=interpolate", "between=3"], "between accepts null or a list"),
         (["mode=interpolate", "between=[3]"], "two or more"),

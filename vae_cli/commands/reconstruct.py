@@ -40,7 +40,7 @@ def run(config: dict[str, Any]) -> None:
     if kind == "grid":
         count = min(count, image_files.LARGEST_GRID)
     examples = images.chunks(loaded.model, count, config["seed"], "reconstructing")
-    pairs = reconstructions(loaded.model, examples, config["seed"], config["draw"])
+    pairs = reconstructions(loaded.model, examples, config["seed"], config["draw"], config["levels"])
     where = written_or_replaced(output)
     with image_files.errors_name(output):
         if kind == "grid":

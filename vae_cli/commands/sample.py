@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli.build import trained
+from vae_cli.build.options import choice
 from vae_cli.build.trained import Trained
 from vae_cli.commands import image_files
 from vae_cli.commands.image_files import LARGEST_GRID
@@ -20,7 +21,9 @@ from vae_cli.data.base import label_name
 from vae_cli.errors import ConfigError, counted, shortened
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
+from vae_cli.evaluation.levels import relative_means
 from vae_cli.generation import walks
+from vae_cli.generation.level_walks import interpolate_level, level_number, need_hierarchy, redraw
 from vae_cli.generation.pictures import IMAGES, ROWS, SIDE, STEPS, in_whole_rows, labeled_grid, walk_picture
 from vae_cli.generation.samplers import (
     CHUNK,
@@ -35,19 +38,28 @@ from vae_cli.generation.samplers import (
 from vae_cli.generation.walks import Walk
 from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.inference.labels import label_number
+from vae_cli.models import Model
+from vae_cli.reporting.grids import TRAVERSED_DIMENSIONS
 from vae_cli.runs import checkpoint
 from vae_cli.system.atomic import write_png, written_or_replaced
 
 ENCODED = 10_000  # most test images by which the activity of a dimension is judged
-STEMS = {"prior": "samples", "interpolate": "interpolation", "traverse": "traversal", "manifold": "manifold"}
+STEMS = {
+    "prior": "samples",
+    "interpolate": "interpolation",
+    "traverse": "traversal",
+    "manifold": "manifold",
+    "levels": "levels",
+}
 MODES = {  # the modes that take a key, of those that not all take
     "n": ("prior", "interpolate", "traverse"),
     "sampler": ("prior", "interpolate"),
     "components": ("prior", "interpolate"),
-    "temperature": ("prior", "interpolate"),
+    "temperature": ("prior", "interpolate", "levels"),
     "between": ("interpolate",),
-    "around": ("traverse",),
-    "steps": ("interpolate", "traverse", "manifold"),
+    "around": ("traverse", "levels"),
+    "level": ("interpolate", "traverse"),
+    "steps": ("interpolate", "traverse", "manifold", "levels"),
     "draw": ("prior",),
     "z": ("prior",),
 }
@@ -58,6 +70,7 @@ DEFAULTS = {  # of these keys, at which they ask for nothing
     "temperature": 1.0,
     "between": None,
     "around": None,
+    "level": None,
     "steps": None,
     "draw": False,
     "z": None,
@@ -82,6 +95,7 @@ def run(config: dict[str, Any]) -> None:
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, config["device"], config["allow"])
     where = written_or_replaced(output)
+    check_levels(config, loaded)
     config = config | {"label": label_number(config["label"], loaded)}
     written = _write_samples(loaded, config, output) if mode == "prior" else _write_walk(loaded, config, output)
     print(f"{written} from {path}: {where}")
@@ -97,18 +111,18 @@ def check_keys(config: Config) -> None:
     mode, between = config["mode"], config["between"]
     for key, sampler in (("components", "gmm"), ("temperature", "prior")):
         if config[key] != DEFAULTS[key] and config["sampler"] != sampler:
-            raise ConfigError(f"{key}={config[key]} goes with sampler={sampler}")
+            raise ConfigError(f"{key}={show(config[key])} goes with sampler={sampler}")
     for key in ("n", "sampler", "temperature"):
         if between is not None and config[key] != DEFAULTS[key]:
-            raise ConfigError(f"{key}={config[key]}: between= names the ends already; leave out one of the two")
+            raise ConfigError(f"{key}={show(config[key])}: between= names the ends already; leave out one of the two")
     if config["z"] is not None:
         others = [key for key in ("n", "sampler", "temperature") if config[key] != DEFAULTS[key]]
         for key in [*others, *(["label"] if config["label"] == "all" else [])]:
-            raise ConfigError(f"{key}={config[key]}: z= names the one vector to decode; leave out one of the two")
+            raise ConfigError(f"{key}={show(config[key])}: z= names the one vector to decode; leave out one of the two")
     if (path := config["dataset"]["path"]) is not None and not _needs_data(config):
         raise ConfigError(
-            f"dataset.path={path}: no data are needed here; it goes with sampler=gmm or aggregate, between= or "
-            "mode=traverse"
+            f"dataset.path={path}: no data are needed here; it goes with sampler=gmm or aggregate, between=, around= "
+            "or mode=traverse"
         )
     if config["format"] != "grid":
         return
@@ -121,8 +135,30 @@ def check_keys(config: Config) -> None:
         _check_grid(config["steps"] or SIDE, config["steps"] or SIDE)
 
 
+def check_levels(config: Config, loaded: Trained) -> None:
+    """Refuse what needs a hierarchy of a model of one level, and the other way round.
+
+    Raises:
+        ConfigError: naming the key and the model.
+    """
+    model, name = loaded.model, f"model={choice('model', loaded.settings['model'])}"
+    if config["mode"] == "levels":
+        need_hierarchy(model, "mode=levels")
+    if config["level"] is not None:
+        level_number(model, config["level"])
+    if model.is_flat:
+        return
+    if config["mode"] == "manifold":
+        what = f"mode=manifold shows one latent plane, and {name} is a hierarchy"
+        raise ConfigError(f"{what}; use mode=levels or mode=traverse")
+    if config["sampler"] == "gmm":
+        what = f"sampler=gmm fits a mixture to one latent vector, and {name} is a hierarchy"
+        raise ConfigError(f"{what}; use sampler=aggregate or sampler=prior")
+
+
 def _needs_data(config: Config) -> bool:
-    return config["mode"] == "traverse" or config["between"] is not None or config["sampler"] != DEFAULTS["sampler"]
+    has_images = config["between"] is not None or config["around"] is not None
+    return config["mode"] == "traverse" or has_images or config["sampler"] != DEFAULTS["sampler"]
 
 
 def _check_grid(rows: int, steps: int) -> None:
@@ -190,7 +226,7 @@ def _write_walk(loaded: Trained, config: Config, output: Path) -> str:
         if mode == "manifold":
             walk = walks.manifold(loaded.model, config["steps"] or SIDE, shown_label)
         else:
-            walk = _traversal(loaded, config, shown_label)
+            walk = (_traversal if mode == "traverse" else _levels)(loaded, config, shown_label)
 
     rows, steps = walk.z.shape[:2]
     images = walk.images(loaded.model)
@@ -223,7 +259,7 @@ def _between_images(loaded: Trained, config: Config) -> tuple[Walk, Tensor]:
     z = model.encode(x, y).mean
     labels = None if y is None or not model.classes else (y[:-1], y[1:])
     captions = [f"{first} to {second}" for first, second in zip(numbers, numbers[1:])]
-    walk = walks.interpolate(z[:-1], z[1:], config["steps"] or STEPS, labels, captions)
+    walk = _interpolation(model, config, z[:-1], z[1:], labels, captions)
     return walk, torch.stack([x[:-1], x[1:]], dim=1).cpu()
 
 
@@ -241,19 +277,58 @@ def _between_draws(loaded: Trained, config: Config) -> Walk:
     first, second = torch.cat(chunks)[: 2 * rows].unflatten(0, (rows, 2)).unbind(1)
     labels = None if row_labels is None else (row_labels.to(sampler.device),) * 2
     captions = None if row_labels is None else [label_name(y, loaded.facts.class_names) for y in row_labels.tolist()]
-    return walks.interpolate(first, second, config["steps"] or STEPS, labels, captions)
+    return _interpolation(loaded.model, config, first, second, labels, captions)
+
+
+def _interpolation(
+    model: Model,
+    config: Config,
+    first: Tensor,
+    second: Tensor,
+    labels: tuple[Tensor, Tensor] | None,
+    captions: list[str] | None,
+) -> Walk:
+    """Return the walk from each first vector to the second: in one level alone, with its first end's label, or in z."""
+    steps, level = config["steps"] or STEPS, config["level"]
+    if level is None:
+        return walks.interpolate(first, second, steps, labels, captions)
+    hierarchy, y = need_hierarchy(model, f"level={level}"), None if labels is None else labels[0]
+    return interpolate_level(hierarchy, first, second, level_number(model, level), steps, y, captions)
 
 
 def _traversal(loaded: Trained, config: Config, label: int) -> Walk:
-    model, steps, seed, number = loaded.model, config["steps"] or STEPS, config["seed"], config["around"]
+    model, seed, number = loaded.model, config["seed"], config["around"]
+    level = None if config["level"] is None else f"z{level_number(model, config['level'])}"
     test = choose_split(load_data(loaded, config), "test", loaded)
-    means = latent_codes.points(model, test.spread(ENCODED), seed).means
-    if number is None:
-        return walks.traverse(model, means, steps, config["n"], label=label)
-    x, y = _test_images(loaded, test, [number], f"around={number}", seed)
-    if model.classes and config["label"] is None and y is not None:
+    means = relative_means(model, latent_codes.points(model, test.spread(ENCODED), seed))
+    point = None
+    if number is not None:
+        point, label = _code(loaded, config, test, label)
+    most = config["n"] or (None if model.is_flat or level is not None else TRAVERSED_DIMENSIONS)
+    return walks.traverse(model, means, config["steps"] or STEPS, most, point, label, level)
+
+
+def _levels(loaded: Trained, config: Config, label: int) -> Walk:
+    """Return the walk that keeps more and more levels of one draw, or of a test image's code."""
+    model, steps = need_hierarchy(loaded.model, "mode=levels"), config["steps"] or STEPS
+    sampler = Sampler(model, config["seed"], config["temperature"])
+    drawn = torch.cat([sampler.prior_noise(start) for start in range(0, steps, CHUNK)])[1:steps]
+    if config["around"] is not None:
+        z, label = _code(loaded, config, choose_split(load_data(loaded, config), "test", loaded), label)
+    else:
+        y = torch.full((CHUNK,), label, device=sampler.device) if model.classes else None
+        z = sampler.chunk(0, y)[0]
+    first = "one draw" if config["around"] is None else f"image {config['around']}"
+    return redraw(model, z, model.tempered(drawn, config["temperature"]), first, label)
+
+
+def _code(loaded: Trained, config: Config, test: Split, label: int) -> tuple[Tensor, int]:
+    """Return the posterior's mean of the test image that `around=` names, and its label unless `label=` names one."""
+    number = config["around"]
+    x, y = _test_images(loaded, test, [number], f"around={number}", config["seed"])
+    if loaded.model.classes and config["label"] is None and y is not None:
         label = int(y[0])
-    return walks.traverse(model, means, steps, config["n"], model.encode(x, y).mean[0], label)
+    return loaded.model.encode(x, y).mean[0], label
 
 
 def _test_images(

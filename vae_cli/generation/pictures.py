@@ -43,7 +43,7 @@ def traversal_picture(model: Model, means: Float[Tensor, "n d"], steps: int = ST
 
     Args:
         model: a trained model.
-        means: of q(z|x) for N images, by which a dimension's activity is judged.
+        means: of q(z|x) for N images, by which a dimension's activity is judged, as `relative_means` gives them.
         steps: images in a row.
     """
     most = grids.TRAVERSED_DIMENSIONS

@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vae_cli import noise
+from vae_cli.constraints import show
 from vae_cli.data import Split
 from vae_cli.data.batches import pixels
 from vae_cli.distributions import FullNormal, Mixture
-from vae_cli.errors import ConfigError, DataError
+from vae_cli.errors import ConfigError, DataError, counted
 from vae_cli.evaluation.latent_codes import draws
 from vae_cli.models import Model
 
@@ -26,17 +27,32 @@ class Sampler:
     Args:
         model: a trained model.
         seed: vector number i is a function of it and of i alone.
-        temperature: scales the spread of z around the prior's mean.
+        temperature: scales the spread of z around the prior's mean; of a hierarchy it may be a list with one for each
+            level, from z1 on.
+
+    Raises:
+        ConfigError: for another number of temperatures.
     """
 
-    def __init__(self, model: Model, seed: int, temperature: float = 1.0) -> None:
+    def __init__(self, model: Model, seed: int, temperature: float | list[float] = 1.0) -> None:
         self.model, self.seed, self.temperature = model, seed, temperature
         self.device = next(model.parameters()).device
+        names = list(model.level_sizes)
+        if isinstance(temperature, list) and len(temperature) != len(names):
+            one_each = "" if model.is_flat else f", or a list with one for each level from z1 to {names[-1]}"
+            raise ConfigError(
+                f"temperature={show(temperature)}: this model has {counted(len(names), 'level')} of latent variables; "
+                f"give one number{one_each}"
+            )
 
     @torch.no_grad()
     def chunk(self, start: int, y: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d"]:
         """Return the CHUNK vectors from number `start` on, for CHUNK labels of a conditional model."""
-        return self.model.sample_latents(self._noise(start, self.model.prior_noise_dim), self.temperature, y)
+        return self.model.sample_latents(self.prior_noise(start), self.temperature, y)
+
+    def prior_noise(self, start: int) -> Float[Tensor, "n e"]:
+        """Return the base noise of the CHUNK vectors from number `start` on, at a temperature of 1."""
+        return self._noise(start, self.model.prior_noise_dim)
 
     def _noise(self, start: int, dim: int, place: str = "samples") -> Tensor:
         return noise.by_image(CHUNK, 1, dim, self.seed, place, start=start)[0].to(self.device)
@@ -109,7 +125,8 @@ class MixtureSampler(Sampler):
         super().__init__(model, seed)
         if not model.is_flat:
             raise ConfigError(
-                "sampler=gmm needs one latent vector, and this model has a hierarchy; choose prior or aggregate"
+                "sampler=gmm fits a mixture to one latent vector, and a hierarchy has several levels; use "
+                "sampler=aggregate or prior"
             )
         self.components = components
         fitted = train.spread(FITTED)

@@ -12,7 +12,8 @@ from torch import Tensor
 from vae_cli import noise
 from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError
-from vae_cli.models import Model
+from vae_cli.evaluation.levels import moments_below
+from vae_cli.models import Hierarchy, Model
 
 WIDTH = 3.0  # standard deviations to either side
 PRIOR_DRAWS = 10_000  # for moments and quantiles of a prior that does not give them
@@ -70,30 +71,52 @@ def interpolate(
 
 @torch.no_grad()
 def traverse(
-    model: Model, means: Codes, steps: int, most: int | None = None, around: Tensor | None = None, label: int = 0
+    model: Model,
+    means: Codes,
+    steps: int,
+    most: int | None = None,
+    around: Tensor | None = None,
+    label: int = 0,
+    level: str | None = None,
 ) -> Walk:
     """Return a row for each latent dimension, over three of the prior's standard deviations to either side of a point.
     The dimension whose posterior mean varies most over the examples comes first.
 
+    In a hierarchy these deviations are the prior's given the levels above the dimension, and the levels below it
+    follow at the prior's means.
+
     Args:
         model: a trained model.
-        means: of q(z|x) for N examples.
+        means: of q(z|x) for N examples, as `relative_means` of vae_cli.evaluation.levels gives them.
         steps: points in a row.
         most: rows at most.
         around: (D,) the point; the prior's mean without one.
         label: of all points, of a conditional model.
+        level: whose dimensions alone are shown, by its name.
     """
-    center, scale = prior_moments(model, label)
-    point = center if around is None else around.to(center)
+    point, scale = prior_moments(model, label, around)
+    names, kept = _dimensions(model, level)
     activity = means.double().var(0, correction=0)
-    order = activity.argsort(descending=True, stable=True)[:most]
-    offsets = torch.linspace(-WIDTH, WIDTH, steps, device=center.device)
+    order = [d for d in activity.argsort(descending=True, stable=True).tolist() if d in kept][:most]
+    offsets = torch.linspace(-WIDTH, WIDTH, steps, device=point.device)
+    y = torch.full((len(order), steps), label, device=point.device) if model.classes else None
     z = point.expand(len(order), steps, -1).clone()
-    for row, dimension in enumerate(order.tolist()):
+    for row, dimension in enumerate(order):
         z[row, :, dimension] = point[dimension] + offsets * scale[dimension]
-    captions = [f"z{d}  var {activity[d]:.2f}" for d in order.tolist()]
-    y = torch.full(z.shape[:2], label, device=z.device) if model.classes else None
+        if isinstance(model, Hierarchy):
+            z[row] = model.complete(z[row], kept[dimension], y=None if y is None else y[row])
+    captions = [f"{names[d]}  var {activity[d]:.2f}" for d in order]
     return Walk(z, y, captions, [f"{round(value, 1) + 0.0:+.1f} sd" for value in offsets.tolist()])
+
+
+def _dimensions(model: Model, level: str | None) -> tuple[list[str], dict[int, int]]:
+    """Return the names of all dimensions of z, and the numbers of those of a level, or of all, each with the number of
+    levels from the top down to its own."""
+    sizes = model.level_sizes
+    places = [(name, number, own) for number, (name, size) in enumerate(sizes.items()) for own in range(size)]
+    names = [f"z{own}" if model.is_flat else f"{name}[{own}]" for name, _, own in places]
+    kept = {d: len(sizes) - number for d, (name, number, _) in enumerate(places) if level in (None, name)}
+    return names, kept
 
 
 @torch.no_grad()
@@ -102,9 +125,11 @@ def manifold(model: Model, steps: int, label: int = 0) -> Walk:
     dimensions: the first grows to the right, the second upwards.
 
     Raises:
-        ConfigError: if the model has more than two latent dimensions.
+        ConfigError: if the model has more than two latent dimensions, or levels.
     """
     dim = model.latent_dim
+    if not model.is_flat:
+        raise ConfigError("mode=manifold shows a latent plane, and a hierarchy has levels; use mode=levels or traverse")
     if dim > 2:
         raise ConfigError(
             f"mode=manifold shows a latent plane, and this model has latent_dim={dim}; use mode=traverse, or a model "
@@ -123,14 +148,42 @@ def manifold(model: Model, steps: int, label: int = 0) -> Walk:
 
 
 @torch.no_grad()
-def prior_moments(model: Model, label: int = 0) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
-    """Return the prior's mean and standard deviation in each dimension: of 10,000 draws where it does not give them."""
+def prior_moments(
+    model: Model, label: int = 0, around: Tensor | None = None
+) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+    """Return a point and the prior's standard deviation there in each dimension: of 10,000 draws where it does not give
+    it. The point is `around` or the prior's mean.
+
+    Of a hierarchy a level's mean and deviation are those given the levels above.
+    """
+    if isinstance(model, Hierarchy):
+        return _level_moments(model, label, around)
     prior = _prior(model, label)
     if prior.provides("moments"):
-        mean, std = prior.moments()
-        return mean.flatten(), std.flatten()
-    drawn = _draws(model, label)
-    return drawn.mean(0), drawn.std(0)
+        mean, std = (moment.flatten() for moment in prior.moments())
+    else:
+        drawn = _draws(model, label)
+        mean, std = drawn.mean(0), drawn.std(0)
+    return mean if around is None else around.to(mean), std
+
+
+def _level_moments(model: Hierarchy, label: int, around: Tensor | None) -> tuple[Tensor, Tensor]:
+    y = torch.full((1,), label, device=model.start.device) if model.classes else None
+    top = model.latent_prior(y).top
+    if top.provides("moments"):
+        mean, std = (moment.flatten() for moment in top.moments())
+    else:
+        epsilon = noise.by_image(PRIOR_DRAWS, 1, model.prior.noise_dim, 0, "prior draws")[0].to(model.start.device)
+        shape = (-1, 1, model.prior.noise_dim) if y is not None and top.batch_shape else epsilon.shape
+        drawn, _ = top.rsample_and_log_prob(epsilon.reshape(shape))
+        mean, std = drawn.flatten(0, -2).mean(0), drawn.flatten(0, -2).std(0)
+    point = around
+    if around is None:
+        z = torch.cat([mean.new_zeros(model.latent_dim - len(mean)), mean])
+        point = model.complete(z[None], 1, y=y)[0]
+    assert point is not None
+    point = point.to(mean)
+    return point, torch.cat([moments_below(model, point[None], y)[1][0], std])
 
 
 @torch.no_grad()

@@ -10,7 +10,9 @@ from torch import Tensor
 from vae_cli import noise
 from vae_cli.data import Split
 from vae_cli.distributions import LatentDistribution
+from vae_cli.errors import ConfigError
 from vae_cli.evaluation.bounds import batch
+from vae_cli.generation.level_walks import need_hierarchy
 from vae_cli.models import Model
 
 CHUNK = noise.BLOCK  # examples that go through the model together
@@ -35,7 +37,9 @@ def draw_codes(model: Model, q: LatentDistribution, seed: int, stream: str, star
 def codes(model: Model, examples: Iterable[Chunk], seed: int) -> Iterator[dict[str, Tensor]]:
     """Yield `mean`, `std` and one `sample` (N, D) of q(z|x) in chunks on the CPU.
 
-    A flow's mean and standard deviation have no closed form: they are those of 200 draws.
+    A flow's mean and standard deviation have no closed form: they are those of 200 draws. In a hierarchy a level's are
+    given the means of the levels above. Its parts of the three arrays are there too, (N, D_l), by names such as
+    `z1_mean`.
     """
     for start, x, y in examples:
         q = model.encode(x, y)
@@ -45,17 +49,35 @@ def codes(model: Model, examples: Iterable[Chunk], seed: int) -> Iterator[dict[s
             z = draw_codes(model, q, seed, "moments", start, DRAWS)
             mean, std = z.mean(0), z.std(0)
         sample = draw_codes(model, q, seed, "codes", start)[0]
-        yield {"mean": mean.cpu(), "std": std.cpu(), "sample": sample.cpu()}
+        arrays = {"mean": mean.cpu(), "std": std.cpu(), "sample": sample.cpu()}
+        yield arrays if model.is_flat else arrays | by_level(model, arrays)
+
+
+def by_level(model: Model, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the levels of arrays (N, D) one by one: `z1_mean` (N, D_1) is the part of `mean`."""
+    sizes = model.level_sizes
+    parts = {name: values.split(list(sizes.values()), dim=-1) for name, values in arrays.items()}
+    return {f"{level}_{name}": parts[name][number] for number, level in enumerate(sizes) for name in arrays}
 
 
 def reconstructions(
-    model: Model, examples: Iterable[Chunk], seed: int = 0, draw: bool = False
+    model: Model, examples: Iterable[Chunk], seed: int = 0, draw: bool = False, levels: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield examples as the model sees them and the images of p(x|z), in chunks on the model's device.
 
-    z is the posterior's mean or, with `draw`, a draw from it.
+    z is the posterior's mean or, with `draw`, a draw from it; of a hierarchy it may be so in the top `levels` alone,
+    with the prior's means given those, or draws, below.
+
+    Raises:
+        ConfigError: for a number of levels that the model does not have.
     """
+    hierarchy = None if levels is None else need_hierarchy(model, f"levels={levels}")
+    if hierarchy is not None and levels is not None and levels > len(names := list(model.level_sizes)):
+        raise ConfigError(f"levels={levels}: this model has {len(names)}, z1 to {names[-1]}; give 1 to {len(names)}")
     for start, x, y in examples:
         q = model.encode(x, y)
         z = draw_codes(model, q, seed, "reconstruct", start)[0] if draw else q.mean
+        if hierarchy is not None and levels is not None:
+            epsilon = noise.by_image(len(z), 1, model.noise_dim, seed, "reconstruct", start=start)[0].to(z)
+            z = hierarchy.complete(z, levels, epsilon if draw else None, y)
         yield x, model.image(z, y)

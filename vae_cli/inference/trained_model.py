@@ -22,6 +22,7 @@ from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import DataError, OutputError, UserError, describe, printable
 from vae_cli.evaluation.bounds import Scores, score, values_at_once
 from vae_cli.generation.samplers import Sampler, class_labels, generate_images
+from vae_cli.inference.chunked import ChunkedPosterior
 from vae_cli.inference.codes import Chunk, chunks, reconstructions
 from vae_cli.inference.examples import as_examples
 from vae_cli.inference.labels import labels_of
@@ -85,13 +86,23 @@ class TrainedModel:
 
     def encode(self, x: Any, label: Any = None, grad: bool = False) -> LatentDistribution:
         """Return q(z|x), of batch shape (N,): `mean`, `log_prob(z)`, `rsample_and_log_prob(noise)`; of the posteriors
-        that are normal `stddev` and `rsample()` too."""
+        that are normal `stddev` and `rsample()` too. In a hierarchy a level's mean and `stddev` are those given the
+        means of the levels above; `levels(mean)` takes it apart."""
         with torch.set_grad_enabled(grad):
             parts = [(self.model.features(x, y), y) for _, x, y in self._chunks(self._split(x, label))]
+            if not self.model.is_flat:
+                chunked = ChunkedPosterior([self.model.posterior_of(*part) for part in parts])
+                return chunked if grad else chunked.frozen()
             features = tuple(torch.cat(rows) for rows in zip(*(each for each, _ in parts)))
             labels = [y for _, y in parts if y is not None]
             q = self.model.posterior_of(features, torch.cat(labels) if labels else None)
         return q if grad or not q.provides("frozen") else q.frozen()  # a flow is not computed before it is asked
+
+    def levels(self, z: Float[Tensor, "*batch d"]) -> dict[str, Tensor]:
+        """Return the levels of latent vectors, (…, D_l), by their names: of a hierarchy `z1`, the nearest to the data,
+        `z2` …; of a model of one level `z`."""
+        sizes = self.model.level_sizes
+        return dict(zip(sizes, z.split(list(sizes.values()), dim=-1)))
 
     def decode(self, z: Any, label: Any = None, grad: bool = False) -> Distribution:
         """Return p(x|z), of batch shape (…,): `mean`, `sample()`, `log_prob(x)`."""
@@ -110,7 +121,12 @@ class TrainedModel:
 
     @torch.no_grad()
     def sample(
-        self, n: int, seed: int = 0, label: Any = None, temperature: float = 1.0, draw: bool = False
+        self,
+        n: int,
+        seed: int = 0,
+        label: Any = None,
+        temperature: float | list[float] = 1.0,
+        draw: bool = False,
     ) -> Float[Tensor, "n *shape"]:
         """Return new examples, those of `vae-sample n=… seed=…`: example i is the same whatever n is.
 
@@ -118,19 +134,27 @@ class TrainedModel:
             n: how many.
             seed: of the draws of z, and of x.
             label: of a conditional model: one for all or one for each; without any all classes take turns.
-            temperature: scales the spread of z around the prior's mean.
+            temperature: scales the spread of z around the prior's mean; of a hierarchy it may be a list with one for
+                each level, from z1 on.
             draw: return draws from p(x|z) in place of the images that it stands for.
         """
-        n, seed, temperature = _checked("n", n, Count), _checked("seed", seed), _checked("temperature", temperature)
+        n, seed = _checked("n", n, Count), _checked("seed", seed)
+        is_array = isinstance(temperature, (tuple, np.ndarray, Tensor))
+        temperature = _checked("temperature", np.asarray(temperature).tolist() if is_array else temperature)
         is_in_turn = label is None or isinstance(label, str) and label == "all"
         y = class_labels(self.model.classes, n, label) if is_in_turn else labels_of(label, self._loaded, n)
         return torch.cat(list(generate_images(Sampler(self.model, seed, temperature), n, draw, y)))
 
-    def reconstruct(self, x: Any, label: Any = None, grad: bool = False) -> Float[Tensor, "n *shape"]:
-        """Return the images of p(x|z) at the means of q(z|x), those of `vae-reconstruct`."""
+    def reconstruct(
+        self, x: Any, label: Any = None, grad: bool = False, levels: int | None = None
+    ) -> Float[Tensor, "n *shape"]:
+        """Return the images of p(x|z) at the means of q(z|x), those of `vae-reconstruct`; of a hierarchy perhaps at
+        those of so many `levels` from the top, with the others at the prior's means given those."""
+        levels = _checked("levels", levels)
         with torch.set_grad_enabled(grad):
             examples = self._chunks(self._split(x, label))
-            images = [self._returned(below, grad) for _, below in reconstructions(self.model, examples)]
+            pairs = reconstructions(self.model, examples, levels=levels)
+            images = [self._returned(below, grad) for _, below in pairs]
             return torch.cat(images)
 
     def log_likelihood(

@@ -120,11 +120,14 @@ class Hierarchy(Model):
     def sample_latents(
         self, noise: Float[Tensor, "n e"], temperature: float | list[float] = 1.0, y: Tensor | None = None
     ) -> Float[Tensor, "n d"]:
-        count = len(self.blocks)
-        spread = temperature if isinstance(temperature, list) else [temperature] * count
+        return self.latent_prior(y).rsample_and_log_prob(self.tempered(noise, temperature))[0]
+
+    def tempered(self, noise: Float[Tensor, "*n e"], temperature: float | list[float]) -> Float[Tensor, "*n e"]:
+        """Return base noise of the prior that spreads each level less or more around its mean."""
+        spread = temperature if isinstance(temperature, list) else [temperature] * len(self.blocks)
         *below, top = self.split(noise)
         parts = [value * part for value, part in zip(spread, below)]
-        return self.latent_prior(y).rsample(torch.cat([*parts, self.prior.tempered(top, spread[-1])], dim=-1))
+        return torch.cat([*parts, self.prior.tempered(top, spread[-1])], dim=-1)
 
     def complete(
         self, z: Float[Tensor, "n d"], kept: int, noise: Tensor | None = None, y: Tensor | None = None
@@ -137,6 +140,7 @@ class Hierarchy(Model):
             noise: (N, D), of the other levels; with None they are at the prior's means.
             y: labels, of a conditional model.
         """
+        y = y if self.classes else None
         given = self.split(z.unsqueeze(0))
         drawn = None if noise is None else self.split(noise.unsqueeze(0))
         first_kept = len(self.blocks) - kept

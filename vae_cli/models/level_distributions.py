@@ -82,7 +82,8 @@ class HierarchicalPosterior(LatentDistribution):
         return HierarchicalPosterior(self.model, tuple(each.detach() for each in self.features), self.y, is_frozen=True)
 
     def _run_levels(self, choose: Choose, draws: Size) -> list[Tensor]:
-        return self.model.run_levels(choose, draws, self.batch_shape[0], self.y, self.features)[0]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            return self.model.run_levels(choose, draws, self.batch_shape[0], self.y, self.features)[0]
 
 
 class HierarchicalPrior(LatentDistribution):
@@ -115,9 +116,6 @@ class HierarchicalPrior(LatentDistribution):
         like = self.model.start.new_zeros(*self.batch_shape, self.model.latent_dim)
         given = self.model.split(_with_draws(like))
         return self._run_levels(lambda number, p: (p.mean.expand(given[number].shape), given[number][..., 0]), like)[0]
-
-    def rsample(self, noise: Tensor) -> Tensor:  # type: ignore[override]
-        return self.rsample_and_log_prob(noise)[0]
 
     def _run_levels(
         self, choose: Callable[[int, LatentDistribution], tuple[Tensor, Tensor]], like: Tensor

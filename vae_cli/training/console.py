@@ -20,6 +20,7 @@ from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation.latent_codes import Codes
+from vae_cli.evaluation.levels import relative_means
 from vae_cli.generation.pictures import levels_picture, reconstruction_grid, sample_grid, traversal_picture
 from vae_cli.models.hierarchy import HierarchicalPrior, Hierarchy
 from vae_cli.reporting import charts, level_charts
@@ -216,7 +217,7 @@ def write_latent_pictures(
     """
     model, step, means = state.model, state.position.step, codes.means
     y, names, level = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names, None
-    output.picture("traversals", lambda: traversal_picture(model, means), step)
+    output.picture("traversals", lambda: traversal_picture(model, relative_means(model, codes.points)), step)
     _, prior = model.example_distributions()
     shown = means
     if isinstance(model, Hierarchy) and isinstance(prior, HierarchicalPrior):

@@ -31,6 +31,7 @@ from vae_cli.errors import (
 )
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import evaluate
+from vae_cli.evaluation.levels import relative_means
 from vae_cli.loggers import Loggers, TensorBoardLogger
 from vae_cli.reporting import run_page
 from vae_cli.runs import checkpoint
@@ -350,7 +351,7 @@ def judge(state: TrainingState, data: Data, numbers: dict[str, Any], output: Run
     codes = latent_codes.encode(model, on_device(data.test, state.device).spread(count), state.config["seed"])
     kl_per_dim = latent_codes.kl_per_dim(model, codes)
     if len(codes.means) > 1:
-        numbers["active_units"] = latent_codes.active_units(codes.means)
+        numbers["active_units"] = latent_codes.active_units(relative_means(model, codes.points))
     if kl_per_dim is not None and model.is_flat:
         numbers["kl_per_dim"] = kl_per_dim.tolist()
     if state.config.get("report", True):

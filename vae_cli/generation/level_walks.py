@@ -1,0 +1,114 @@
+"""Walks through the levels of a hierarchy: upper levels kept and lower ones drawn anew, and one level moved alone."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_cli.errors import ConfigError
+from vae_cli.generation.walks import Codes, Walk
+from vae_cli.models import Hierarchy, Model
+
+
+def need_hierarchy(model: Model, setting: str) -> Hierarchy:
+    """Return a model as the hierarchy that a setting is about.
+
+    Raises:
+        ConfigError: naming the setting, if it has one level.
+    """
+    if not isinstance(model, Hierarchy):
+        raise ConfigError(
+            f"{setting}: this model has one level of latent variables, and {setting.partition('=')[0]} is of a "
+            "hierarchy; leave it out, or train one with model=ladder or model=top_down"
+        )
+    return model
+
+
+def level_number(model: Model, level: int | str) -> int:
+    """Return the number of a level, from 1 for z1, that is given by its name or number.
+
+    Raises:
+        ConfigError: for a model of one level, or a level that it does not have.
+    """
+    names = list(need_hierarchy(model, f"level={level}").level_sizes)
+    name = f"z{level}" if isinstance(level, int) else level
+    if name not in names:
+        raise ConfigError(f"level={level}: this model's levels are {names[0]} (nearest to the data) to {names[-1]}")
+    return names.index(name) + 1
+
+
+@torch.no_grad()
+def redraw(
+    model: Hierarchy,
+    z: Float[Tensor, "d"],
+    noise: Float[Tensor, "s e"],
+    first: str = "one draw",
+    label: int = 0,
+) -> Walk:
+    """Return a row for each level: row k keeps the top k levels of z, and draws the others from the prior given those,
+    anew in each column but the first, which is z itself.
+
+    The same base noise is in a column of all rows.
+
+    Args:
+        model: a hierarchy.
+        z: whose levels are kept.
+        noise: of the prior, for each of the other columns.
+        first: a caption for the first column.
+        label: of all points, of a conditional model.
+    """
+    names = list(model.level_sizes)
+    same = z.expand(len(noise), -1)
+    y = torch.full((len(noise),), label, device=z.device) if model.classes else None
+    rows = [torch.cat([z[None], model.complete(same, kept, noise, y)]) for kept in range(len(names))]
+    captions = [_caption(names, kept) for kept in range(len(names))]
+    columns = [first, *(f"anew {number}" for number in range(1, len(noise) + 1))]
+    labels = torch.full((len(rows), len(rows[0])), label, device=z.device) if model.classes else None
+    return Walk(torch.stack(rows), labels, captions, columns)
+
+
+def _caption(names: list[str], kept: int) -> str:
+    """Return which levels are kept and which are drawn, in words."""
+    drawn, held = names[: len(names) - kept], names[len(names) - kept :]
+    return f"{_span(held)} kept, {_span(drawn)} drawn" if held else f"{_span(drawn)} drawn"
+
+
+def _span(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]}-{names[-1]}"
+
+
+@torch.no_grad()
+def interpolate_level(
+    model: Hierarchy,
+    first: Codes,
+    second: Codes,
+    level: int,
+    steps: int,
+    y: Tensor | None = None,
+    rows: list[str] | None = None,
+) -> Walk:
+    """Return straight lines in one level alone, z_l = (1 − t) z_l¹ + t z_l², t from 0 to 1.
+
+    The levels above stay those of the first end. The levels below follow at the prior's means, so that all that changes
+    in a row is what the level does.
+
+    Args:
+        model: a hierarchy.
+        first: z¹ of each row.
+        second: z² of each row.
+        level: its number, from 1 for z1.
+        steps: points in a row, at least 2.
+        y: labels (R,), of a conditional model.
+        rows: captions.
+    """
+    t = torch.linspace(0, 1, steps, device=first.device)
+    parts = [part[:, None].expand(-1, steps, -1) for part in model.split(first)]
+    other = model.split(second)[level - 1]
+    parts[level - 1] = torch.lerp(parts[level - 1], other[:, None], t[None, :, None])
+    z = torch.cat(parts, dim=-1)
+    labels = None if y is None else y[:, None].expand(-1, steps)
+    kept = len(parts) - level + 1
+    done = [model.complete(row, kept, y=None if labels is None else labels[n]) for n, row in enumerate(z)]
+    name = list(model.level_sizes)[level - 1]
+    return Walk(torch.stack(done), labels, rows or [], [f"{value:.0%}" for value in t.tolist()], axis=name)
