@@ -9,6 +9,7 @@ from PIL import Image
 
 import vae_cli
 from tests.support.exploring import explorer, pixels
+from tests.support.exporting import untrained
 from tests.support.pages import trained
 from vae_cli.build.trained import Trained
 from vae_cli.data import DataFacts
@@ -61,3 +62,10 @@ def test_a_model_of_vectors_is_refused_with_what_is_shown(plain):
     facts = DataFacts("rows", (7,), "unit", 0, 10)
     with pytest.raises(DataError, match="shows gray and RGB images, and this model's examples are 7"):
         Explorer(Trained(plain.model, facts, {}, {"step": 0}), None)
+
+
+def test_a_hierarchy_is_refused_with_what_shows_its_levels():
+    ladder = untrained("model=ladder", "model.latents=[4,2]", "model.widths=[16,12]")
+    with pytest.raises(DataError, match=r"^vae-explore moves through one level .* has 2; levels.png") as no:
+        Explorer(ladder, None)
+    assert "\n" not in str(no.value)

@@ -57,7 +57,7 @@ class Explorer:
         seed: of pixels that are drawn.
 
     Raises:
-        DataError: for a model of anything else than gray or RGB images.
+        DataError: for a model of anything else than gray or RGB images, and for a hierarchy.
     """
 
     def __init__(self, trained: Trained, test: Split | None, seed: int = 0) -> None:
@@ -65,6 +65,11 @@ class Explorer:
         if len(self.facts.shape) != 3 or self.facts.shape[0] not in (1, 3):
             shape = "x".join(map(str, self.facts.shape))
             raise DataError(f"vae-explore shows gray and RGB images, and this model's examples are {shape}")
+        if len(levels := self.model.level_sizes) > 1:
+            raise DataError(
+                f"vae-explore moves through one level of latent variables, and this model has {len(levels)}; "
+                "levels.png in its run directory shows what each does, and traversals.png the top one's dimensions"
+            )
         self.binarize = trained.settings["dataset"].get("binarize", "none")
         self.device = next(self.model.parameters()).device
         self.test = None if test is None else self._encode_test(test)

@@ -17,8 +17,8 @@ from vae_cli.distributions import FullNormal, LatentDistribution, Mixture
 from vae_cli.distributions.pixels import Bits
 from vae_cli.errors import ExportError, describe
 from vae_cli.exporting.quiet import quiet
-from vae_cli.models import Model
-from vae_cli.models.hierarchy import HierarchicalPrior, Hierarchy
+from vae_cli.models import Hierarchy, Model
+from vae_cli.models.level_distributions import HierarchicalPrior
 
 PARTS = ("encoder", "decoder", "prior")
 EXAMPLES = 5  # in the batch that is traced; 1 would be taken for a constant

@@ -22,7 +22,8 @@ from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation.latent_codes import Codes
 from vae_cli.evaluation.levels import relative_means
 from vae_cli.generation.pictures import levels_picture, reconstruction_grid, sample_grid, traversal_picture
-from vae_cli.models.hierarchy import HierarchicalPrior, Hierarchy
+from vae_cli.models import Hierarchy
+from vae_cli.models.level_distributions import HierarchicalPrior
 from vae_cli.reporting import charts, level_charts
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import RunDirectory, log
