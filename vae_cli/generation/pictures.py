@@ -39,66 +39,17 @@ def reconstruction_grid(model: Model, x: Float[Tensor, "n c h w"], y: Int[Tensor
 
 @torch.no_grad()
 def traversal_picture(model: Model, means: Float[Tensor, "n d"], steps: int = STEPS) -> Image.Image:
-    """Return a grid with a row for each of the 20 most active latent dimensions, of the label 0 if there are labels.
+    """Return a grid with a row for each of the 20 most active latent dimensions, of a hierarchy those of its top level,
+    of the label 0 if there are labels.
 
     Args:
         model: a trained model.
         means: of q(z|x) for N images, by which a dimension's activity is judged, as `relative_means` gives them.
         steps: images in a row.
     """
-    most = grids.TRAVERSED_DIMENSIONS
-    if isinstance(model, Hierarchy):
-        walk = traverse_top(model, means, steps, most)
-    else:
-        walk = walks.traverse(model, means, steps, most)
+    top = None if model.is_flat else [*model.level_sizes][-1]
+    walk = walks.traverse(model, means, steps, grids.TRAVERSED_DIMENSIONS, level=top)
     return walk_picture(walk, torch.cat(list(walk.images(model))))
-
-
-@torch.no_grad()
-def traverse_top(model: Hierarchy, means: Float[Tensor, "n d"], steps: int, most: int, label: int = 0) -> Walk:
-    """Return a row for each of the most active dimensions of the top level, over three of its prior's standard
-    deviations to either side of its mean; the levels below follow at the prior's means.
-
-    Args:
-        model: a trained hierarchy.
-        means: of q(z|x) for N examples.
-        steps: points in a row.
-        most: rows at most.
-        label: of all points, of a conditional model.
-    """
-    center, scale = top_moments(model, label)
-    activity = model.split(means)[-1].double().var(0, correction=0)
-    order = activity.argsort(descending=True, stable=True)[:most].tolist()
-    offsets = torch.linspace(-walks.WIDTH, walks.WIDTH, steps, device=center.device)
-    tops = center.repeat(len(order), steps, 1)
-    for row, dimension in enumerate(order):
-        tops[row, :, dimension] += offsets * scale[dimension]
-    y = torch.full(tops.shape[:2], label, device=tops.device) if model.classes else None
-    z = below_top(model, tops.flatten(0, 1), None if y is None else y.flatten()).unflatten(0, tops.shape[:2])
-    name = [*model.level_sizes][-1]
-    captions = [f"{name}[{d}]  var {activity[d]:.2f}" for d in order]
-    return Walk(z, y, captions, [f"{round(value, 1) + 0.0:+.1f} sd" for value in offsets.tolist()])
-
-
-@torch.no_grad()
-def below_top(model: Hierarchy, top: Float[Tensor, "n d"], y: Int[Tensor, "n"] | None = None) -> Tensor:
-    """Return z (N, D) whose top level is given, and whose levels below are at the prior's means given it."""
-    z = torch.cat([top.new_zeros(len(top), model.latent_dim - top.shape[1]), top], dim=-1)
-    parts = [slice(start, start + CHUNK) for start in range(0, len(z), CHUNK)]
-    return torch.cat([model.complete(z[part], 1, y=None if y is None else y[part]) for part in parts])
-
-
-@torch.no_grad()
-def top_moments(model: Hierarchy, label: int = 0) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
-    """Return the mean and standard deviation of the top level's prior: of 10,000 draws where it does not give them."""
-    device = next(model.parameters()).device
-    prior = model.latent_prior(torch.full((1,), label, device=device) if model.classes else None).top
-    if prior.provides("moments"):
-        mean, std = prior.moments()
-        return mean.flatten(), std.flatten()
-    drawn = noise.by_image(walks.PRIOR_DRAWS, 1, model.prior.noise_dim, 0, "prior draws")[0].to(device)
-    z = prior.rsample_and_log_prob(drawn.unsqueeze(1) if prior.batch_shape else drawn)[0].flatten(0, -2)
-    return z.mean(0), z.std(0)
 
 
 @torch.no_grad()
