@@ -1,5 +1,8 @@
 """The commands on a hierarchy: what is kept, what is drawn, what follows; and vae_cli.load beside them."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +10,20 @@ import torch
 import vae_cli
 from tests.support.generation import close, drawn, run_of
 from tests.support.image_commands import encoded, reconstructed
+from vae_cli import noise
+from vae_cli.commands import evaluate
 from vae_cli.config import compose
+from vae_cli.data import Split
+from vae_cli.distributions import BernoulliLikelihood, MixtureOfNormalsPrior
 from vae_cli.errors import ConfigError
+from vae_cli.evaluation import bounds
 from vae_cli.evaluation.latent_codes import Points
 from vae_cli.evaluation.levels import relative_means
 from vae_cli.generation import walks
 from vae_cli.generation.level_walks import redraw
 from vae_cli.inference.inputs import load_data
+from vae_cli.models import Ladder
+from vae_cli.reporting import tables
 from vae_cli.training.run import run as train
 
 SIZES = [4, 3, 2]
@@ -231,3 +241,64 @@ def test_python_gives_the_codes_and_reconstructions_of_the_commands_bit_for_bit(
 
 def split_of(loaded, name):
     return getattr(load_data(loaded._loaded, compose.compose("encode", [])), name).images
+
+
+# vae-evaluate
+
+
+@pytest.fixture(scope="module")
+def evaluated(hierarchy, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluated") / "numbers.json"
+    settings = [f"checkpoint={hierarchy}", f"output={output}", "num_importance_samples=60", "limit=40"]
+    evaluate.run(compose.compose("evaluate", settings))
+    return json.loads(output.read_text())
+
+
+def test_an_evaluation_has_the_kl_and_the_active_units_of_each_level(evaluated, loaded):
+    levels, x = evaluated["levels"], split_of(loaded, "test")[:40].float()
+    drawn = torch.cat([noise.by_image(40, 50, 9, 0, "log_likelihood", seen) for seen in (0, 50)])[:60]
+    with torch.no_grad():
+        evidence = loaded.model.evidence(x, drawn)
+    assert list(levels) == ["z1", "z2", "z3"]
+    for level, size in zip(evidence.levels, SIZES):
+        kl, stated = level.analytic_kl().double(), levels[level.name]
+        assert stated["latent_dim"] == size and stated["kl"]["n"] == 40
+        assert stated["kl"]["value"] == pytest.approx(float(kl.mean()), rel=1e-4)
+        assert stated["kl"]["stderr"] == pytest.approx(float(kl.std()) / 40**0.5, rel=1e-3)
+        assert 0 <= stated["active_units"]["value"] <= size
+    assert evaluated["kl"]["value"] == pytest.approx(sum(level["kl"]["value"] for level in levels.values()))
+    reconstruction = float(evidence.log_p_x_given_z.double().mean())
+    assert evaluated["elbo"]["value"] == pytest.approx(reconstruction - evaluated["kl"]["value"], rel=1e-4)
+    assert evaluated["active_units"]["value"] == sum(level["active_units"]["value"] for level in levels.values())
+    log_w = (evidence.log_p_x_given_z + evidence.log_p_z - evidence.log_q_z_given_x).double()
+    expected = float((log_w.logsumexp(0) - math.log(60)).mean())
+    assert evaluated["log_likelihood"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_of_one_latent_vector_is_left_out_and_the_table_has_the_levels(evaluated):
+    left_out = {"mmd", "index_code_mi", "kl_per_dim", "knn_accuracy", "linear_probe_accuracy"}
+    assert not left_out & evaluated.keys()
+    lines = tables.table(evaluated).splitlines()
+    (first,) = [line for line in lines if line.split()[:1] == ["z1"]]
+    assert "of 4 units active" in first and f"{evaluated['levels']['z1']['kl']['value']:.4f}" in first
+
+
+def test_log_likelihoods_and_bounds_in_python_are_those_of_the_evaluation(evaluated, loaded):
+    x = split_of(loaded, "test")[:40].bool()
+    nats = loaded.log_likelihood(x, num_importance_samples=60).mean()
+    assert float(nats) == evaluated["log_likelihood"]["value"]
+    assert float(loaded.elbo(x, mc_samples=60).mean()) == evaluated["elbo"]["value"]
+
+
+def test_a_level_without_a_closed_form_has_the_mean_of_its_draws(loaded):
+    """With a mixture at the top; the memory changes no value."""
+    torch.manual_seed(0)
+    model = Ladder([2, 2], [8, 6], (1, 4, 4), lambda dim: MixtureOfNormalsPrior(dim, 3), BernoulliLikelihood((1, 4, 4)))
+    split = Split((torch.rand(7, 1, 4, 4) > 0.5).float(), None, 1.0)
+    one, other = (bounds.score(model, split, [20], 0, together=together) for together in (1 << 22, 20))
+    drawn = noise.by_image(7, 50, 4, 0, "log_likelihood", 0)[:20]
+    with torch.no_grad():
+        top = model.evidence(split.images, drawn).levels[1]
+    torch.testing.assert_close(one.kl_by_level[1], (top.log_q - top.log_p).mean(0).double(), atol=1e-5, rtol=1e-4)
+    for field in ("kl_by_level", "log_likelihood", "elbo"):
+        torch.testing.assert_close(getattr(one, field), getattr(other, field), atol=1e-4, rtol=1e-4)

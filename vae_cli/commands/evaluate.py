@@ -20,6 +20,7 @@ from vae_cli.errors import CheckpointError, UserError, counted, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
+from vae_cli.evaluation.levels import active_by_level, relative_means
 from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.models import Model
 from vae_cli.reporting import run_page, tables
@@ -148,6 +149,8 @@ def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any
     if model.likelihood.discrete and loaded.facts.support == "levels256":
         numbers["bits_per_dim"] = mean(-scores.log_likelihood[-1] / (math.prod(loaded.facts.shape) * math.log(2)))
     numbers |= _reconstruction_errors(model, split, count, seed)
+    if not model.is_flat:  # what is of one latent vector, or compares all pairs of codes, is left out
+        return numbers | _level_numbers(model, scores, split, count, seed)
     codes = latent_codes.encode(model, split, seed, count)
     numbers |= _code_numbers(model, codes, seed)
     # Of other data all images are scored, and none are left to train classifiers with.
@@ -201,6 +204,20 @@ def _code_numbers(model: Model, codes: Codes, seed: int) -> dict[str, Any]:
     cap = math.log(information["n"])
     numbers["index_code_mi"] = information | {"cap": cap, "saturated": cap - information["value"] < SATURATED}
     return numbers
+
+
+def _level_numbers(model: Model, scores: Scores, split: Split, count: int, seed: int) -> dict[str, Any]:
+    """Return the KL and the active dimensions of each level by its name, and the active dimensions of all."""
+    active: dict[str, int] = {}
+    if count > 1:
+        active = active_by_level(model, relative_means(model, latent_codes.points(model, split, seed, count)))
+    levels: dict[str, Any] = {}
+    for (name, size), kl in zip(model.level_sizes.items(), scores.kl_by_level):
+        levels[name] = {"latent_dim": size, "kl": mean(kl)}
+        if active:
+            levels[name]["active_units"] = {"value": active[name], "stderr": None, "n": count}
+    total = {"active_units": {"value": sum(active.values()), "stderr": None, "n": count}} if active else {}
+    return {"levels": levels} | total
 
 
 def _probes(model: Model, data: Data, split: Split, codes: Codes, seed: int) -> dict[str, Number]:

@@ -18,7 +18,7 @@ from vae_cli.data.batches import labels, pixels
 from vae_cli.distributed.ranks import Rank
 from vae_cli.distributions import LatentDistribution, analytic_kl
 from vae_cli.evaluation.totals import Totals
-from vae_cli.models import Model
+from vae_cli.models import Level, Model
 from vae_cli.objectives import Objective
 from vae_cli.system import memory
 
@@ -99,12 +99,14 @@ class Scores:
         reconstruction: (N,), the mean of log p(x|z).
         kl: (N,), analytic where there is a closed form, else the draws' mean.
         log_likelihood: (M, N), the estimate of log p(x) by M numbers of draws.
+        kl_by_level: (L, N), from z1 on, each given the levels above; their sum is `kl`.
     """
 
     elbo: Float[Tensor, "n"]
     reconstruction: Float[Tensor, "n"]
     kl: Float[Tensor, "n"]
     log_likelihood: Float[Tensor, "m n"]
+    kl_by_level: Float[Tensor, "l n"]
 
 
 def score(
@@ -156,36 +158,49 @@ def values_at_once(size: str) -> int:
 def _score_block(model: Model, split: Split, index: slice, draws: Sequence[int], seed: int, together: int) -> Scores:
     x, y = batch(model, split, index, seed)
     posterior, prior = model.encode(x, y), model.latent_prior(y)
-    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // math.prod(model.likelihood.output_shape)))
+    rows = max(1, min(MOST_ROWS.get(x.device.type, MANY_ROWS), together // _values_of_a_row(model)))
     log_likelihood = torch.empty(len(draws), len(x), dtype=torch.float64)
     total = torch.full((1, len(x)), -math.inf, dtype=torch.float64)
-    sums = torch.zeros(2, len(x), dtype=torch.float64)
+    levels = 0 if model.is_flat else len(model.level_sizes)
+    sums = torch.zeros(2 + levels, len(x), dtype=torch.float64)
     for done in range(0, max(draws), DRAWS):
         drawn = noise.by_image(len(x), DRAWS, model.noise_dim, seed, "log_likelihood", done, start=index.start)
         drawn = drawn[: max(draws) - done]
         if rows >= len(x):
-            log_p_x_given_z, log_w = _log_weights(model, x, y, posterior, prior, drawn, rows // len(x))
+            terms = _terms(model, x, y, posterior, prior, drawn, rows // len(x))
         else:  # not even one draw of all examples has room
             columns = []
             for first in range(0, len(x), rows):
                 some = slice(first, first + rows)
                 x_, y_ = x[some], None if y is None else y[some]
                 own = model.encode(x_, y_), model.latent_prior(y_)
-                columns.append(_log_weights(model, x_, y_, *own, drawn[:, some], 1))
-            log_p_x_given_z, log_w = torch.cat(columns, dim=2)
-        sums += torch.stack([log_p_x_given_z, log_w]).sum(1)
-        running = torch.cat([total, log_w]).logcumsumexp(0)
+                columns.append(_terms(model, x_, y_, *own, drawn[:, some], 1))
+            terms = torch.cat(columns, dim=2)
+        sums += terms.sum(1)
+        running = torch.cat([total, terms[1]]).logcumsumexp(0)
         total = running[-1:]
         for row, number in enumerate(draws):
             if done < number <= done + DRAWS:
                 log_likelihood[row] = running[number - done] - math.log(number)
-    reconstruction, elbo = sums / max(draws)
-    closed = analytic_kl(posterior, prior)
-    kl = reconstruction - elbo if closed is None else closed.cpu().double()
-    return Scores(reconstruction - kl, reconstruction, kl, log_likelihood)
+    reconstruction, elbo, *by_level = sums / max(draws)
+    if by_level:
+        kl_by_level = torch.stack(by_level)
+        kl = kl_by_level.sum(0)
+    else:
+        closed = analytic_kl(posterior, prior)
+        kl = reconstruction - elbo if closed is None else closed.cpu().double()
+        kl_by_level = kl[None]
+    return Scores(reconstruction - kl, reconstruction, kl, log_likelihood, kl_by_level)
 
 
-def _log_weights(
+def _values_of_a_row(model: Model) -> int:
+    """Return about how many values a network gives at once for one latent vector; a hierarchy has its features beside
+    every draw."""
+    values = math.prod(model.likelihood.output_shape)
+    return values if model.is_flat else max(values, model.features_per_example)
+
+
+def _terms(
     model: Model,
     x: Tensor,
     y: Tensor | None,
@@ -193,13 +208,20 @@ def _log_weights(
     prior: LatentDistribution,
     drawn: Float[Tensor, "k b e"],
     draws: int,
-) -> Float[Tensor, "2 k b"]:
-    """Return log p(x|z) and log w = log p(x|z) + log p(z) − log q(z|x), with some draws decoded at once."""
+) -> Float[Tensor, "t k b"]:
+    """Return log p(x|z) and log w = log p(x|z) + log p(z) − log q(z|x), with some draws decoded at once; of a hierarchy
+    the KL of each level besides, of a level without a closed form log q − log p."""
     parts = []
     for part in drawn.split(draws):
         e = model.evidence(x, part.to(x), y, posterior=posterior, prior=prior)
-        parts.append(torch.stack([e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]))
+        terms = [e.log_p_x_given_z, e.log_p_x_given_z + e.log_p_z - e.log_q_z_given_x]
+        parts.append(torch.stack(terms if model.is_flat else terms + [_level_kl(level) for level in e.levels]))
     return torch.cat(parts, dim=1).cpu().double()
+
+
+def _level_kl(level: Level) -> Float[Tensor, "k b"]:
+    closed = level.analytic_kl()
+    return level.log_q - level.log_p if closed is None else closed.expand(level.log_p.shape)
 
 
 @torch.no_grad()

@@ -63,10 +63,11 @@ def encode(model: Model, split: Split, seed: int, count: int | None = None) -> C
 
 
 @torch.no_grad()
-def points(model: Model, split: Split, seed: int) -> Points:
-    """Return the means of q(z|x) of a split."""
-    means = [q.mean.cpu() for _, q in _posteriors(model, split, seed, len(split))]
-    return Points(torch.cat(means), None if split.labels is None else split.labels.cpu())
+def points(model: Model, split: Split, seed: int, count: int | None = None) -> Points:
+    """Return the means of q(z|x) of the first `count` examples of a split, or of all."""
+    images = len(split) if count is None else min(count, len(split))
+    means = [q.mean.cpu() for _, q in _posteriors(model, split, seed, images)]
+    return Points(torch.cat(means), None if split.labels is None else split.labels[:images].cpu())
 
 
 @torch.no_grad()

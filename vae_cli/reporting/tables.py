@@ -46,10 +46,22 @@ def rows(result: Mapping[str, Any]) -> Iterator[Row]:
             if name == "index_code_mi":
                 state = ", saturated" if number["saturated"] else ""
                 remark = f", at most log N = {number['cap']:.2f} with N = {number['n']:,}{state}"
+            if name == "active_units" and "levels" in result:
+                remark = ", in units of the prior below the top level"
             yield Row(name, number["value"], number["stderr"], unit + remark)
+        if name == "kl":
+            yield from _levels(result.get("levels", {}))
         if name == "log_likelihood":
             for k, number in list(result["log_likelihood_by_samples"].items())[:-1]:
                 yield Row(f"  with K = {int(k):,}", number["value"], number["stderr"], "")
+
+
+def _levels(levels: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the KL of each level of a hierarchy."""
+    for name, level in levels.items():
+        active = level.get("active_units")
+        unit = "" if active is None else f"{active['value']:,} of {level['latent_dim']:,} units active"
+        yield Row(f"  {name}", level["kl"]["value"], level["kl"]["stderr"], unit)
 
 
 def table(result: Mapping[str, Any]) -> str:
