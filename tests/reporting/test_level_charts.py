@@ -19,6 +19,7 @@ def test_levels_lie_one_above_the_other_with_z1_lowest_and_the_validation_number
     rows = values(chart)
     assert {row["level"]: row["value"] for row in rows if row["epoch"] == 2} == {"z1": 3, "z2": 2, "z3": -0.01}
     assert [row["order"] for row in rows if row["epoch"] == 1] == [0, 1, 2]
+    assert chart["encoding"]["y"]["scale"]["domain"] == [0, 7]
     assert min(row["height"] for row in rows) == 0  # a negative area would lie over the others
     assert chart["encoding"]["color"]["sort"] == ["z3", "z2", "z1"] and "validation" in chart["title"]
     picture = charts.to_png(level_charts.kl_over_epochs(lines[:2], ["z1", "z2", "z3"]))

@@ -36,7 +36,10 @@ def kl_over_epochs(records: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
     if not rows:
         return None
     rows = thinned(rows, MOST_POINTS)
-    epochs = len({row["epoch"] for row in rows})
+    sums: dict[int, float] = {}
+    for row in rows:
+        sums[row["epoch"]] = sums.get(row["epoch"], 0) + row["height"]
+    epochs = len(sums)
     chart, opacity = alt.Chart(values_of(rows), title=f"KL of each level, nats per image, {split}"), 0.85
     marks: dict[str, Any] = {
         "line": {"strokeWidth": 1},
@@ -46,7 +49,13 @@ def kl_over_epochs(records: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
     tooltip = [alt.Tooltip("epoch:Q"), alt.Tooltip("level:N"), alt.Tooltip("value:Q", format=",.4~g", title="KL")]
     return mark.encode(
         x=epoch_axis(rows),
-        y=alt.Y("height:Q", title=None, stack="zero", axis=alt.Axis(format=",.6~g")),
+        y=alt.Y(
+            "height:Q",
+            title=None,
+            stack="zero",
+            axis=alt.Axis(format=",.6~g"),
+            scale=scale_from_zero(list(sums.values())),
+        ),
         color=alt.Color("level:N", scale=_colors(levels), sort=_downwards(levels), legend=_legend(levels)),
         order=alt.Order("order:Q"),
         tooltip=tooltip,

@@ -146,7 +146,8 @@ def _pictures(run: Run) -> list[dict[str, Any]]:
         along = f"{grids.TRAVERSED_DIMENSIONS} of the {latent_dim} {each}"
     captions = PICTURES | (OF_TOP if len(levels) > 1 else {})
     captions = {name: caption.format(along=along, top=top) for name, caption in captions.items()}
-    captions["traversals"] += "; label 0" if run.settings.get("conditional") else ""
+    for name in ("levels", "traversals"):
+        captions[name] += "; label 0" if run.settings.get("conditional") else ""
     wide = {"traversals", "levels"} | ({"kl_per_dim"} if latent_dim > WIDE_FROM else set())
     pictures = []
     for name, caption in captions.items():
