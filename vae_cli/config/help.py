@@ -30,6 +30,7 @@ EXAMPLES = {
         "vae-sample checkpoint=best.safetensors format=png output=digits temperature=0.8",
         "vae-sample checkpoint=best.safetensors n=100000 format=npz draw=true",
         "vae-sample checkpoint=best.safetensors mode=interpolate 'between=[3,17]'",
+        "vae-sample checkpoint=outputs/mnist/LADDER mode=levels",
     ),
     "reconstruct": (
         "vae-reconstruct checkpoint=outputs/mnist/RUN",

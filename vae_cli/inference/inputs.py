@@ -113,7 +113,7 @@ def load_data(trained: Trained, config: Config) -> Data:
         stored = stored | {"dataset": _dataset_options(trained, path)}
     dataset = parts.dataset(stored, () if config["allow"] is None else (config["allow"],))
     source = _load(dataset, trained.facts, has_notes=path is not None)
-    data = dataset.splits(source) if path is None else _splits_elsewhere(dataset, source, trained.facts)
+    data = dataset.splits(source) if path is None else _splits_at_path(dataset, source, trained.facts)
     _check_fit(data.facts.shape, data.facts.support, trained.facts)
     return data
 
@@ -129,7 +129,7 @@ def _check_place(stored: Config, has_key: bool) -> None:
         )
 
 
-def _splits_elsewhere(dataset: Dataset, source: Source, facts: DataFacts) -> Data:
+def _splits_at_path(dataset: Dataset, source: Source, facts: DataFacts) -> Data:
     """Return the splits of data at another place: as in training if they are the training's, else all are for tests."""
     try:
         data = dataset.splits(source)
