@@ -1,6 +1,7 @@
 """Rules of the design for the structure of the code."""
 
 import ast
+import re
 from pathlib import Path
 
 import vae_cli
@@ -69,3 +70,13 @@ def test_imports_run_down_and_never_up():
         for module in imported(tree):
             used = module.split(".")[1] if module.startswith("vae_cli.") else package
             assert used in (package, "__version__") or level[package] < level[used], f"{name} imports {module}"
+
+
+def test_the_wheel_has_every_folder_of_code_settings_and_templates():
+    """An installation in the tree finds them anyway."""
+    listed = re.findall(r'^    "(vae_cli[\w.]*)",$', (PACKAGE.parent / "pyproject.toml").read_text(), re.MULTILINE)
+    kinds = (".py", ".yaml", ".html", ".css", ".js")
+    files = [path for root in ("vae_cli", "conf") for path in (PACKAGE.parent / root).rglob("*") if path.suffix in kinds]
+    folders = {path.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".") for path in files}
+    needed = {f"vae_cli.{folder}" if folder.split(".")[0] == "conf" else folder for folder in folders}
+    assert needed == set(listed)
