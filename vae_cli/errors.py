@@ -61,6 +61,8 @@ def describe(error: BaseException | str) -> str:
 
     An operating system's error loses its number and path, which the caller names, and torch's its C++ stack.
     """
+    if isinstance(error, KeyError) and error.args:
+        return f"{str(error.args[0])[:LONGEST]} is missing"
     text = (getattr(error, "strerror", None) or str(error)) if isinstance(error, OSError) else str(error)
     words = " ".join(str(text).partition("\nException raised from")[0].split()) or type(error).__name__
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"

@@ -129,3 +129,18 @@ def test_other_keys_of_a_data_set_are_unknown_without_advice_to_choose_one(run, 
     assert status(cli.encode, f"checkpoint={run}", "dataset.range=3") == 1
     error = capsys.readouterr().err
     assert "unknown key dataset.range" in error and "dataset=" not in error and error.count("\n") == 1
+
+
+def test_an_export_is_checked_on_moved_data_and_says_when_they_are_not_there(moved, tmp_path, capsys):
+    run, _, place = moved
+    words = [f"checkpoint={run}"]
+    assert (
+        status(
+            cli.export, *words, "format=torch", f"output={tmp_path / 'out'}", "parts=decoder", f"dataset.path={place}"
+        )
+        == 0
+    )
+    assert "checked on test images" in capsys.readouterr().out
+    for wrong in (["format=torch", f"dataset.path={tmp_path / 'nowhere'}"], ["format=hub", f"dataset.path={place}"]):
+        assert status(cli.export, *words, *wrong) == 1
+        assert "dataset.path" in capsys.readouterr().err

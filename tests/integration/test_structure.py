@@ -76,7 +76,8 @@ def test_the_wheel_has_every_folder_of_code_settings_and_templates():
     """An installation in the tree finds them anyway."""
     listed = re.findall(r'^    "(vae_cli[\w.]*)",$', (PACKAGE.parent / "pyproject.toml").read_text(), re.MULTILINE)
     kinds = (".py", ".yaml", ".html", ".css", ".js")
-    files = [path for root in ("vae_cli", "conf") for path in (PACKAGE.parent / root).rglob("*") if path.suffix in kinds]
+    roots = [PACKAGE.parent / name for name in ("vae_cli", "conf")]
+    files = [path for root in roots for path in root.rglob("*") if path.suffix in kinds]
     folders = {path.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".") for path in files}
     needed = {f"vae_cli.{folder}" if folder.split(".")[0] == "conf" else folder for folder in folders}
     assert needed == set(listed)

@@ -54,7 +54,9 @@ def run(config: dict[str, Any]) -> None:
             written.
     """
     check_takes(config, "format", FORMATS, DEFAULTS)
-    kind = config["format"]
+    kind, path = config["format"], config["dataset"]["path"]
+    if path is not None and kind not in SUFFIXES:
+        raise ConfigError(f"dataset.path={path}: format={kind} reads no data; leave it out")
     if kind == "hub":
         _publish(config)
     elif kind == "safetensors":

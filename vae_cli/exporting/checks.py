@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class Examples:
         return len(self.x)
 
 
-def examples(trained: Trained, config: Mapping[str, object], count: int) -> Examples:
+def examples(trained: Trained, config: Mapping[str, Any], count: int) -> Examples:
     """Return test images of the data that a model was trained on; where they are not here, samples of the model.
 
     Of large images there are fewer than `count`, so that they fit into memory.
@@ -58,7 +59,10 @@ def examples(trained: Trained, config: Mapping[str, object], count: int) -> Exam
     try:
         with without_downloads():
             split = choose_split(load_data(trained, config), "test", trained)
-    except UserError as error:  # they are missing, or the config names none, as that of an exported model
+    except UserError as error:
+        if config.get("dataset", {}).get("path") is not None:
+            raise
+        # they are missing, or the config names none, as that of an exported model
         return _samples(trained, f"samples of the model, since its data are not here ({error})")
     return _of_split(trained, split, min(count, len(split)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from vae_cli.inference.codes import Chunk, chunks, reconstructions
 from vae_cli.inference.examples import as_examples
 from vae_cli.inference.labels import labels_of
 from vae_cli.runs import checkpoint
+from vae_cli.system import memory
 from vae_cli.system.paths import expand
 
 DRAWS = 1000  # of z per example, as vae-evaluate has them by default
@@ -139,6 +141,10 @@ class TrainedModel:
             draw: return draws from p(x|z) in place of the images that it stands for.
         """
         n, seed = _checked("n", n, Count), _checked("seed", seed)
+        needed, free = 2 * 4 * n * math.prod(self.data.shape), memory.available()  # in parts, and joined
+        if needed > free:
+            sizes = f"{memory.format_size(needed)}, of which {memory.format_size(free)} are free"
+            raise DataError(f"n={n}: so many examples take {sizes}; ask for fewer, or use vae-sample format=npz")
         is_array = isinstance(temperature, (tuple, np.ndarray, Tensor))
         temperature = _checked("temperature", np.asarray(temperature).tolist() if is_array else temperature)
         is_in_turn = label is None or isinstance(label, str) and label == "all"

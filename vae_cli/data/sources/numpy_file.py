@@ -73,7 +73,9 @@ def _magic(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(len(NPY_MAGIC))
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; set dataset.path to an .npz or .npy file") from error
+        raise DataError(
+            f"{path} does not exist; set dataset.path to an .npz or .npy file, or to a folder of images"
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({describe(error)}); set dataset.path to another file") from error
 
