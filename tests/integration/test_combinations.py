@@ -11,7 +11,7 @@ from vae_cli.data import DataFacts
 from vae_cli.errors import ConfigError
 
 SHAPE, CLASSES = (1, 4, 4), 3
-OF_PRESETS = ("auto", "dreg", "stl", "tomczak", "realnvp")  # other settings of classes that are there
+OF_PRESETS = ("auto", "dreg", "stl", "tomczak", "hierarchy", "realnvp")  # other settings of classes that are there
 SUPPORT = {"bernoulli": "binary"}
 QUICK = ("bernoulli", "discretized_logistic", "normal")
 FLOWS = ("coupling", "maf", "nsf")
