@@ -185,8 +185,9 @@ def _command(name: str, argv: Sequence[str] | None) -> Iterator[Sequence[str]]:
         status = 1
         if not isinstance(failure, BrokenPipeError):
             print_error(f"vae-{name}", OutputError(f"standard output cannot be written ({describe(failure)})"))
-    if status and "WORLD_SIZE" in os.environ:
-        os._exit(int(status))  # the interpreter would wait for a collective that never ends
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # The interpreter would wait for a collective that never ends; and gloo's threads may abort its end.
+        os._exit(int(status or 0))
     sys.exit(status)
 
 
