@@ -45,6 +45,7 @@ def started(run, several, **environment):
             process.communicate()
 
 
+@pytest.mark.slow
 def test_several_at_once_open_addresses_of_their_own_write_nothing_and_end_with_the_signals_status(run, tmp_path):
     def listing():
         return sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))

@@ -98,7 +98,11 @@ TOP_DOWN = ["model=top_down", "model.channels=[8,16]", "model.latents=[1,3]", "m
 
 
 @pytest.mark.parametrize(
-    "model", [[*LADDER, "conditional=true", "objective=stl"], [*TOP_DOWN, "objective.free_bits=0.1", "optimizer=muon"]]
+    "model",
+    [
+        pytest.param([*LADDER, "conditional=true", "objective=stl"], marks=pytest.mark.slow),
+        [*TOP_DOWN, "objective.free_bits=0.1", "optimizer=muon", "conditional=true"],
+    ],
 )
 def test_a_killed_hierarchy_resumed_equals_one_that_was_not_bit_for_bit(model, tmp_path, monkeypatch):
     settings = [*model, "epochs=2", "report=false"]
