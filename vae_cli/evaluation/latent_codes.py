@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae_cli import noise
 from vae_cli.data import Split
-from vae_cli.distributions import LatentDistribution
+from vae_cli.distributions import LatentDistribution, kl_by_dimension
 from vae_cli.evaluation.bounds import batch
 from vae_cli.models import Model
 from vae_cli.objectives import mmd
@@ -97,10 +97,8 @@ def active_units(means: Float[Tensor, "n d"]) -> int:
 @torch.no_grad()
 def kl_per_dim(model: Model, codes: Codes) -> Float[Tensor, "d"] | None:
     """Return the mean KL(q(z_d|x) ‖ p(z_d)) of each dimension, in nats; None without a closed form."""
-    by_chunk = []
-    for number, q in enumerate(codes.posteriors):
-        epsilon = noise.by_image(q.batch_shape[0], 1, model.noise_dim, 0, "kl", start=number * CHUNK)[0]
-        by_chunk.append(model.kl_by_dimension(q, epsilon.to(next(model.parameters()))))
+    _, prior = model.example_distributions()
+    by_chunk = [kl_by_dimension(q, prior) for q in codes.posteriors]
     closed = [kl.cpu().double() for kl in by_chunk if kl is not None]
     return torch.cat(closed).mean(0) if len(closed) == len(by_chunk) else None
 

@@ -78,16 +78,6 @@ class Model(nn.Module, ABC):
     def latent_prior(self, y: Tensor | None = None) -> LatentDistribution:
         """Return p(z); or, of a conditional model whose prior depends on labels, p(z|y) of batch shape (N,)."""
 
-    @abstractmethod
-    def kl_by_dimension(self, posterior: LatentDistribution, noise: Float[Tensor, "b e"]) -> Tensor | None:
-        """Return the KL of each dimension of z, (B, D), given a draw of the levels above it; None where a level's
-        posterior or prior does not factorize, or has no closed form.
-
-        Args:
-            posterior: q(z|x) of B examples.
-            noise: of the draw.
-        """
-
     @property
     @abstractmethod
     def has_analytic_kl(self) -> bool:

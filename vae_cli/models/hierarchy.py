@@ -104,13 +104,6 @@ class Hierarchy(Model):
         y = y if self.classes else None
         return HierarchicalPrior(self, as_latent(self.prior(self.encode_top, y)), y)
 
-    def kl_by_dimension(self, posterior: LatentDistribution, noise: Float[Tensor, "b e"]) -> Tensor | None:
-        assert isinstance(posterior, HierarchicalPosterior)
-        levels, _ = self._infer(posterior, self.latent_prior(posterior.y), noise[None])
-        by_level = [level.kl_by_dimension() for level in levels]
-        closed = [kl for kl in by_level if kl is not None]
-        return torch.cat(closed, dim=-1) if len(closed) == len(by_level) else None
-
     @property
     def has_analytic_kl(self) -> bool:
         zeros = self.start.new_zeros(1, self.prior.latent_dim)

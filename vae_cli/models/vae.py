@@ -16,7 +16,6 @@ from vae_cli.distributions import (
     Prior,
     analytic_kl,
     as_latent,
-    kl_by_dimension,
 )
 from vae_cli.models.base import Model
 from vae_cli.models.evidence import Evidence, Level
@@ -70,9 +69,6 @@ class VAE(Model):
 
     def latent_prior(self, y: Tensor | None = None) -> LatentDistribution:
         return as_latent(self.prior(self.encode, y if self.classes else None))
-
-    def kl_by_dimension(self, posterior: LatentDistribution, noise: Float[Tensor, "b e"]) -> Tensor | None:
-        return kl_by_dimension(posterior, self.example_distributions()[1])
 
     @property
     def has_analytic_kl(self) -> bool:

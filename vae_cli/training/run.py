@@ -352,7 +352,7 @@ def judge(state: TrainingState, data: Data, numbers: dict[str, Any], output: Run
     kl_per_dim = latent_codes.kl_per_dim(model, codes)
     if len(codes.means) > 1:
         numbers["active_units"] = latent_codes.active_units(relative_means(model, codes.points))
-    if kl_per_dim is not None and model.is_flat:
+    if kl_per_dim is not None:
         numbers["kl_per_dim"] = kl_per_dim.tolist()
     if state.config.get("report", True):
         output.attempt(
