@@ -102,7 +102,7 @@ def test_a_row_of_mode_levels_keeps_the_top_levels_of_one_draw_and_draws_the_oth
 
 def test_the_captions_of_mode_levels_say_what_is_kept_and_what_is_drawn(loaded):
     model = loaded.model
-    walk = redraw(model, torch.zeros(9), torch.randn(2, model.prior_noise_dim))
+    walk = redraw(model, torch.zeros(1, 9), torch.randn(1, 2, model.prior_noise_dim), ["one draw"])
     assert walk.rows == ["z1-z3 drawn", "z3 kept, z1-z2 drawn", "z2-z3 kept, z1 drawn"]
     assert walk.columns == ["one draw", "anew 1", "anew 2"]
 

@@ -10,7 +10,7 @@ from tests.support.generation import used_and_test_images
 from vae_cli.build import trained
 from vae_cli.commands import sample
 from vae_cli.config import compose
-from vae_cli.generation import pictures, walks
+from vae_cli.generation import level_walks, pictures, walks
 
 
 @pytest.mark.parametrize("mode", ["interpolate", "traverse", "manifold"])
@@ -62,23 +62,20 @@ LADDER = ("model=ladder", "model.latents=[6,3]", "model.widths=[16,12]")
 
 
 @pytest.mark.parametrize("more", [(), ("conditional=true", "prior=vampprior", "prior.components=3")])
-def test_a_picture_of_levels_keeps_the_draw_in_its_first_row_and_the_top_alone_in_its_last(more, monkeypatch):
-    model, drawn = untrained(*LADDER, *more).model, []
-    complete = model.complete
-
-    def recorded(*arguments, **named):
-        drawn.append(complete(*arguments, **named))
-        return drawn[-1]
-
-    monkeypatch.setattr(model, "complete", recorded)
-    picture = pictures.levels_picture(model, seed=0)
-    assert picture.width > 12 * 56 and picture.height > 2 * 56
-    whole, top = drawn
-    for draw in (slice(0, 4), slice(4, 8), slice(8, 12)):
-        torch.testing.assert_close(whole[draw], whole[draw][:1].expand(4, -1))
-        torch.testing.assert_close(top[draw, 6:], whole[draw, 6:])
-        assert (top[draw, :6] - top[draw][:1, :6]).abs()[1:].min(1).values.max() > 1e-3  # drawn anew for each image
-    assert (whole[0] - whole[4]).abs().max() > 0.1
+def test_each_draw_of_a_picture_of_levels_stands_first_beside_three_that_share_more_levels_in_each_row(
+    more, monkeypatch
+):
+    model, shown = untrained(*LADDER, *more).model, []
+    monkeypatch.setattr(pictures, "walk_picture", lambda walk, images: shown.append((walk, images)))
+    pictures.levels_picture(model, seed=0)
+    [(walk, images)] = shown
+    assert walk.rows == ["z1-z2 drawn", "z2 kept, z1 drawn"] and len(images) == 24
+    assert walk.columns[:5] == ["draw 1", "anew 1", "anew 2", "anew 3", "draw 2"]
+    every, upper = walk.z.unflatten(1, (3, 4))
+    torch.testing.assert_close(every[:, 0], upper[:, 0])
+    torch.testing.assert_close(upper[:, 1:, 6:], upper[:, :1, 6:].expand(-1, 3, -1))
+    for drawn in (every[..., 6:], every[..., :6], upper[..., :6]):
+        assert len(drawn.flatten(0, 1).unique(dim=0)) == 12
 
 
 def test_traversals_of_a_hierarchy_are_those_of_its_top_level_however_active_the_others_are():
@@ -90,7 +87,7 @@ def test_traversals_of_a_hierarchy_are_those_of_its_top_level_however_active_the
     np.testing.assert_array_equal(np.asarray(pictures.traversal_picture(model, means, steps=5)), np.asarray(wanted))
 
 
-def test_rows_of_many_levels_are_chosen_evenly_with_all_and_the_top_among_them():
-    assert pictures._evenly(3, 12) == [3, 2, 1] and pictures._evenly(1, 12) == [1]
-    chosen = pictures._evenly(40, 12)
-    assert (chosen[0], chosen[-1], len(set(chosen))) == (40, 1, 12)
+def test_rows_of_many_levels_are_chosen_evenly_from_none_to_all_but_one():
+    assert level_walks.evenly(3, 12) == [0, 1, 2] and level_walks.evenly(1, 12) == [0]
+    chosen = level_walks.evenly(40, 12)
+    assert (chosen[0], chosen[-1], len(set(chosen))) == (0, 39, 12)

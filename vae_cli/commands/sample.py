@@ -319,7 +319,8 @@ def _levels(loaded: Trained, config: Config, label: int) -> Walk:
         y = torch.full((CHUNK,), label, device=sampler.device) if model.classes else None
         z = sampler.chunk(0, y)[0]
     first = "one draw" if config["around"] is None else f"image {config['around']}"
-    return redraw(model, z, model.tempered(drawn, config["temperature"]), first, label)
+    tempered = model.tempered(drawn, config["temperature"])
+    return redraw(model, z[None], tempered[None], [first], label=label)
 
 
 def _code(loaded: Trained, config: Config, test: Split, label: int) -> tuple[Tensor, int]:

@@ -41,31 +41,42 @@ def level_number(model: Model, level: int | str) -> int:
 @torch.no_grad()
 def redraw(
     model: Hierarchy,
-    z: Float[Tensor, "d"],
-    noise: Float[Tensor, "s e"],
-    first: str = "one draw",
+    z: Float[Tensor, "m d"],
+    noise: Float[Tensor, "m s e"],
+    firsts: list[str],
+    most: int | None = None,
     label: int = 0,
 ) -> Walk:
-    """Return a row for each level: row k keeps the top k levels of z, and draws the others from the prior given those,
-    anew in each column but the first, which is z itself.
+    """Return rows that keep the top k levels of z and draw the others from the prior given those: k is 0 in the first
+    row, and all but one in the last.
 
-    The same base noise is in a column of all rows.
+    Each z has 1 + S columns, of which the first is z itself. The same base noise is in a column of all rows.
 
     Args:
         model: a hierarchy.
-        z: whose levels are kept.
+        z: M vectors whose levels are kept.
         noise: of the prior, for each of the other columns.
-        first: a caption for the first column.
+        firsts: captions for the columns of z.
+        most: rows, of which there are so many at the most, evenly chosen.
         label: of all points, of a conditional model.
     """
-    names = list(model.level_sizes)
-    same = z.expand(len(noise), -1)
-    y = torch.full((len(noise),), label, device=z.device) if model.classes else None
-    rows = [torch.cat([z[None], model.complete(same, kept, noise, y)]) for kept in range(len(names))]
-    captions = [_caption(names, kept) for kept in range(len(names))]
-    columns = [first, *(f"anew {number}" for number in range(1, len(noise) + 1))]
-    labels = torch.full((len(rows), len(rows[0])), label, device=z.device) if model.classes else None
+    names, (vectors, draws) = list(model.level_sizes), noise.shape[:2]
+    same, drawn = z.repeat_interleave(draws, 0), noise.flatten(0, 1)
+    y = torch.full((len(drawn),), label, device=z.device) if model.classes else None
+    rows, captions = [], []
+    for kept in evenly(len(names), most or len(names)):
+        anew = model.complete(same, kept, drawn, y).unflatten(0, (vectors, draws))
+        rows.append(torch.cat([z[:, None], anew], dim=1).flatten(0, 1))
+        captions.append(_caption(names, kept))
+    columns = [text for first in firsts for text in (first, *(f"anew {number + 1}" for number in range(draws)))]
+    labels = torch.full((len(rows), len(columns)), label, device=z.device) if model.classes else None
     return Walk(torch.stack(rows), labels, captions, columns)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Return the numbers from 0 to `count` − 1, or so many of them."""
+    rows = min(count, most)
+    return [round(number * (count - 1) / max(1, rows - 1)) for number in range(rows)]
 
 
 def _caption(names: list[str], kept: int) -> str:

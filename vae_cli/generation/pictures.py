@@ -12,14 +12,14 @@ from torch import Tensor
 
 from vae_cli import noise
 from vae_cli.data.base import label_name
-from vae_cli.generation import walks
+from vae_cli.generation import level_walks, walks
 from vae_cli.generation.samplers import CHUNK, Sampler, class_labels, generate_images
 from vae_cli.generation.walks import Walk
 from vae_cli.models import Hierarchy, Model
 from vae_cli.reporting import grids
 
 IMAGES, ROWS, STEPS, SIDE = CHUNK, 8, 11, 20  # of a grid, a walk and a manifold, by default
-DRAWS, OF_A_DRAW = 3, 4  # side by side in a picture of levels, and images of each
+DRAWS, ANEW = 3, 3  # side by side in a picture of levels, and images beside each
 MOST_ROWS = 12  # of it
 
 
@@ -54,39 +54,24 @@ def traversal_picture(model: Model, means: Float[Tensor, "n d"], steps: int = ST
 
 @torch.no_grad()
 def levels_picture(model: Hierarchy, seed: int, label: int = 0) -> Image.Image:
-    """Return a grid that shows what the levels do: each row keeps fewer upper levels of a draw from the prior.
-
-    Three draws stand side by side, four images of each. The first row is the draw itself, and all its images are
-    alike; the last keeps the top level alone.
+    """Return a grid that shows what the levels do: three draws from the prior side by side, each with three more whose
+    upper levels are the same, from none of them in the first row to all but z1 in the last.
 
     Args:
         model: a trained hierarchy.
         seed: of the draws.
         label: of all images, of a conditional model.
     """
-    device, count = next(model.parameters()).device, DRAWS * OF_A_DRAW
-    y = torch.full((count,), label, device=device) if model.classes else None
+    device = next(model.parameters()).device
+    y = torch.full((DRAWS,), label, device=device) if model.classes else None
     drawn, again = (
         noise.by_image(number, 1, model.prior_noise_dim, seed, name)[0].to(device)
-        for number, name in ((DRAWS, "levels"), (count, "lower levels"))
+        for number, name in ((DRAWS, "levels"), (DRAWS * ANEW, "lower levels"))
     )
-    z = model.sample_latents(drawn.repeat_interleave(OF_A_DRAW, 0), y=y)
-    names = list(model.level_sizes)
-    kept = _evenly(len(names), MOST_ROWS)
-    images = [model.image(model.complete(z, number, again, y), y).cpu() for number in kept]
-    captions = [f"keeps {_range(names[-number:])}" for number in kept]
-    columns = [f"draw {number + 1}" if place == 0 else "" for number in range(DRAWS) for place in range(OF_A_DRAW)]
-    return grids.captioned(torch.cat(images), captions, columns, count)
-
-
-def _range(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]}…{names[-1]}"
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """Return the numbers from `count` down to 1, or so many of them."""
-    rows = min(count, most)
-    return [round(count - number * (count - 1) / max(1, rows - 1)) for number in range(rows)]
+    firsts = [f"draw {number + 1}" for number in range(DRAWS)]
+    z = model.sample_latents(drawn, y=y)
+    walk = level_walks.redraw(model, z, again.unflatten(0, (DRAWS, ANEW)), firsts, MOST_ROWS, label)
+    return walk_picture(walk, torch.cat(list(walk.images(model))))
 
 
 def walk_picture(
