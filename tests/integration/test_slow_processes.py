@@ -38,7 +38,7 @@ def by_torchrun(count, cwd, *overrides):
         "likelihood=normal likelihood.scale=residual",
         "encoder=conv decoder=conv encoder.channels=[4,8] decoder.channels=[8,4] dataset.binarize=dynamic",
         "model=ladder model.latents=[4,2] model.widths=[16,8] prior=vampprior prior.components=5 mc_samples=2",
-        "model=top_down model.channels=[8,16] model.latents=[1,3] model.blocks=[2,1] dataset.binarize=dynamic",
+        "model=top_down model.channels=[8,16] model.latents=[1,3] model.blocks=[2,1] objective=hierarchy",
         "objective.beta=4 objective.beta_schedule=cyclical objective.warmup_epochs=2 optimizer=rmsprop",
     ],
 )

@@ -16,8 +16,11 @@ from vae_cli.distributions import (
     VampPrior,
 )
 from vae_cli.distributions.levels import relative_normal
+from vae_cli.errors import ConfigError
 from vae_cli.models import VAE, Ladder, TopDown
 from vae_cli.objectives import ELBO, IWAE
+from vae_cli.objectives.base import IncompatibleError
+from vae_cli.objectives.elbo import _balance
 
 D = D1 + D2
 X = (1, 4, 4)
@@ -330,6 +333,39 @@ def test_bfloat16_multiplies_in_bfloat16_and_keeps_densities_in_float32():
         assert not torch.equal(half.log_p_x_given_z, full.log_p_x_given_z)
 
 
+def test_a_balanced_warm_up_weighs_no_level_by_a_negative_kl_and_no_gradient_follows_the_weights():
+    kl = torch.tensor([[-3.0, -1.0], [4.0, 2.0], [0.5, 0.5]], requires_grad=True)
+    parts = _balance(kl.unbind(), share=0.5)
+    wanted = torch.tensor([0.0, 3.0, 0.5]) + 0.01
+    torch.testing.assert_close(parts, wanted / wanted.mean())
+    assert not parts.requires_grad
+    torch.testing.assert_close(_balance(torch.full((3, 2), -5.0).unbind(), share=torch.tensor(0.5)), torch.ones(3))
+    for done in (1.0, torch.tensor(1.0)):
+        assert torch.equal(_balance(kl.unbind(), share=done), torch.ones(3))
+
+
+def test_the_capacity_of_a_hierarchy_is_of_the_sum_of_its_levels_over_all_draws():
+    torch.manual_seed(0)
+    model = shaken(MODELS["ladder"](StandardNormalPrior)).double()
+    x, noise = binary_images(model), torch.randn(2, 3, model.noise_dim, dtype=torch.float64)
+    bound = ELBO(capacity=50, beta=7)(model, (x, None), noise, 0)
+    kl = sum(level.analytic_kl().mean() for level in model.evidence(x, noise).levels)
+    torch.testing.assert_close(bound.loss, 7 * (50 - kl) - bound.terms["reconstruction"].mean())
+
+
+def test_what_a_hierarchy_has_no_definition_for_is_refused():
+    ladder = MODELS["ladder"](StandardNormalPrior)
+    with pytest.raises(ConfigError, match="balanced is for a warm-up: give objective.warmup_epochs"):
+        ELBO(beta_schedule="balanced")
+    with pytest.raises(IncompatibleError, match="free_bits_by=level or sum"):
+        ELBO(estimator="stl", free_bits=0.1).check(ladder)
+    ELBO(estimator="stl", free_bits=0.1, free_bits_by="level").check(ladder)
+    with pytest.raises(IncompatibleError, match="one level"):
+        ELBO(beta_schedule="balanced", warmup_epochs=1).check(
+            Ladder([4], [8], SHAPE, StandardNormalPrior, BernoulliLikelihood(SHAPE))
+        )
+
+
 def test_levels_have_weights_a_warm_up_and_free_bits_of_their_own():
     torch.manual_seed(0)
     model = shaken(MODELS["ladder"](StandardNormalPrior)).double()
@@ -346,7 +382,8 @@ def test_levels_have_weights_a_warm_up_and_free_bits_of_their_own():
     assert loss(beta=[2, 0.5, 0]) == pytest.approx(2 * kl[0] + 0.5 * kl[1])
     balanced = {"beta_schedule": "balanced", "warmup_epochs": 1, "steps_per_epoch": 30}
     assert loss(0, **balanced) == pytest.approx(0)
-    assert loss(15, beta=3, **balanced) == pytest.approx(1.5 * sum(each**2 for each in kl) / (sum(kl) / 3))
+    parts = [(each + 0.01) / (sum(kl) / 3 + 0.01) for each in kl]
+    assert loss(15, beta=3, **balanced) == pytest.approx(1.5 * sum(p * each for p, each in zip(parts, kl)))
     assert loss(30, **balanced) == pytest.approx(sum(kl))
     middle = sorted(kl)[1]
     assert loss(free_bits=middle, free_bits_by="level") == pytest.approx(sum(max(middle, each) for each in kl))

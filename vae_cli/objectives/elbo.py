@@ -11,12 +11,15 @@ from torch import Tensor
 
 from vae_cli.constraints import Described, Length, NonNegative
 from vae_cli.data.batches import Batch
+from vae_cli.distributed import collectives
 from vae_cli.errors import ConfigError
 from vae_cli.models import Evidence, Level, Model
 from vae_cli.objectives.base import Bound, IncompatibleError, Objective, level_terms
 from vae_cli.schedules import WEIGHTS
 
 Weights = Annotated[Sequence[NonNegative], Length(1), Described("a list of numbers of at least 0, one for each level")]
+
+FLOOR = 0.01  # nats that a balanced warm-up adds to each level's KL, so that one of 0 nats keeps a weight
 
 
 class ELBO(Objective):
@@ -39,8 +42,9 @@ class ELBO(Objective):
             once q is exact.
         beta: β; of a hierarchy it may be a list with one for each level, from z1 on.
         beta_schedule: `constant`; `linear`, β grows from 0 over `warmup_epochs`; `cyclical`, it does so in the first
-            half of every `warmup_epochs`; `balanced`, linear, and meanwhile each level's is multiplied by its share of
-            a batch's KL, so that no level takes all of it. With `linear` and no `warmup_epochs` it is constant.
+            half of every `warmup_epochs`; `balanced`, linear, and meanwhile each level's is multiplied by
+            (KL_l + 0.01) / (mean of all levels' KL + 0.01), of a batch, so that no level takes all of it. With `linear`
+            and no `warmup_epochs` it is constant.
         warmup_epochs: epochs of the schedule; with `capacity` C grows linearly over them, and β is constant.
         free_bits: λ, nats.
         free_bits_by: what has λ nats free: each `dimension`; each `level`; or the `sum` of all.
@@ -70,6 +74,10 @@ class ELBO(Objective):
             raise ConfigError("objective.estimator=stl is of the Monte Carlo KL: use kl=auto or monte_carlo with it")
         if free_bits and capacity is not None:
             raise ConfigError("objective.free_bits and objective.capacity both reshape the KL: set one of them")
+        if beta_schedule == "balanced" and not warmup_epochs:
+            raise ConfigError(
+                "objective.beta_schedule=balanced is for a warm-up: give objective.warmup_epochs, such as 2"
+            )
         betas = [float(weight) for weight in beta] if isinstance(beta, Sequence) else [float(beta)]
         is_balanced = beta_schedule == "balanced"
         if (len(betas) > 1 or is_balanced) and (capacity is not None or free_bits_by == "sum"):
@@ -101,8 +109,6 @@ class ELBO(Objective):
 
     @property
     def couples_batch(self) -> str | None:
-        if self.is_balanced and self.warmup_steps:
-            return "objective.beta_schedule=balanced goes by a batch's mean KL"
         if self.capacity is not None:
             return "objective.capacity is compared with a batch's mean KL"
         return "objective.free_bits is compared with a batch's mean KL" if self.free_bits else None
@@ -115,6 +121,11 @@ class ELBO(Objective):
             reason = "their KL has no closed form; use objective.kl=auto or monte_carlo"
             groups = ("posterior", "prior") if model.is_flat else ("model", "prior")
             raise IncompatibleError(reason, "objective.kl", *groups)
+        if self.is_balanced and len(model.level_sizes) == 1:
+            raise IncompatibleError("there is one level, and nothing to balance", "objective.beta_schedule", "model")
+        if self.estimator == "stl" and self.free_bits and self.free_bits_by == "dimension" and not model.is_flat:
+            reason = "a level's dimensions depend on the levels above; use objective.free_bits_by=level or sum"
+            raise IncompatibleError(reason, "objective.estimator", "objective.free_bits", "model")
         if len(self.betas) not in (1, len(model.level_sizes)):
             reason = f"it has {len(self.betas)} weights, and there are {len(model.level_sizes)} levels"
             raise IncompatibleError(reason, "objective.beta", "model")
@@ -177,11 +188,15 @@ class ELBO(Objective):
         return terms.mean((0, 1))
 
 
-def _balance(divergences: Sequence[Tensor], share: float | Tensor) -> Float[Tensor, "l"]:
-    """Return each level's part of the KL of a batch, times their number; all 1 once the warm-up is over.
+def _balance(divergences: Sequence[Float[Tensor, "b"]], share: float | Tensor) -> Float[Tensor, "l"]:
+    """Return what each level's β is multiplied by in a batch of all processes; 1 once the warm-up is over.
 
-    A. Vahdat and J. Kautz, NVAE, 2020, appendix A.
+    A. Vahdat and J. Kautz, NVAE, 2020, appendix A; here without a factor for a level's size.
     """
-    means = torch.stack([kl.detach().mean() for kl in divergences])
-    parts = means / means.mean().clamp(min=1e-6)
-    return torch.where(torch.as_tensor(share, device=means.device) < 1, parts, torch.ones_like(parts))
+    ones = divergences[0].new_ones(len(divergences))
+    if isinstance(share, float) and share >= 1:
+        return ones
+    sums = torch.stack([kl.detach().sum() for kl in divergences] + [ones[0] * len(divergences[0])])
+    means = collectives.all_reduce(sums)[:-1] / sums[-1]
+    parts = means.clamp(min=0) + FLOOR  # a mean over draws may be below 0
+    return torch.where(torch.as_tensor(share, device=ones.device) < 1, parts / parts.mean(), ones)
