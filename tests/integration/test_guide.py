@@ -60,6 +60,28 @@ def test_the_readme_is_short():
     assert len(TEXTS["README.md"].split()) <= MOST_WORDS
 
 
+@pytest.mark.parametrize(
+    ("page", "heading"), [("README.md", "## Where to read on"), (".docs/README.md", "# The guide")]
+)
+def test_every_page_of_the_guide_is_listed(page, heading):
+    listed = re.findall(r"\]\((?:\.docs/)?(\w+\.md)\)", TEXTS[page].partition(heading)[2])
+    pages = {name.removeprefix(".docs/") for name in TEXTS if name.startswith(".docs/")} - {"README.md"}
+    assert pages <= {*listed}, pages - {*listed}
+
+
+def test_the_readme_has_a_row_for_every_group():
+    table = TEXTS["README.md"].partition("\n## Groups\n")[2].partition("\n## ")[0]
+    rows = "".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| "))
+    named = set(INLINE.findall(rows))
+    wanted = {*options.groups("train"), "hydra/sweeper", "hydra/launcher"}
+    assert named == wanted, named ^ wanted
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_commands_stand_in_fences_where_they_are_tested(page):
+    assert not re.search(r"^ +(vae-\w+|make|torchrun|pip) ", TEXTS[page], re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_links_lead_to_files_and_headings(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]):

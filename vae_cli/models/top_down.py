@@ -31,7 +31,7 @@ class TopDown(Hierarchy):
         blocks: levels of latent variables at each size; with 0 a size has deterministic layers only.
         stem: by how much the first convolution makes the image smaller; 1 puts the first maps at its full size.
         activation: of all layers.
-        depth: residual blocks of the encoder at each size.
+        depth: residual blocks of the encoder at each size of the maps; the vector has one.
         relative: the posterior is given in units of the prior.
         shape: (C, H, W), of an example.
         make_prior: from the dimensions of the top to p(z_L).
@@ -53,7 +53,7 @@ class TopDown(Hierarchy):
         likelihood: Likelihood,
         stem: Literal[1, 2] = 2,
         activation: Activation = "silu",
-        depth: Count = 2,
+        depth: Count = 1,
         relative: bool = True,
         precision: torch.dtype = torch.float32,
         classes: int = 0,

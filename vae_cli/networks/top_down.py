@@ -183,7 +183,7 @@ class MapEncoder(nn.Module):
         blocks: levels at each size.
         stem: stride of the first convolution.
         activation: of all layers.
-        depth: residual blocks at each size.
+        depth: residual blocks at each size above 1×1.
     """
 
     def __init__(
