@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vae_cli.constraints import Channels, Count
 from vae_cli.distributions import Likelihood, Prior
 from vae_cli.errors import ConfigError
 from vae_cli.models.hierarchy import Hierarchy
 from vae_cli.networks.conditional import LabeledEncoder
-from vae_cli.networks.layers import ACTIVATIONS, Activation
-from vae_cli.networks.top_down import LadderEncoder, TopDownBlock, changed_width
+from vae_cli.networks.layers import Activation
+from vae_cli.networks.top_down import LadderEncoder, TopDownBlock, VectorOutput, changed_width
 
 
 class Ladder(Hierarchy):
@@ -71,20 +71,3 @@ class Ladder(Hierarchy):
         decoder = VectorOutput(widths[0], likelihood.output_shape, activation)
         top = make_prior(latents[-1])
         super().__init__(encoder, blocks, decoder, top, likelihood, shape, widths[-1], precision, classes)
-
-
-class VectorOutput(nn.Module):
-    """The state below z1, (N, W) → likelihood parameters (N, *out_shape)."""
-
-    def __init__(self, width: int, out_shape: tuple[int, ...], activation: Activation) -> None:
-        super().__init__()
-        self.out_shape = tuple(out_shape)
-        self.activation, self.linear = ACTIVATIONS[activation](), nn.Linear(width, math.prod(out_shape))
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.linear(self.activation(h)).unflatten(-1, self.out_shape)
-
-    @torch.no_grad()
-    def start_at(self, output: Tensor) -> None:
-        """Set the output bias so that the mean output starts at `output`."""
-        self.linear.bias.copy_(output.flatten())

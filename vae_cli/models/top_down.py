@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vae_cli.constraints import Channels, Count, Described, Index, Length
 from vae_cli.distributions import Likelihood, Prior
 from vae_cli.errors import ConfigError
 from vae_cli.models.hierarchy import Hierarchy
 from vae_cli.networks.conditional import LabeledEncoder
-from vae_cli.networks.layers import ACTIVATIONS, Activation, DoublingOutput, halved, image_shape
-from vae_cli.networks.top_down import Enlarge, FromVector, MapEncoder, Residual, TopDownBlock, conv3
+from vae_cli.networks.layers import Activation, halved, image_shape
+from vae_cli.networks.top_down import Enlarge, FromVector, MapEncoder, MapOutput, Residual, TopDownBlock, conv3
 
 Counts = Annotated[Sequence[Index], Length(2), Described("a list of two or more integers of at least 0")]
 
@@ -107,45 +107,3 @@ def _blocks(
             built.insert(0, TopDownBlock(width, shape, activation, 2, scale, entered, not built, relative))
             enter = []
     return built, enter
-
-
-class MapOutput(nn.Module):
-    """The state below z1, (N, W, H', W') → likelihood parameters (N, C', H, W)."""
-
-    def __init__(
-        self,
-        width: int,
-        out_shape: tuple[int, int, int],
-        stem: int,
-        activation: Activation,
-        scale: float,
-        enter: Sequence[nn.Module] = (),
-    ) -> None:
-        super().__init__()
-        self.enter = nn.Sequential(*enter)
-        self.residual, self.activation = Residual(width, conv3, activation, 2, scale), ACTIVATIONS[activation]()
-        self.output = DoublingOutput(width, out_shape) if stem == 2 else FullOutput(width, out_shape)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.output(self.activation(self.residual(self.enter(h))))
-
-    def start_at(self, output: Tensor) -> None:
-        """Set the output bias so that the mean output starts at `output`."""
-        self.output.start_at(output)
-
-
-class FullOutput(nn.Module):
-    """A 3×3 convolution; the bias is a whole image."""
-
-    def __init__(self, width: int, out_shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, out_shape[0], 3, padding=1, bias=False)
-        self.bias = nn.Parameter(torch.zeros(out_shape))
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.conv(h) + self.bias
-
-    @torch.no_grad()
-    def start_at(self, output: Tensor) -> None:
-        """Set the bias to `output` (C', H, W)."""
-        self.bias.copy_(output)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_cli.errors import ConfigError
@@ -77,11 +78,33 @@ class DoublingOutput(nn.Module):
         self.conv = nn.Conv2d(channels, 4 * out_shape[0], 3, padding=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_shape))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n cc hh ww"]:
         _, height, width = self.out_shape
         return nn.functional.pixel_shuffle(self.conv(x), 2)[..., :height, :width] + self.bias
 
     @torch.no_grad()
-    def start_at(self, output: Tensor) -> None:
+    def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
+        """Set the bias to `output` (C', H, W)."""
+        self.bias.copy_(output)
+
+
+class FullOutput(nn.Module):
+    """The last layer of a decoder whose last maps have the image's size: a 3×3 convolution; the bias is a whole image.
+
+    Args:
+        channels: of the maps.
+        out_shape: (C', H, W).
+    """
+
+    def __init__(self, channels: int, out_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_shape[0], 3, padding=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_shape))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n cc h w"]:
+        return self.conv(x) + self.bias
+
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
         """Set the bias to `output` (C', H, W)."""
         self.bias.copy_(output)

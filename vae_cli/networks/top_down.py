@@ -1,4 +1,4 @@
-"""The parts of top-down models: blocks of one level, bottom-up encoders, and the layer that gives the output.
+"""The parts of top-down models: blocks of one level, bottom-up encoders, and the layers that give the output.
 
 A level's width is that of a vector (N, W) or of a feature map (N, W, H, W'); its layers are linear or convolutions.
 """
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_cli.networks.layers import ACTIVATIONS, Activation, Shape
+from vae_cli.networks.layers import ACTIVATIONS, Activation, DoublingOutput, FullOutput, Shape
 
 START_LOG_SCALE = -1.5  # of q(z|x), below that of p(z) where it is relative to it
 Layer = Callable[[int, int], nn.Module]  # from one width to another
@@ -53,7 +53,7 @@ class Residual(nn.Module):
         scaled(layers[-1], scale)
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Float[Tensor, "n w *size"]) -> Float[Tensor, "n w *size"]:
         return h + self.layers(h)
 
 
@@ -72,7 +72,7 @@ class ConditionalPrior(nn.Module):
         act = ACTIVATIONS[activation]
         self.layers = nn.Sequential(act(), layer(width, width), act(), scaled(output(width, 2 * channels), 0.0))
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Float[Tensor, "n w *size"]) -> Float[Tensor, "n c2 *size"]:
         """Return μ and the raw log σ, side by side."""
         return self.layers(h)
 
@@ -92,7 +92,9 @@ class ConditionalPosterior(nn.Module):
         self.activation = ACTIVATIONS[activation]()
         self.input, self.output = layer(width, width), scaled(output(width, 2 * channels), 0.5)
 
-    def forward(self, h: Tensor, features: Tensor) -> Tensor:
+    def forward(
+        self, h: Float[Tensor, "#n w *size"], features: Float[Tensor, "n w *size"]
+    ) -> Float[Tensor, "n c2 *size"]:
         """Return μ and the raw log σ, side by side."""
         return self.output(self.activation(self.input(self.activation(h)) + features))
 
@@ -142,7 +144,7 @@ class TopDownBlock(nn.Module):
         """The dimensions of z_l."""
         return math.prod(self.latent_shape)
 
-    def forward(self, h: Tensor, z: Float[Tensor, "n d"]) -> Tensor:
+    def forward(self, h: Float[Tensor, "#n w *size"], z: Float[Tensor, "n d"]) -> Float[Tensor, "n w *size"]:
         """Return the state below."""
         return self.residual(h + self.latent(z.unflatten(1, self.latent_shape)))
 
@@ -220,15 +222,17 @@ class MapEncoder(nn.Module):
 
 
 class FromVector(nn.Module):
-    """A state of vectors (N, W) → one of maps (N, C, H, W'): a linear map that keeps its size."""
+    """A state of vectors (N, W) → one of maps (N, C, H, W'): a linear map, at the start without a bias and with values
+    of the state's size."""
 
     def __init__(self, width: int, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.linear, self.shape = nn.Linear(width, channels * math.prod(size)), (channels, *size)
         with torch.no_grad():
             self.linear.weight.normal_(std=width**-0.5)
+            self.linear.bias.zero_()
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Float[Tensor, "n w"]) -> Float[Tensor, "n c hh ww"]:
         return self.linear(h).unflatten(1, self.shape)
 
 
@@ -242,17 +246,76 @@ class Enlarge(nn.Module):
         with torch.no_grad():
             kernel = nn.init.orthogonal_(torch.empty(after, before, device=self.conv.weight.device))
             self.conv.weight.copy_(kernel.repeat_interleave(4, dim=0).unflatten(1, (before, 1, 1)))
+            self.conv.bias.zero_()  # type: ignore[union-attr]
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n cc hh ww"]:
         height, width = self.size
         return nn.functional.pixel_shuffle(self.conv(h), 2)[..., :height, :width]
 
 
 def changed_width(before: int, after: int) -> nn.Module | None:
-    """Return a linear map from a state of vectors to one of another width, at the start orthogonal; None for one of the
-    same width."""
+    """Return a linear map from a state of vectors to one of another width, at the start orthogonal and without a bias;
+    None for one of the same width."""
     if before == after:
         return None
     layer = nn.Linear(before, after)
     nn.init.orthogonal_(layer.weight)
+    nn.init.zeros_(layer.bias)
     return layer
+
+
+class VectorOutput(nn.Module):
+    """The state below z1, (N, W) → likelihood parameters (N, *out_shape).
+
+    Args:
+        width: of the state.
+        out_shape: of the likelihood's parameters.
+        activation: before the one layer.
+    """
+
+    def __init__(self, width: int, out_shape: tuple[int, ...], activation: Activation) -> None:
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        self.activation, self.linear = ACTIVATIONS[activation](), nn.Linear(width, math.prod(out_shape))
+
+    def forward(self, h: Float[Tensor, "n w"]) -> Float[Tensor, "n *shape"]:
+        return self.linear(self.activation(h)).unflatten(-1, self.out_shape)
+
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, "*shape"]) -> None:
+        """Set the output bias so that the mean output starts at `output`."""
+        self.linear.bias.copy_(output.flatten())
+
+
+class MapOutput(nn.Module):
+    """The state below z1, (N, W, H', W') → likelihood parameters (N, C', H, W).
+
+    Args:
+        width: of the state, where it is largest.
+        out_shape: (C', H, W).
+        stem: by how much the output is larger than the state.
+        activation: of all layers.
+        scale: of the weights that add to the state.
+        enter: layers below z1 where the largest maps have no levels.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        out_shape: tuple[int, int, int],
+        stem: int,
+        activation: Activation,
+        scale: float,
+        enter: Sequence[nn.Module] = (),
+    ) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(*enter)
+        self.residual, self.activation = Residual(width, conv3, activation, 2, scale), ACTIVATIONS[activation]()
+        self.output = DoublingOutput(width, out_shape) if stem == 2 else FullOutput(width, out_shape)
+
+    def forward(self, h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n cc hh ww"]:
+        return self.output(self.activation(self.residual(self.enter(h))))
+
+    def start_at(self, output: Float[Tensor, "cc h w"]) -> None:
+        """Set the output bias so that the mean output starts at `output`."""
+        self.output.start_at(output)
