@@ -11,6 +11,7 @@ import pytest
 from vae_cli.build import options, parts, registry
 from vae_cli.config import compose
 from vae_cli.data import DataFacts
+from vae_cli.errors import ConfigError
 
 PRESETS = options.options("experiment")
 GROUPS = [group for group, default in options.groups("train").items() if default != "null"]
@@ -20,9 +21,11 @@ OTHERS = list(itertools.product(PRESETS, GROUPS))
 def replaced(preset, group, option):
     path = ["dataset.path=x"] if option in ("folder", "arrays") and group == "dataset" else []
     composed = compose.compose("train", [f"experiment={preset}", f"{group}={option}", *path])
-    checked, dropped = registry.check_groups(composed, frozenset())
-    if group in options.OF_FLAT_MODELS and group not in checked:  # of a preset of a hierarchy
+    if group in options.OF_FLAT_MODELS and composed["model"]["_target_"] != options.option("model", "vae")["_target_"]:
+        with pytest.raises(ConfigError, match=f"^{group}: model=.* in place of latent_dim, encoder, decoder"):
+            registry.check_groups(composed, [group])
         return
+    checked, dropped = registry.check_groups(composed, frozenset())
     assert not dropped and checked[group]["_target_"] == options.option(group, option)["_target_"]
 
 

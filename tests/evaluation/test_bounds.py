@@ -19,11 +19,12 @@ from vae_cli.distributions import (
     DiagonalNormalPosterior,
     FlowPosterior,
     FullNormalPosterior,
+    MixtureOfNormalsPrior,
     StandardNormalPrior,
     VampPrior,
 )
 from vae_cli.evaluation.bounds import evaluate, score
-from vae_cli.models.vae import VAE
+from vae_cli.models import VAE, Ladder
 from vae_cli.networks import LabeledDecoder, LabeledEncoder, MLPDecoder, MLPEncoder
 from vae_cli.objectives import ELBO
 
@@ -143,3 +144,17 @@ def test_an_evaluation_in_parts_counts_every_image_once(images, count, monkeypat
     assert sum(counted) == images
     means = sum(sums) / images
     assert means.tolist() == pytest.approx([whole[key] for key in ("elbo", "bound", "reconstruction", "kl", "loss")])
+
+
+def test_a_level_without_a_closed_form_has_the_mean_of_its_draws():
+    """With a mixture at the top; the memory changes no value."""
+    torch.manual_seed(0)
+    model = Ladder([2, 2], [8, 6], (1, 4, 4), lambda dim: MixtureOfNormalsPrior(dim, 3), BernoulliLikelihood((1, 4, 4)))
+    split = Split((torch.rand(7, 1, 4, 4) > 0.5).float(), None, 1.0)
+    one, other = (score(model, split, [20], 0, together=together) for together in (1 << 22, 20))
+    drawn = noise.by_image(7, 50, 4, 0, "log_likelihood", 0)[:20]
+    with torch.no_grad():
+        top = model.evidence(split.images, drawn).levels[1]
+    torch.testing.assert_close(one.kl_by_level[1], (top.log_q - top.log_p).mean(0).double(), atol=1e-5, rtol=1e-4)
+    for field in ("kl_by_level", "log_likelihood", "elbo"):
+        torch.testing.assert_close(getattr(one, field), getattr(other, field), atol=1e-4, rtol=1e-4)

@@ -64,8 +64,11 @@ def test_a_model_of_vectors_is_refused_with_what_is_shown(plain):
         Explorer(Trained(plain.model, facts, {}, {"step": 0}), None)
 
 
-def test_a_hierarchy_is_refused_with_what_shows_its_levels():
-    ladder = untrained("model=ladder", "model.latents=[4,2]", "model.widths=[16,12]")
-    with pytest.raises(DataError, match=r"^vae-explore moves through one level .* has 2; levels.png") as no:
+@pytest.mark.parametrize("sizes", [("[4,2]", "[16,12]"), ("[4]", "[16]")])
+def test_a_hierarchy_is_refused_with_what_shows_its_levels(sizes):
+    ladder = untrained("model=ladder", *(f"model.{key}={each}" for key, each in zip(("latents", "widths"), sizes)))
+    with pytest.raises(
+        DataError, match=r"^vae-explore moves through one latent vector, .* a hierarchy; levels.png"
+    ) as no:
         Explorer(ladder, None)
     assert "\n" not in str(no.value)

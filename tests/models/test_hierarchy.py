@@ -4,26 +4,24 @@ import math
 
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import MultivariateNormal, kl_divergence
 
+from tests.support.hierarchies import CONDITIONAL, MODELS, PRIORS, X, shaken, small_hierarchy
 from tests.support.linear_hierarchy import D1, D2, SHAPE, exact, linear_hierarchy, made_exact
 from vae_cli.distributions import (
     BernoulliLikelihood,
     DiagonalNormalPosterior,
-    MixtureOfNormalsPrior,
     NormalLikelihood,
     StandardNormalPrior,
-    VampPrior,
 )
-from vae_cli.distributions.levels import relative_normal
 from vae_cli.errors import ConfigError
-from vae_cli.models import VAE, Ladder, TopDown
+from vae_cli.models import VAE, Ladder
+from vae_cli.models.hierarchy import need_hierarchy
 from vae_cli.objectives import ELBO, IWAE
 from vae_cli.objectives.base import IncompatibleError
 from vae_cli.objectives.elbo import _balance
 
 D = D1 + D2
-X = (1, 4, 4)
 
 
 def linear_images(count=5):
@@ -76,9 +74,8 @@ def test_the_log_densities_of_the_evidence_obey_bayes_rule():
     )
 
 
-@pytest.mark.parametrize("is_relative", [False])
-def test_with_the_exact_posterior_every_weight_and_every_bound_is_log_p_x(is_relative):
-    model, x = made_exact(linear_hierarchy(is_relative)), linear_images()
+def test_with_the_exact_posterior_every_weight_and_every_bound_is_log_p_x():
+    model, x = made_exact(linear_hierarchy()), linear_images()
     log_p_x, _ = exact(model, x)
     for k in (1, 4):
         noise = torch.randn(k, len(x), D, dtype=torch.float64)
@@ -131,19 +128,13 @@ def test_the_estimators_have_the_same_mean_gradient(one, other, is_relative):
     assert (samples[0].mean(0).abs() > 5 * error).float().mean() > 0.2  # that they are zero would be no test
 
 
-def shaken(model):
-    """Return a model whose weights that start at zero are random too."""
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
 def test_two_levels_agree_with_quadrature():
     torch.manual_seed(0)
     likelihood = BernoulliLikelihood((6,))
     model = shaken(Ladder([1, 1], [6, 5], (6,), StandardNormalPrior, likelihood)).double()
+    with torch.no_grad():
+        for block in model.blocks:
+            block.posterior.output.bias[1:] = 0  # as wide as the prior, so that importance weights have a variance
     x = torch.tensor([[1.0, 0, 1, 1, 0, 0], [0, 1, 0, 0, 1, 1]]).double()
     places = torch.linspace(-9, 9, 601, dtype=torch.float64)
     cell = (places[1] - places[0]) ** 2
@@ -160,31 +151,18 @@ def test_two_levels_agree_with_quadrature():
         noise = torch.randn(4000, 2, 2, dtype=torch.float64)
         evidence = model.evidence(x, noise)
         log_w = evidence.log_p_x_given_z + evidence.log_p_z - evidence.log_q_z_given_x
+        weights = (log_w - log_p_x).exp()
+        assert ((weights.mean(0) - 1).abs() < 4 * weights.std(0) / math.sqrt(len(noise))).all()
+        bound = IWAE(mc_samples=len(noise))(model, (x, None), noise, 0).bound
+        torch.testing.assert_close(bound, log_p_x + weights.mean(0).log(), rtol=0, atol=1e-9)
         error = log_w.std(0) / math.sqrt(len(noise))
         assert ((log_w.mean(0) - exact_elbo).abs() < 4 * error).all()
         assert error.max() < 0.05 and (log_p_x - exact_elbo).min() > 0.005
 
 
-MODELS = {
-    "ladder": lambda prior: Ladder([3, 2, 2], [6, 5, 4], X, prior, BernoulliLikelihood(X), activation="tanh"),
-    "ladder_absolute": lambda prior: Ladder([3, 2], [6, 5], X, prior, BernoulliLikelihood(X), relative=False),
-    "top_down": lambda prior: TopDown([1, 2], [3, 4], [2, 2], X, prior, BernoulliLikelihood(X), activation="tanh"),
-    "sizes_without_levels": lambda prior: TopDown(
-        [1, 2, 1, 2], [2, 3, 3, 4], [0, 1, 0, 1], (1, 16, 16), prior, BernoulliLikelihood((1, 16, 16))
-    ),
-    "full_size": lambda prior: TopDown([1, 1, 2], [2, 3, 4], [1, 1, 1], X, prior, BernoulliLikelihood(X), stem=1),
-}
-PRIORS = {
-    "standard": StandardNormalPrior,
-    "mixture": lambda dim: MixtureOfNormalsPrior(dim, 3),
-    "vampprior": lambda dim: VampPrior(dim, X, 3),
-}
-
-
 @pytest.fixture(params=MODELS)
 def model(request):
-    torch.manual_seed(0)
-    return shaken(MODELS[request.param](StandardNormalPrior)).double()
+    return small_hierarchy(request.param)
 
 
 def binary_images(model, count=3):
@@ -270,15 +248,6 @@ def test_one_level_is_the_vae_of_the_same_networks_bit_for_bit():
         assert torch.equal(one.loss, other.loss) and one.terms.keys() == other.terms.keys()
 
 
-def test_a_relative_posterior_is_in_units_of_the_prior():
-    p, q = (DiagonalNormalPosterior(2)(torch.randn(3, 4)) for _ in range(2))
-    units = torch.distributions.TransformedDistribution(
-        Normal(q.loc, q.scale), torch.distributions.AffineTransform(p.loc, p.scale)
-    )
-    z = torch.randn(3, 2)
-    torch.testing.assert_close(relative_normal(q, p).log_prob(z), units.log_prob(z).sum(-1))
-
-
 def test_completing_z_keeps_the_upper_levels_and_draws_the_others_from_the_prior(model):
     count, noise = len(model.level_sizes), torch.randn(3, model.latent_dim, dtype=torch.float64)
     z = model.sample_latents(torch.randn(3, model.prior_noise_dim, dtype=torch.float64))
@@ -304,10 +273,7 @@ def test_a_temperature_of_each_level_scales_its_spread_alone(model):
 
 def test_labels_reach_posterior_prior_and_decoder():
     torch.manual_seed(0)
-    for make in (
-        lambda: Ladder([3, 2], [6, 5], X, StandardNormalPrior, BernoulliLikelihood(X), classes=3),
-        lambda: TopDown([1, 2], [3, 4], [2, 2], X, StandardNormalPrior, BernoulliLikelihood(X), classes=3),
-    ):
+    for make in CONDITIONAL.values():
         model, x = shaken(make()), (torch.rand(3, *X) > 0.5).float()
         one, other = torch.tensor([0, 1, 2]), torch.tensor([1, 1, 2])
         noise = torch.randn(4, 3, model.noise_dim)
@@ -317,6 +283,35 @@ def test_labels_reach_posterior_prior_and_decoder():
         assert not torch.allclose(c[0], a.log_p_x_given_z[0, 0])
         torch.testing.assert_close(model.encode(x, one).log_prob(a.z), a.log_q_z_given_x)
         torch.testing.assert_close(model.latent_prior(one).log_prob(a.z), a.log_p_z)
+        p = model.latent_prior(other).log_prob(a.z)
+        assert not torch.isclose(p[:, 0], a.log_p_z[:, 0]).any()
+        torch.testing.assert_close(p[:, 1:], a.log_p_z[:, 1:])
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_conditional_hierarchy_refuses_to_go_without_labels(name):
+    """With as many rows as classes each row would have a label of its own, unseen."""
+    model = CONDITIONAL[name]()
+    x, z = torch.zeros(3, *X), torch.zeros(3, model.latent_dim)
+    for run in (
+        lambda: model.features(x),
+        lambda: model.encode(x),
+        lambda: model.encode_top(x),
+        lambda: model.decode(z),
+        lambda: model.complete(z, 1),
+        lambda: model.sample_latents(z),
+    ):
+        with pytest.raises(AssertionError, match="a conditional model needs labels"):
+            run()
+
+
+def test_a_model_of_one_latent_vector_is_no_hierarchy_for_a_setting_that_needs_one():
+    ladder = Ladder([3], [6], X, StandardNormalPrior, BernoulliLikelihood(X))
+    assert need_hierarchy(ladder, "mode=levels") is ladder
+    linear = torch.nn.Linear(1, 1)
+    vae = VAE(linear, linear, DiagonalNormalPosterior(3), StandardNormalPrior(3), BernoulliLikelihood(X))
+    with pytest.raises(ConfigError, match="^mode=levels: this model has one level .* mode is of a hierarchy; leave it"):
+        need_hierarchy(vae, "mode=levels")
 
 
 def test_bfloat16_multiplies_in_bfloat16_and_keeps_densities_in_float32():
@@ -389,5 +384,5 @@ def test_levels_have_weights_a_warm_up_and_free_bits_of_their_own():
     assert loss(free_bits=middle, free_bits_by="level") == pytest.approx(sum(max(middle, each) for each in kl))
     assert loss(free_bits=2 * sum(kl), free_bits_by="sum") == pytest.approx(2 * sum(kl))
     dimensions = [level.kl_by_dimension().mean(0) for level in model.evidence(x, noise).levels]
-    expected = sum(float(each.clamp(min=0.1).sum()) for each in dimensions)
+    expected = sum(float(each.detach().clamp(min=0.1).sum()) for each in dimensions)
     assert loss(free_bits=0.1) == pytest.approx(expected)

@@ -23,7 +23,7 @@ from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
 from vae_cli.evaluation.levels import relative_means
 from vae_cli.generation import walks
-from vae_cli.generation.level_walks import interpolate_level, level_number, need_hierarchy, redraw
+from vae_cli.generation.level_walks import interpolate_level, level_number, redraw
 from vae_cli.generation.pictures import IMAGES, ROWS, SIDE, STEPS, in_whole_rows, labeled_grid, walk_picture
 from vae_cli.generation.samplers import (
     CHUNK,
@@ -39,6 +39,7 @@ from vae_cli.generation.walks import Walk
 from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.inference.labels import label_number
 from vae_cli.models import Model
+from vae_cli.models.hierarchy import need_hierarchy
 from vae_cli.reporting.grids import TRAVERSED_DIMENSIONS
 from vae_cli.runs import checkpoint
 from vae_cli.system.atomic import write_png, written_or_replaced

@@ -20,13 +20,13 @@ def moments_below(
 ) -> tuple[Float[Tensor, "n b"], Float[Tensor, "n b"]]:
     """Return the mean and standard deviation of p(z_l | z_{>l}) in each dimension of the levels below the top, given
     the levels above in z."""
-    given = model.split(z.unsqueeze(0))
+    levels = model.split(z.unsqueeze(0))
     moments: list[tuple[Tensor, Tensor]] = []
 
     def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
         if p is not None:
             moments.insert(0, p.moments())
-        return given[number]
+        return levels[number]
 
     model.run_levels(choose, 1, len(z), y if model.classes else None)
     if not moments:
@@ -58,5 +58,4 @@ def relative_means(model: Model, points: Points) -> Float[Tensor, "n d"]:
 def active_by_level(model: Model, relative: Float[Tensor, "n d"]) -> dict[str, int]:
     """Return the number of active dimensions of each level, from what `relative_means` gives."""
     is_active = relative.double().var(0) > ACTIVE
-    parts = is_active.split(list(model.level_sizes.values()))
-    return {name: int(part.sum()) for name, part in zip(model.level_sizes, parts)}
+    return {name: int(part.sum()) for name, part in zip(model.level_sizes, model.split(is_active))}

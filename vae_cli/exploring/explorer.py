@@ -65,10 +65,10 @@ class Explorer:
         if len(self.facts.shape) != 3 or self.facts.shape[0] not in (1, 3):
             shape = "x".join(map(str, self.facts.shape))
             raise DataError(f"vae-explore shows gray and RGB images, and this model's examples are {shape}")
-        if len(levels := self.model.level_sizes) > 1:
+        if not self.model.is_flat:
             raise DataError(
-                f"vae-explore moves through one level of latent variables, and this model has {len(levels)}; "
-                "levels.png in its run directory shows what each does, and traversals.png the top one's dimensions"
+                "vae-explore moves through one latent vector, and this model is a hierarchy; levels.png in its run "
+                "directory shows what each level does, and traversals.png the top one's dimensions"
             )
         self.binarize = trained.settings["dataset"].get("binarize", "none")
         self.device = next(self.model.parameters()).device

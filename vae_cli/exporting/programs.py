@@ -18,7 +18,6 @@ from vae_cli.distributions.pixels import Bits
 from vae_cli.errors import ExportError, describe
 from vae_cli.exporting.quiet import quiet
 from vae_cli.models import Hierarchy, Model
-from vae_cli.models.level_distributions import HierarchicalPrior
 
 PARTS = ("encoder", "decoder", "prior")
 EXAMPLES = 5  # in the batch that is traced; 1 would be taken for a constant
@@ -167,9 +166,8 @@ class PriorProgram(Program):
         text = "base noise ~ N(0, I)"
         with torch.no_grad():
             labels = torch.arange(model.classes) if model.classes else None
-            prior = model.latent_prior(labels)
+            prior, top = model.latent_prior(labels), model.top_prior(labels)
         self.is_labeled = labels is not None and bool(prior.batch_shape)
-        top = prior.top if isinstance(prior, HierarchicalPrior) else prior
         if isinstance(top, Mixture):
             first = model.latent_dim - model.prior.latent_dim
             which = "the first number" if first == 0 else f"number {first}, counted from 0,"
@@ -200,7 +198,7 @@ def _used_by_prior(model: Model, labels: Tensor | None) -> list[str]:
 
     def encode(*arguments: Tensor) -> LatentDistribution:
         parts[1:] = ["encoder", "posterior"]
-        return model.encode_top(*arguments) if isinstance(model, Hierarchy) else model.encode(*arguments)
+        return model.encode_top(*arguments)
 
     model.prior(encode, labels)
     return parts

@@ -9,20 +9,7 @@ from torch import Tensor
 from vae_cli.errors import ConfigError
 from vae_cli.generation.walks import Codes, Walk
 from vae_cli.models import Hierarchy, Model
-
-
-def need_hierarchy(model: Model, setting: str) -> Hierarchy:
-    """Return a model as the hierarchy that a setting is about.
-
-    Raises:
-        ConfigError: naming the setting, if it has one level.
-    """
-    if not isinstance(model, Hierarchy):
-        raise ConfigError(
-            f"{setting}: this model has one level of latent variables, and {setting.partition('=')[0]} is of a "
-            "hierarchy; leave it out, or train one with model=ladder or model=top_down"
-        )
-    return model
+from vae_cli.models.hierarchy import need_hierarchy
 
 
 def level_number(model: Model, level: int | str) -> int:

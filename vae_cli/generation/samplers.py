@@ -123,11 +123,7 @@ class MixtureSampler(Sampler):
 
     def __init__(self, model: Model, seed: int, train: Split, components: int = 10) -> None:
         super().__init__(model, seed)
-        if not model.is_flat:
-            raise ConfigError(
-                "sampler=gmm fits a mixture to one latent vector, and a hierarchy has several levels; use "
-                "sampler=aggregate or prior"
-            )
+        assert model.is_flat, "a hierarchy has several latent vectors"
         self.components = components
         fitted = train.spread(FITTED)
         self.codes, self.rows = draws(model, fitted, seed), _rows_by_label(fitted, model.classes)

@@ -125,11 +125,10 @@ def manifold(model: Model, steps: int, label: int = 0) -> Walk:
     dimensions: the first grows to the right, the second upwards.
 
     Raises:
-        ConfigError: if the model has more than two latent dimensions, or levels.
+        ConfigError: if the model has more than two latent dimensions.
     """
     dim = model.latent_dim
-    if not model.is_flat:
-        raise ConfigError("mode=manifold shows a latent plane, and a hierarchy has levels; use mode=levels or traverse")
+    assert model.is_flat, "a hierarchy has no latent plane"
     if dim > 2:
         raise ConfigError(
             f"mode=manifold shows a latent plane, and this model has latent_dim={dim}; use mode=traverse, or a model "
@@ -169,7 +168,7 @@ def prior_moments(
 
 def _level_moments(model: Hierarchy, label: int, around: Tensor | None) -> tuple[Tensor, Tensor]:
     y = torch.full((1,), label, device=model.start.device) if model.classes else None
-    top = model.latent_prior(y).top
+    top = model.top_prior(y)
     if top.provides("moments"):
         mean, std = (moment.flatten() for moment in top.moments())
     else:

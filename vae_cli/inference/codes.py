@@ -12,8 +12,8 @@ from vae_cli.data import Split
 from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import ConfigError
 from vae_cli.evaluation.bounds import batch
-from vae_cli.generation.level_walks import need_hierarchy
 from vae_cli.models import Model
+from vae_cli.models.hierarchy import need_hierarchy
 
 CHUNK = noise.BLOCK  # examples that go through the model together
 DRAWS = 200  # of a posterior whose mean and standard deviation have no closed form
@@ -55,9 +55,8 @@ def codes(model: Model, examples: Iterable[Chunk], seed: int) -> Iterator[dict[s
 
 def by_level(model: Model, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the levels of arrays (N, D) one by one: `z1_mean` (N, D_1) is the part of `mean`."""
-    sizes = model.level_sizes
-    parts = {name: values.split(list(sizes.values()), dim=-1) for name, values in arrays.items()}
-    return {f"{level}_{name}": parts[name][number] for number, level in enumerate(sizes) for name in arrays}
+    parts = {name: model.split(values) for name, values in arrays.items()}
+    return {f"{level}_{name}": parts[name][number] for number, level in enumerate(model.level_sizes) for name in arrays}
 
 
 def reconstructions(

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vae_cli.distributions import LatentDistribution, Likelihood, Prior
+from vae_cli.distributions import LatentDistribution, Likelihood, Prior, as_latent
 from vae_cli.models.evidence import Evidence
 
 
@@ -22,7 +22,7 @@ class Model(nn.Module, ABC):
     data, to the top.
 
     Attributes:
-        is_flat: whether there is one level, whose q(z|x) and p(z) are distributions of one vector.
+        is_flat: whether q(z|x) and p(z) are distributions of one vector; a model that is not flat is a `Hierarchy`.
         prior: of the top level, the only one of a flat model.
         likelihood: the decoder's output → p(x|z).
         precision: the type in which networks multiply; densities keep the weights' type.
@@ -62,6 +62,11 @@ class Model(nn.Module, ABC):
         """Numbers that `features` gives for one example."""
         return sum(each.numel() for each in self.example_features())
 
+    def split(self, z: Shaped[Tensor, "*batch e"]) -> tuple[Tensor, ...]:
+        """Return the levels of z, or their base noise; the top may have more numbers of it than dimensions."""
+        below = list(self.level_sizes.values())[:-1]
+        return z.split([*below, z.shape[-1] - sum(below)], dim=-1)
+
     @abstractmethod
     def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return the encoder's output, tensors of B rows."""
@@ -74,9 +79,17 @@ class Model(nn.Module, ABC):
         """Return q(z|x), of batch shape (B,)."""
         return self.posterior_of(self.features(x, y), y)
 
-    @abstractmethod
+    def encode_top(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> LatentDistribution:
+        """Return q(z_L|x) of the top level, of batch shape (B,)."""
+        return self.encode(x, y)
+
     def latent_prior(self, y: Tensor | None = None) -> LatentDistribution:
         """Return p(z); or, of a conditional model whose prior depends on labels, p(z|y) of batch shape (N,)."""
+        return self.top_prior(y)
+
+    def top_prior(self, y: Tensor | None = None) -> LatentDistribution:
+        """Return p(z_L) of the top level; or, where it depends on labels, p(z_L|y) of batch shape (N,)."""
+        return as_latent(self.prior(self.encode_top, y if self.classes else None))
 
     @property
     @abstractmethod
@@ -140,6 +153,11 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def example_features(self) -> tuple[Tensor, ...]:
         """Return features of zeros of one example."""
+
+    def _known_labels(self, y: Tensor | None) -> Tensor | None:
+        """Return the labels that the model is conditioned on, None if it sees none."""
+        assert y is not None or not self.classes, "a conditional model needs labels"
+        return y if self.classes else None
 
     def _run(self, network: nn.Module, *arguments: Tensor) -> Any:
         """Return a network's output, computed in the model's precision."""

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vae_cli.distributions import DiagonalNormal, LatentDistribution, Likelihood, Prior, analytic_kl, as_latent
+from vae_cli.distributions import DiagonalNormal, LatentDistribution, Likelihood, Prior, analytic_kl
 from vae_cli.distributions.levels import Size, normal, relative_normal
+from vae_cli.errors import ConfigError
 from vae_cli.models.base import Model
 from vae_cli.models.evidence import Evidence, Level
 from vae_cli.models.level_distributions import Choose, Features, HierarchicalPosterior, HierarchicalPrior, sum_of
@@ -72,15 +73,11 @@ class Hierarchy(Model):
     def _blocks(self) -> list[Any]:
         return list(self.blocks)
 
-    def split(self, z: Float[Tensor, "*batch e"]) -> tuple[Tensor, ...]:
-        """Return the levels of z, or their base noise; the top may have more numbers of it than dimensions."""
-        below = list(self.level_sizes.values())[:-1]
-        return z.split([*below, z.shape[-1] - sum(below)], dim=-1)
-
     # q(z|x)
 
     def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Features:
-        return self._run(self.encoder, x, y) if self.classes and y is not None else self._run(self.encoder, x)
+        y = self._known_labels(y)
+        return self._run(self.encoder, x) if y is None else self._run(self.encoder, x, y)
 
     @torch.no_grad()
     def example_features(self) -> Features:
@@ -89,26 +86,23 @@ class Hierarchy(Model):
         return tuple(torch.zeros_like(each) for each in self.features(weight.new_zeros(1, *self.shape), y))
 
     def posterior_of(self, features: Features, y: Tensor | None = None) -> HierarchicalPosterior:
-        return HierarchicalPosterior(self, features, y if self.classes else None)
+        return HierarchicalPosterior(self, features, self._known_labels(y))
 
     def encode_top(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> LatentDistribution:
-        """Return q(z_L|x), of batch shape (B,)."""
-        y = y if self.classes else None
-        features = self.features(x, y)[-1]
+        y, features = self._known_labels(y), self.features(x, y)[-1]
         h = self.start if y is None else nn.functional.embedding(y, self.start)
         return normal(self._run(self._blocks[-1].posterior, h, features), features.shape[:1])
 
     # p(z) and p(x|z)
 
     def latent_prior(self, y: Tensor | None = None) -> HierarchicalPrior:
-        y = y if self.classes else None
-        return HierarchicalPrior(self, as_latent(self.prior(self.encode_top, y)), y)
+        return HierarchicalPrior(self, self.top_prior(y), self._known_labels(y))
 
     @property
     def has_analytic_kl(self) -> bool:
         zeros = self.start.new_zeros(1, self.prior.latent_dim)
         y = torch.zeros(1, dtype=torch.long, device=zeros.device)
-        return analytic_kl(DiagonalNormal(zeros, zeros), self.latent_prior(y).top) is not None
+        return analytic_kl(DiagonalNormal(zeros, zeros), self.top_prior(y)) is not None
 
     def sample_latents(
         self, noise: Float[Tensor, "n e"], temperature: float | list[float] = 1.0, y: Tensor | None = None
@@ -133,27 +127,27 @@ class Hierarchy(Model):
             noise: (N, D), of the other levels; with None they are at the prior's means.
             y: labels, of a conditional model.
         """
-        y = y if self.classes else None
-        given = self.split(z.unsqueeze(0))
+        y, levels = self._known_labels(y), self.split(z.unsqueeze(0))
         drawn = None if noise is None else self.split(noise.unsqueeze(0))
         first_kept = len(self.blocks) - kept
 
         def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
             if number >= first_kept:
-                return given[number]
+                return levels[number]
             assert p is not None
-            mean = p.mean.expand(given[number].shape)
+            mean = p.mean.expand(levels[number].shape)
             return mean if drawn is None else p.rsample_and_log_prob(drawn[number])[0]
 
-        top = self.latent_prior(y).top if not kept else None
+        top = self.top_prior(y) if not kept else None
         chosen, _ = self.run_levels(choose, 1, z.shape[0], y, top=top)
         return torch.cat(chosen, dim=-1).squeeze(0)
 
     def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
         batch = z.shape[:-1]
-        given = self.split(z.reshape(1, -1, z.shape[-1]))
-        labels = y.expand(batch).flatten() if self.classes and y is not None else None
-        _, h = self.run_levels(lambda number, q, p: given[number], 1, math.prod(batch), labels, has_prior=False)
+        levels = self.split(z.reshape(1, -1, z.shape[-1]))
+        labels = self._known_labels(y)
+        labels = None if labels is None else labels.expand(batch).flatten()
+        _, h = self.run_levels(lambda number, q, p: levels[number], 1, math.prod(batch), labels, has_prior=False)
         return self._likelihood(h, batch)
 
     def start_at(self, output: Tensor) -> bool:
@@ -188,16 +182,16 @@ class Hierarchy(Model):
         through: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[list[Level], Tensor]:
         """Return the levels at draws from q(z|x), and the state below z1."""
-        drawn, given = self.split(noise), None
+        drawn, passed = self.split(noise), None
         if through is not None:  # z is drawn first, and everything is made of what `through` gives
-            given = self.split(through(posterior.rsample_and_log_prob(noise)[0]))
+            passed = self.split(through(posterior.rsample_and_log_prob(noise)[0]))
         levels: list[Level] = []
 
         def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
             assert q is not None and p is not None
             z, log_q = q.rsample_and_log_prob(drawn[number])
-            if given is not None:
-                z, log_q = given[number], q.log_prob(given[number])
+            if passed is not None:
+                z, log_q = passed[number], q.log_prob(passed[number])
             levels.insert(0, Level(f"z{number + 1}", z, p.log_prob(z), log_q, q, p))
             return z
 
@@ -244,14 +238,16 @@ class Hierarchy(Model):
         return chosen, h
 
     def forward(self, features: Features, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Return log q(z_l | z_{>l}, x) of each level, (L, K, B)."""
-        given = self.split(z)
-        log_q: list[Tensor] = []
+        """Return log q(z_l | z_{>l}, x) of each level, (L, K, B).
+
+        It is what `torch.func.functional_call` runs where a frozen posterior needs it with detached parameters.
+        """
+        levels, log_q = self.split(z), list[Tensor]()
 
         def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
             assert q is not None
-            log_q.insert(0, q.log_prob(given[number]))
-            return given[number]
+            log_q.insert(0, q.log_prob(levels[number]))
+            return levels[number]
 
         self.run_levels(choose, z.shape[0], z.shape[1], y, features)
         return torch.stack(log_q)
@@ -260,6 +256,21 @@ class Hierarchy(Model):
         output = self._run(self.decoder, h)
         output = output if self.precision is torch.float32 else output.float()
         return self.likelihood(output.unflatten(0, batch))
+
+
+def need_hierarchy(model: Model, setting: str) -> Hierarchy:
+    """Return a model as the hierarchy that a setting is about.
+
+    Raises:
+        ConfigError: naming the setting, if it has one level.
+    """
+    if model.is_flat:
+        raise ConfigError(
+            f"{setting}: this model has one level of latent variables, and {setting.partition('=')[0]} is of a "
+            "hierarchy; leave it out, or train one with model=ladder or model=top_down"
+        )
+    assert isinstance(model, Hierarchy)
+    return model
 
 
 def repeated(value: Float[Tensor, "b *rest"], draws: Size) -> Float[Tensor, "kb *rest"]:

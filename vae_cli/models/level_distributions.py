@@ -38,7 +38,7 @@ class HierarchicalPosterior(LatentDistribution):
     def rsample_and_log_prob(
         self, noise: Float[Tensor, "*draws e"]
     ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
-        drawn, log_q = self.model.split(_with_draws(noise)), []
+        drawn, log_q = self.model.split(_as_draws(noise)), []
 
         def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
             assert q is not None
@@ -53,7 +53,7 @@ class HierarchicalPosterior(LatentDistribution):
         return self.log_prob_by_level(value).sum(0)
 
     def log_prob_by_level(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "l *b"]:
-        arguments = (self.features, _with_draws(value), self.y)
+        arguments = (self.features, _as_draws(value), self.y)
         if self.is_frozen:
             detached = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
             log_q = functional_call(self.model, detached, arguments)
@@ -103,38 +103,43 @@ class HierarchicalPrior(LatentDistribution):
     def rsample_and_log_prob(
         self, noise: Float[Tensor, "*draws e"]
     ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
-        drawn = self.model.split(_with_draws(noise))
+        drawn = self.model.split(_as_draws(noise))
         return self._run_levels(lambda number, p: p.rsample_and_log_prob(drawn[number]), noise)
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
-        given = self.model.split(_with_draws(value))
-        return self._run_levels(lambda number, p: (given[number], p.log_prob(given[number])), value)[1]
+        levels = self.model.split(_as_draws(value))
+        return self._run_levels(lambda number, p: (levels[number], p.log_prob(levels[number])), value)[1]
 
     @property
     def mean(self) -> Tensor:
         """The mean of each level, given the means above, (*batch, D)."""
-        like = self.model.start.new_zeros(*self.batch_shape, self.model.latent_dim)
-        given = self.model.split(_with_draws(like))
-        return self._run_levels(lambda number, p: (p.mean.expand(given[number].shape), given[number][..., 0]), like)[0]
+        rows = self.batch_shape.numel()
+
+        def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+            assert p is not None
+            return p.mean.expand(1, rows, -1)
+
+        means, _ = self.model.run_levels(choose, 1, rows, self.y, top=self.top)
+        return torch.cat(means, dim=-1).reshape(*self.batch_shape, -1)
 
     def _run_levels(
-        self, choose: Callable[[int, LatentDistribution], tuple[Tensor, Tensor]], like: Tensor
+        self, z_and_log_prob: Callable[[int, LatentDistribution], tuple[Tensor, Tensor]], like: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return z and the sum of what `choose` gives beside each level, both with the leading axes of `like`."""
-        lead, values = like.shape[:-1], []
+        """Return z and log p(z), with the leading axes of `like`, of what the argument gives for each level."""
+        lead, log_p = like.shape[:-1], []
 
-        def both(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
+        def choose(number: int, q: DiagonalNormal | None, p: LatentDistribution | None) -> Tensor:
             assert p is not None
-            z, value = choose(number, p)
-            values.append(value)
+            z, log_prob = z_and_log_prob(number, p)
+            log_p.append(log_prob)
             return z
 
-        draws, rows = _with_draws(like).shape[:2]
-        z, _ = self.model.run_levels(both, draws, rows, self.y, top=self.top)
-        return torch.cat(z, dim=-1).reshape(*lead, -1), sum_of(values).reshape(lead)
+        draws, rows = _as_draws(like).shape[:2]
+        z, _ = self.model.run_levels(choose, draws, rows, self.y, top=self.top)
+        return torch.cat(z, dim=-1).reshape(*lead, -1), sum_of(log_p).reshape(lead)
 
 
-def _with_draws(value: Float[Tensor, "*draws d"]) -> Float[Tensor, "k b d"]:
+def _as_draws(value: Float[Tensor, "*draws d"]) -> Float[Tensor, "k b d"]:
     """Return a tensor with one axis of draws before that of the batch, of which either may be missing."""
     return value.reshape(-1, *value.shape[-2:]) if value.dim() > 1 else value[None, None]
 

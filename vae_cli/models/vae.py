@@ -67,9 +67,6 @@ class VAE(Model):
     def posterior_of(self, features: tuple[Tensor, ...], y: Tensor | None = None) -> LatentDistribution:
         return as_latent(self.posterior(*features))
 
-    def latent_prior(self, y: Tensor | None = None) -> LatentDistribution:
-        return as_latent(self.prior(self.encode, y if self.classes else None))
-
     @property
     def has_analytic_kl(self) -> bool:
         return analytic_kl(*self.example_distributions()) is not None
@@ -112,6 +109,6 @@ class VAE(Model):
         return (next(self.parameters()).new_zeros(1, self.posterior.features),)
 
     def _labeled(self, network: nn.Module, value: Tensor, y: Tensor | None) -> Tensor:
-        assert y is not None or not self.classes, "a conditional model needs labels"
-        output = self._run(network, value, y) if self.classes and y is not None else self._run(network, value)
+        y = self._known_labels(y)
+        output = self._run(network, value) if y is None else self._run(network, value, y)
         return output if self.precision is torch.float32 else output.float()

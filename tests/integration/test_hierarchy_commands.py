@@ -13,16 +13,9 @@ from tests.support.image_commands import encoded, reconstructed
 from vae_cli import noise
 from vae_cli.commands import evaluate
 from vae_cli.config import compose
-from vae_cli.data import Split
-from vae_cli.distributions import BernoulliLikelihood, MixtureOfNormalsPrior
 from vae_cli.errors import ConfigError
-from vae_cli.evaluation import bounds
-from vae_cli.evaluation.latent_codes import Points
-from vae_cli.evaluation.levels import relative_means
 from vae_cli.generation import walks
-from vae_cli.generation.level_walks import redraw
 from vae_cli.inference.inputs import load_data
-from vae_cli.models import Ladder
 from vae_cli.reporting import tables
 from vae_cli.training.run import run as train
 
@@ -100,13 +93,6 @@ def test_a_row_of_mode_levels_keeps_the_top_levels_of_one_draw_and_draws_the_oth
     np.testing.assert_allclose(around[2, :, 4:], np.stack([code[4:]] * 4), atol=1e-5)
 
 
-def test_the_captions_of_mode_levels_say_what_is_kept_and_what_is_drawn(loaded):
-    model = loaded.model
-    walk = redraw(model, torch.zeros(1, 9), torch.randn(1, 2, model.prior_noise_dim), ["one draw"])
-    assert walk.rows == ["z1-z3 drawn", "z3 kept, z1-z2 drawn", "z2-z3 kept, z1 drawn"]
-    assert walk.columns == ["one draw", "anew 1", "anew 2"]
-
-
 @pytest.mark.parametrize("level", ["z2", "2"])
 def test_an_interpolation_of_one_level_moves_it_alone_and_the_levels_below_follow(level, hierarchy, loaded, tmp_path):
     archive = drawn(hierarchy, tmp_path, "mode=interpolate", "between=[3,17]", f"level={level}", "steps=5")
@@ -136,16 +122,6 @@ def test_below_a_traversed_dimension_the_levels_follow_and_deviations_are_those_
     assert moved == {0, 1, 2}
     everything = drawn(hierarchy, tmp_path, "mode=traverse", "steps=3")["z"].reshape(9, 3, 9)
     close(everything[:, 1], mean_path(model).expand(9, -1))
-
-
-def test_a_level_that_only_follows_its_prior_is_not_active(loaded):
-    """Its mean varies over the examples all the same."""
-    model = loaded.model
-    tops = 3 * torch.randn(400, 2)
-    z = model.complete(torch.cat([torch.zeros(400, 7), tops], dim=1), 1).detach()
-    assert (z[:, :7].var(0) > 1e-4).any()
-    relative = relative_means(model, Points(z, None))
-    assert relative[:, :7].abs().max() < 1e-5 and torch.equal(relative[:, 7:], tops)
 
 
 @pytest.mark.parametrize(
@@ -288,17 +264,3 @@ def test_log_likelihoods_and_bounds_in_python_are_those_of_the_evaluation(evalua
     nats = loaded.log_likelihood(x, num_importance_samples=60).mean()
     assert float(nats) == evaluated["log_likelihood"]["value"]
     assert float(loaded.elbo(x, mc_samples=60).mean()) == evaluated["elbo"]["value"]
-
-
-def test_a_level_without_a_closed_form_has_the_mean_of_its_draws(loaded):
-    """With a mixture at the top; the memory changes no value."""
-    torch.manual_seed(0)
-    model = Ladder([2, 2], [8, 6], (1, 4, 4), lambda dim: MixtureOfNormalsPrior(dim, 3), BernoulliLikelihood((1, 4, 4)))
-    split = Split((torch.rand(7, 1, 4, 4) > 0.5).float(), None, 1.0)
-    one, other = (bounds.score(model, split, [20], 0, together=together) for together in (1 << 22, 20))
-    drawn = noise.by_image(7, 50, 4, 0, "log_likelihood", 0)[:20]
-    with torch.no_grad():
-        top = model.evidence(split.images, drawn).levels[1]
-    torch.testing.assert_close(one.kl_by_level[1], (top.log_q - top.log_p).mean(0).double(), atol=1e-5, rtol=1e-4)
-    for field in ("kl_by_level", "log_likelihood", "elbo"):
-        torch.testing.assert_close(getattr(one, field), getattr(other, field), atol=1e-4, rtol=1e-4)
