@@ -173,6 +173,21 @@ def test_a_checkpoint_can_build_nothing_but_this_packages_parts(group, target, r
         trained.load(path, "cpu")
 
 
+def test_a_checkpoint_from_before_there_were_hierarchies_is_of_a_flat_model_and_is_gone_on_with(run, tmp_path):
+    """Its config has neither model= nor skip_grad_norm=."""
+    names = ("model", "skip_grad_norm")
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    for path in (directory / "checkpoints").glob("*.safetensors"):
+        contents = checkpoint.load(path)
+        old = {key: value for key, value in contents["config"].items() if key not in names}
+        store(contents | {"config": old}, path)
+    assert trained.load(directory / "checkpoints" / "last.safetensors", "cpu").model.is_flat
+    assert resumed(directory, "epochs=2") is None
+    stored = checkpoint.load(directory / "checkpoints" / "last.safetensors")
+    assert stored["progress"]["epoch"] == 2 and stored["config"] == contents["config"] | {"epochs": 2}
+
+
 def test_a_checkpoint_with_weights_or_settings_that_are_none_is_refused(run, tmp_path):
     def ruin(contents):
         next(iter(contents["model"].values())).fill_(float("nan"))

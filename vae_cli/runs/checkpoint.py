@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vae_cli.errors import CheckpointError, describe, printable
 from vae_cli.runs import hub, tensor_file
+from vae_cli.runs.config_file import with_later_keys
 from vae_cli.runs.inspection import KEYS, TRAINING_KEYS, VERSION, check_contents
 from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, runs_below
 from vae_cli.runs.tensor_file import InvalidFile
@@ -125,6 +126,7 @@ def load(path: Path) -> dict[str, Any]:
             contents |= _training_state(training, tensors, model)
         check_contents(contents, training is not None)
         data = contents["data"]
+        contents["config"] = with_later_keys(contents["config"])
         contents["data"] = data | {key: tuple(data[key]) for key in ("shape", "class_names") if key in data}
     except InvalidFile as error:
         raise CheckpointError(f"{path}: {error}") from error

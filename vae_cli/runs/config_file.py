@@ -1,4 +1,4 @@
-"""The text of config.yaml."""
+"""The config of a run as it is stored."""
 
 import re
 from typing import Any
@@ -19,6 +19,11 @@ def to_yaml(config: dict[str, Any]) -> str:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(escaped(config)))
+
+
+def with_later_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored config with the keys that older runs do not have, at the values that all of them had."""
+    return {"model": {"_target_": "vae_cli.models.VAE"}, "skip_grad_norm": None} | config
 
 
 def escape(value: str, pattern: re.Pattern[str] = _INTERPOLATION) -> str:

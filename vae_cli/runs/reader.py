@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.errors import UserError
+from vae_cli.runs.config_file import with_later_keys
 from vae_cli.system.locks import is_locked
 from vae_cli.system.paths import expand
 
@@ -53,8 +54,9 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The contents of config.yaml."""
-        return _yaml(read(self.path / "config.yaml"))
+        """The contents of config.yaml; empty if there are none."""
+        stored = _yaml(read(self.path / "config.yaml"))
+        return with_later_keys(stored) if stored else {}
 
     @cached_property
     def summary(self) -> dict[str, Any]:
