@@ -163,6 +163,8 @@ def test_a_training_runs_in_another_thread(tmp_path):
         (["prior=vampprior"], {"prior": LaplacePrior}, "prior= is a part of your own; set prior there"),
         (["prior.scale=3"], {"prior": LaplacePrior}, "set prior.scale there"),
         ([], {"resume": "nowhere"}, "resume=nowhere does not exist"),
+        (["model=ladder"], {"encoder": Encoder}, "encoder: model=ladder has model.latents, .* or choose model=vae"),
+        (["model=ladder"], {"decoder": MLPDecoder}, "decoder: model=ladder has model.latents"),
     ],
 )
 def test_what_is_no_training_is_refused_and_makes_nothing(settings, keywords, message, tmp_path, monkeypatch):

@@ -48,7 +48,9 @@ def test_option_files_are_short():
         assert len(path.read_text().splitlines()) <= limit, path
 
 
-@pytest.mark.parametrize("group", ["encoder", "decoder", "posterior", "prior", "likelihood", "objective", "scheduler"])
+@pytest.mark.parametrize(
+    "group", ["encoder", "decoder", "posterior", "prior", "likelihood", "objective", "scheduler", "model"]
+)
 def test_the_option_that_settings_come_from_is_found_again(group):
     for name in options.general_options(group):
         node = options.option(group, name)
@@ -56,6 +58,22 @@ def test_the_option_that_settings_come_from_is_found_again(group):
         for key in node.keys() - {"_target_"}:
             found = options.choice(group, node | {key: "changed"})
             assert options.option(group, found)["_target_"] == node["_target_"]
+
+
+def test_an_option_that_help_hides_is_named_only_where_no_other_has_its_class():
+    for group in options.groups("train"):
+        general, default = options.general_options(group), options.groups("train")[group]
+        for name in options.options(group) if default != "null" else ():
+            node = options.option(group, name)
+            choice = options.choice(group, node)
+            has_other = any(options.option(group, each)["_target_"] == node["_target_"] for each in general)
+            assert choice in general or (choice == name and not has_other)
+
+
+def test_two_levels_of_40_are_a_ladder_with_its_keys():
+    typed = ["model=ladder", "model.latents=[40,40]", "model.widths=[300,300]"]
+    expected = {"model": "ladder", "model.latents": [40, 40], "model.widths": [300, 300]}
+    assert options.changes(compose.compose("train", typed)) == expected
 
 
 def test_one_changed_key_leaves_the_nearest_option():

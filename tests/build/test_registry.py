@@ -153,6 +153,24 @@ def test_the_keys_of_a_users_own_class_are_checked_without_a_table(defaults):
         registry.check_groups(defaults | {"encoder": own | {"widht": 3}}, overridden | {"encoder.widht"})
 
 
+LADDER = options.option("model", "ladder")
+
+
+def test_what_a_file_sets_of_a_flat_model_is_left_out_of_a_hierarchy_and_named(defaults):
+    assert registry.check_groups(defaults | {"model": LADDER}, frozenset())[1] == []
+    set_by_file = {"latent_dim": 40, "encoder": options.option("encoder", "gated_mlp")}
+    config, dropped = registry.check_groups(defaults | {"model": LADDER} | set_by_file, frozenset())
+    assert dropped == ["latent_dim", "encoder"] and not {*config} & {*options.OF_FLAT_MODELS}
+
+
+@pytest.mark.parametrize("key", options.OF_FLAT_MODELS)
+def test_a_key_that_a_flat_model_needs_is_missed_by_name_and_not_by_a_hierarchy(key, defaults):
+    config = {name: value for name, value in defaults.items() if name != key}
+    with pytest.raises(ConfigError, match=f"^{key} is missing: model=vae needs it, leave it in$"):
+        registry.check_groups(config, frozenset())
+    registry.check_groups(config | {"model": LADDER}, frozenset())
+
+
 def test_a_default_is_right_whatever_its_annotation_says(defaults):
     own = {"_target_": f"{__name__}.Mine", "depth": None}
     registry.check_groups(defaults | {"encoder": own}, frozenset())

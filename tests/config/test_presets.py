@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -18,6 +19,11 @@ GROUPS = [group for group, default in options.groups("train").items() if default
 OTHERS = list(itertools.product(PRESETS, GROUPS))
 
 
+@cache
+def defaults():
+    return compose.compose("train")
+
+
 def replaced(preset, group, option):
     path = ["dataset.path=x"] if option in ("folder", "arrays") and group == "dataset" else []
     composed = compose.compose("train", [f"experiment={preset}", f"{group}={option}", *path])
@@ -25,8 +31,12 @@ def replaced(preset, group, option):
         with pytest.raises(ConfigError, match=f"^{group}: model=.* in place of latent_dim, encoder, decoder"):
             registry.check_groups(composed, [group])
         return
-    checked, dropped = registry.check_groups(composed, frozenset())
-    assert not dropped and checked[group]["_target_"] == options.option(group, option)["_target_"]
+    checked, dropped = registry.check_groups(composed, [group])
+    assert checked[group]["_target_"] == options.option(group, option)["_target_"]
+    is_flat = registry.resolve("model", checked["model"]["_target_"]).is_flat
+    # What the preset sets of a flat model has no place in a hierarchy, and is named.
+    changed = {key for key in options.OF_FLAT_MODELS if not is_flat and composed[key] != defaults()[key]}
+    assert {key.partition(".")[0] for key in dropped} == changed and not changed & {*checked}
 
 
 @pytest.mark.parametrize("number", range(0, len(OTHERS), 3), ids=lambda n: "-".join(OTHERS[n]))

@@ -114,13 +114,14 @@ def _option_files(group: str) -> dict[str, dict[str, Any]]:
 def choice(group: str, node: Mapping[str, Any]) -> str:
     """Return the name of the option that a group's settings come from; for a class without one, the class's path.
 
-    Of several options with the class it is the one that differs in the fewest keys.
+    Of several options with the class it is the one that differs in the fewest keys, and one for presets only where no
+    other has the class: it is hidden from --help.
     """
     target, general = str(node["_target_"]), general_options(group)
 
-    def distance(name: str) -> tuple[int, bool, bool]:
+    def distance(name: str) -> tuple[bool, int, bool]:
         is_alike = name.replace("_", "") in target.lower()
-        return len(_differing(group, name, node)), not is_alike, name not in general
+        return name not in general, len(_differing(group, name, node)), not is_alike
 
     names = [name for name, settings in _option_files(group).items() if settings.get("_target_") == target]
     return min(names, key=distance, default=target)

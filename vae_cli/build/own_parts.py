@@ -87,7 +87,7 @@ def check_asked_for(config: Mapping[str, Any]) -> None:
         ConfigError: naming the first that it does not ask for.
     """
     for group in _passed.get():
-        if not is_own(target := _target(config, group)):
+        if not is_own(target := target_of(config, group)):
             raise ConfigError(f"{group}: the run was trained with {target}, which needs no object; leave {group}= out")
 
 
@@ -99,10 +99,11 @@ def check(config: Mapping[str, Any]) -> None:
     """
     check_asked_for(config)
     for group in GROUPS:
-        if is_own(target := _target(config, group)):
+        if is_own(target := target_of(config, group)):
             find(group, target)
 
 
-def _target(config: Mapping[str, Any], group: str) -> Any:
+def target_of(config: Mapping[str, Any], group: str) -> Any:
+    """Return the `_target_` of a group's node; None where there is none."""
     node = config.get(group)
     return node.get("_target_") if isinstance(node, Mapping) else None

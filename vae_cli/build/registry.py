@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from vae_cli.build import own_parts
-from vae_cli.build.options import OF_FLAT_MODELS, choice
+from vae_cli.build.options import OF_FLAT_MODELS, changes, choice
 from vae_cli.constraints import BelowOne, Betas, NonNegative, as_annotated, check_value, from_text
 from vae_cli.data import Dataset
 from vae_cli.distributions import Likelihood, Posterior, Prior
@@ -224,7 +224,7 @@ def check_groups(
     Raises:
         ConfigError: for a key that the class does not take or that the program itself passes, or a wrong value.
     """
-    checked, dropped = _for_its_model(config, overridden, trusted), []
+    checked, dropped = _for_its_model(config, overridden, trusted)
     for group in filter(checked.__contains__, GROUPS):
         options = config[group]
         if options["_target_"] == "auto":
@@ -254,21 +254,29 @@ def check_groups(
     return checked, dropped
 
 
-def _for_its_model(config: Config, overridden: Collection[str], trusted: Collection[str] | None) -> Config:
-    """Return a config without the keys that only a model of one level takes, if it has another.
+def _for_its_model(
+    config: Config, overridden: Collection[str], trusted: Collection[str] | None
+) -> tuple[Config, list[str]]:
+    """Return a config without the keys that only a model of one level takes, if it has another; and those of them that
+    a file has set.
 
     Raises:
-        ConfigError: for such a key from the command line.
+        ConfigError: for such a key from the command line or from Python; for one that is missing.
     """
-    cls = resolve("model", config["model"]["_target_"], trusted)
+    cls, option = resolve("model", config["model"]["_target_"], trusted), choice("model", config["model"])
     if cls.is_flat:  # type: ignore[attr-defined]
-        return dict(config)
-    for key in sorted(overridden):
+        for key in OF_FLAT_MODELS:
+            if key not in config:
+                raise ConfigError(f"{key} is missing: model={option} needs it, leave it in")
+        return dict(config), []
+    own = {group for group in OF_FLAT_MODELS if own_parts.is_own(own_parts.target_of(config, group))}
+    for key in sorted({*overridden, *own}):
         if key.partition(".")[0] in OF_FLAT_MODELS:
-            own = ", ".join(f"model.{name}" for name in constructor_parameters(cls) or () if name in config["model"])
-            what = f"model={choice('model', config['model'])} has {own} in place of {', '.join(OF_FLAT_MODELS)}"
+            keys = ", ".join(f"model.{name}" for name in constructor_parameters(cls) or () if name in config["model"])
+            what = f"model={option} has {keys} in place of {', '.join(OF_FLAT_MODELS)}"
             raise ConfigError(f"{key}: {what}; leave it out, or choose model=vae")
-    return {key: value for key, value in config.items() if key not in OF_FLAT_MODELS}
+    changed = [key for key in changes(config) if key.partition(".")[0] in OF_FLAT_MODELS]
+    return {key: value for key, value in config.items() if key not in OF_FLAT_MODELS}, changed
 
 
 def _unknown(path: str, group: str, accepted: Mapping[str, Any]) -> str:
