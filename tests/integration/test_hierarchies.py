@@ -96,7 +96,7 @@ def test_keys_that_a_hierarchy_does_not_take_are_refused_with_those_that_it_has(
         ({"blocks": [1, 0]}, SHAPE, "model.blocks has 0 levels at the top"),
         ({"blocks": [1, 1, 1]}, SHAPE, "model.latents, channels and blocks have 2, 2 and 3 entries"),
         ({"latents": [1] * 5, "channels": [4] * 5, "blocks": [1] * 5}, SHAPE, "images of 8x8 are too small"),
-        ({}, (12,), "need images (C, H, W)"),
+        ({}, (12,), "need images (C, H, W), and these examples have the shape (12,); choose model=ladder"),
     ],
 )
 def test_maps_that_do_not_fit_the_images_are_refused(changes, shape, message):
@@ -104,7 +104,7 @@ def test_maps_that_do_not_fit_the_images_are_refused(changes, shape, message):
     config["model"] |= changes
     with pytest.raises(ConfigError) as caught:
         parts.model(config, DataFacts("x", shape, "binary", 0, 40))
-    assert message in str(caught.value)
+    assert message in str(caught.value) and "encoder" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 27, 29), (2, 16, 40)])

@@ -40,7 +40,7 @@ class TopDown(Hierarchy):
         classes: number of labels.
 
     Raises:
-        ConfigError: if the lists have unlike lengths, or the images are too small for so many sizes.
+        ConfigError: if the lists have unlike lengths, or the examples are no images or too small for so many sizes.
     """
 
     def __init__(
@@ -58,6 +58,9 @@ class TopDown(Hierarchy):
         precision: torch.dtype = torch.float32,
         classes: int = 0,
     ) -> None:
+        if len(shape) != 3:
+            what = f"these examples have the shape {tuple(shape)}"
+            raise ConfigError(f"feature maps need images (C, H, W), and {what}; choose model=ladder")
         depth_, height, width = image_shape(shape)
         if not len(latents) == len(channels) == len(blocks) >= 2:
             lengths = f"{len(latents)}, {len(channels)} and {len(blocks)}"
