@@ -72,3 +72,17 @@ def test_the_gap_is_asked_of_the_prior_that_the_model_has():
 def test_active_units_are_those_whose_mean_moves():
     means = torch.stack([torch.randn(500), 0.05 * torch.randn(500), torch.full((500,), 3.0)], 1)
     assert latent_codes.active_units(means) == 1
+
+
+def test_the_means_of_codes_are_computed_once():
+    """Those of a hierarchy take a run through its blocks."""
+    runs = []
+
+    class Posterior(DiagonalNormal):
+        @property
+        def mean(self):
+            runs.append(self)
+            return super().mean
+
+    codes = Codes([Posterior(torch.zeros(2, 3), torch.zeros(2, 3)) for _ in range(2)], None)
+    assert codes.means.shape == codes.points.means.shape == (4, 3) and len(runs) == 2

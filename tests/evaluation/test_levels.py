@@ -1,10 +1,16 @@
 """What each level of a hierarchy holds."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 
 from tests.support.hierarchies import CONDITIONAL, X, shaken, small_hierarchy
+from vae_cli.distributions import BernoulliLikelihood, StandardNormalPrior
 from vae_cli.evaluation.latent_codes import Points
-from vae_cli.evaluation.levels import CHUNK, active_by_level, moments_below, relative_means
+from vae_cli.evaluation.levels import CHUNK, active_by_level, kl_by_level, moments_below, relative_means
+from vae_cli.models import Ladder
+from vae_cli.training import outcome
 
 
 def test_the_moments_below_the_top_are_those_of_the_priors_given_the_levels_above():
@@ -32,3 +38,18 @@ def test_the_prior_that_a_mean_is_held_against_is_that_of_its_own_label():
     z = model.complete(torch.zeros(len(labels), 5).double(), 0, y=labels).detach()
     assert relative_means(model, Points(z, labels))[:, :3].abs().max() < 1e-9
     assert relative_means(model, Points(z, labels.roll(1)))[:, :3].abs().min(0).values.max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "numbers", "kl", "dead"),
+    [
+        ([3], {"kl": 2.0}, {"z1": 2.0}, ()),
+        ([3], {"kl": 1e-4}, {"z1": 1e-4}, ("z1",)),
+        ([3, 2], {"kl": 2.0, "kl_z1": 2.0, "kl_z2": 1e-4}, {"z1": 2.0, "z2": 1e-4}, ("z2",)),
+        ([3, 2], {"kl": 2.0}, {}, ()),
+    ],
+)
+def test_a_level_without_kl_is_dead_also_where_it_is_the_only_one(sizes, numbers, kl, dead):
+    model = Ladder(sizes, [4] * len(sizes), X, StandardNormalPrior, BernoulliLikelihood(X))
+    assert kl_by_level(model, numbers) == kl
+    assert outcome._dead_levels(SimpleNamespace(model=model), numbers) == dead

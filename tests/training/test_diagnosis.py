@@ -130,6 +130,30 @@ def test_a_training_without_that_fault_has_no_line(innocent, fine):
     assert diagnosis.warnings(replace(fine, **innocent)) == []
 
 
+DEAD_LEVEL = {"units": 5, "dead": 1, "is_hierarchy": True, "dead_levels": ("z5",)}
+
+
+@pytest.mark.parametrize("beta", ["4", "[1,1,1,1,2]", "[3]"])
+def test_a_beta_above_1_is_named_as_the_cause_of_a_dead_level_one_for_all_or_for_each(beta, fine):
+    config = settings("model=ladder", f"objective.beta={beta}")
+    (text,) = diagnosis.warnings(replace(fine, config=config, **DEAD_LEVEL))
+    assert text.endswith(f"to use it try objective.beta=1 in place of {beta.replace(',', ', ')}")
+
+
+def test_a_dead_level_has_free_bits_of_its_own_and_a_dead_dimension_those_of_a_dimension(fine):
+    (of_level,) = diagnosis.warnings(replace(fine, config=settings("model=ladder"), **DEAD_LEVEL))
+    (of_dimension,) = diagnosis.warnings(replace(fine, dead=13))
+    assert of_level.endswith("or objective.free_bits_by=level objective.free_bits=0.5")
+    assert of_dimension.endswith("or objective.free_bits=0.1")
+
+
+def test_skipped_steps_are_explained_by_the_limit_of_the_gradient_only_where_there_is_one(fine):
+    (text,) = diagnosis.warnings(replace(fine, skipped=12))
+    assert "was not finite; try optimizer.lr=" in text and "skip_grad_norm" not in text
+    (text,) = diagnosis.warnings(replace(fine, skipped=12, config=settings("skip_grad_norm=300")))
+    assert "not finite, or its norm was above skip_grad_norm=300; try a larger skip_grad_norm or optimizer.lr=" in text
+
+
 def test_only_settings_that_the_objective_has_are_named(fine):
     config = settings("objective=iwae", "mc_samples=2")
     (text,) = diagnosis.warnings(replace(fine, config=config, units=config["latent_dim"], dead=config["latent_dim"]))

@@ -3,11 +3,13 @@
 import math
 
 import pytest
+import torch
 
 from tests.support.training import lines, trained
 from vae_cli.errors import TrainingError
+from vae_cli.optimizers import Muon
 from vae_cli.training import loop
-from vae_cli.training.step import gradient_norm
+from vae_cli.training.step import gradient_norm, step_if_finite
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(monkeypatch, tmp_path):
@@ -46,5 +48,43 @@ def test_steps_whose_gradient_is_larger_than_skip_grad_norm_are_skipped(monkeypa
     monkeypatch.setattr(loop, "gradient_norm", sometimes_large)
     trained(tmp_path / "some", "skip_grad_norm=1e5")
     assert lines(tmp_path / "some", "train")[-1]["skipped_steps"] == 4  # of 24 steps
-    with pytest.raises(TrainingError, match=r"above skip_grad_norm, 20 steps in a row"):
+    with pytest.raises(
+        TrainingError, match=r"above skip_grad_norm=0.001, 20 steps in a row.* try a larger skip_grad_norm"
+    ):
         trained(tmp_path / "all", "skip_grad_norm=1e-3")
+
+
+OPTIMIZERS = {
+    "Adam": lambda parameters: torch.optim.Adam(parameters, 0.1, fused=True),
+    "AdamW": lambda parameters: torch.optim.AdamW(parameters, 0.1, weight_decay=0.3),
+    "SGD": lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=0.3),
+    "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, 0.1, momentum=0.9),
+    "Muon": lambda parameters: Muon(parameters, lr=0.1, weight_decay=0.3),
+}
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_muon if name == "Muon" else []) for name in OPTIMIZERS]
+)
+def test_a_step_that_a_device_finds_not_finite_changes_neither_weights_nor_momentum(name):
+    """The verdict is a tensor, as on a GPU; a good step is that of the optimizer bit for bit."""
+
+    def stepped(verdicts):
+        torch.manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in ((4, 3), (5,), (2, 3, 3, 3))]
+        optimizer = OPTIMIZERS[name](parameters)
+        for verdict in verdicts:
+            for parameter in parameters:
+                parameter.grad = parameter.detach() * 0.5 if bool(verdict) else torch.full_like(parameter, math.nan)
+            step_if_finite(optimizer, parameters, verdict)
+        assert all(parameter.grad is None for parameter in parameters)
+        state = [value for each in optimizer.state.values() for value in each.values()]
+        return [*parameters, *(value for value in state if isinstance(value, torch.Tensor))]
+
+    good, bad = torch.tensor(True), torch.tensor(False)
+    alone = stepped([True, True, True])
+    assert len(alone) > 3
+    for verdicts in ([good, good, good], [good, bad, good, bad, bad, good], [True, False, True, False, True]):
+        torch.testing.assert_close(stepped(verdicts), alone, rtol=0, atol=0)
+    torch.testing.assert_close(stepped([bad, bad])[:3], stepped([])[:3], rtol=0, atol=0)

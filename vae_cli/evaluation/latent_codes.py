@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -39,9 +40,9 @@ class Codes:
     posteriors: list[LatentDistribution]
     labels: Int[Tensor, "n"] | None
 
-    @property
+    @cached_property
     def means(self) -> Float[Tensor, "n d"]:
-        """The posterior means, on the CPU."""
+        """The posterior means, on the CPU. A hierarchy runs all its blocks for them."""
         return torch.cat([q.mean.cpu() for q in self.posteriors])
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -53,6 +55,13 @@ def relative_means(model: Model, points: Points) -> Float[Tensor, "n d"]:
         below, top = means[:, : loc.shape[1]], means[:, loc.shape[1] :]
         parts.append(torch.cat([(below - loc) / scale, top], dim=1).cpu())
     return torch.cat(parts)
+
+
+def kl_by_level(model: Model, numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the KL of each level by its name, as far as a split's numbers have it; a single level has all of it."""
+    names = list(model.level_sizes)
+    keys = {name: f"kl_{name}" for name in names} if len(names) > 1 else {names[0]: "kl"}
+    return {name: numbers[key] for name, key in keys.items() if key in numbers}
 
 
 def active_by_level(model: Model, relative: Float[Tensor, "n d"]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
 from vae_cli.evaluation.latent_codes import Codes
-from vae_cli.evaluation.levels import relative_means
+from vae_cli.evaluation.levels import kl_by_level
 from vae_cli.generation.pictures import levels_picture, reconstruction_grid, sample_grid, traversal_picture
 from vae_cli.models import Hierarchy
 from vae_cli.models.level_distributions import HierarchicalPrior
@@ -78,7 +78,7 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     if state.rank.world_size > 1:
         log.info("processes   %s", _division(state))
     if dropped:
-        log.info("dropped     %s: the replaced class's, not taken by the new one", ", ".join(dropped))
+        log.info("dropped     %s: not taken by the class that was chosen", ", ".join(dropped))
     log.debug("config\n%s", to_yaml(settings))
 
 
@@ -132,7 +132,9 @@ def epoch_line(
     row += [cell.rjust(max(len(name), NARROWEST)) for name, cell in cells.items()]
     row[-1] += " (best)" if is_best else ""
     if train["skipped_steps"]:
-        row.append(f"{train['skipped_steps']} steps skipped: not finite")
+        limit = state.config["skip_grad_norm"]
+        reason = "not finite" if limit is None else f"not finite, or a gradient above skip_grad_norm={limit:g}"
+        row.append(f"{train['skipped_steps']} steps skipped: {reason}")
     titles = ["epoch".rjust(width), *(name.rjust(NARROWEST) for name in cells)]
     state.rows += 1
     return "\n".join(["  ".join(titles)] * (state.rows % ROWS == 1) + ["  ".join(row)])
@@ -203,6 +205,7 @@ def write_pictures(state: TrainingState, split: Split | None, output: RunDirecto
 def write_latent_pictures(
     state: TrainingState,
     codes: Codes,
+    relative: Float[Tensor, "n d"],
     kl_per_dim: Float[Tensor, "d"] | None,
     numbers: Mapping[str, float],
     output: RunDirectory,
@@ -213,12 +216,14 @@ def write_latent_pictures(
     does.
 
     Args:
-        kl_per_dim: of the test images, where it is known.
+        codes: of test images.
+        relative: their means as `relative_means` gives them.
+        kl_per_dim: of them, where it is known.
         numbers: the test split's, the KL of each level among them.
     """
     model, step, means = state.model, state.position.step, codes.means
     y, names, level = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names, None
-    output.picture("traversals", lambda: traversal_picture(model, relative_means(model, codes.points)), step)
+    output.picture("traversals", lambda: traversal_picture(model, relative), step)
     _, prior = model.example_distributions()
     shown = means
     if isinstance(model, Hierarchy) and isinstance(prior, HierarchicalPrior):
@@ -230,8 +235,7 @@ def write_latent_pictures(
     output.picture("latents", lambda: charts.to_png(charts.latent_codes(shown.numpy(), y, border, names, level)), step)
     if isinstance(model, Hierarchy):
         output.picture("levels", lambda: levels_picture(model, state.config["seed"]), step)
-        kl = {name: numbers[f"kl_{name}"] for name in model.level_sizes if f"kl_{name}" in numbers}
-        if kl:
+        if kl := kl_by_level(model, numbers):
             output.picture("kl_per_level", lambda: charts.to_png(level_charts.kl_per_level(kl)), step)
     elif kl_per_dim is not None:
         output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
+from vae_cli.constraints import show
 from vae_cli.training.outcome import DEAD, PRIOR_GAP, Outcome
 
 FEW_STEPS = 500
@@ -59,8 +60,10 @@ def _diverged(o: Outcome) -> str | None:
 def _skipped(o: Outcome) -> str | None:
     if not o.skipped:
         return None
-    fix = " or ".join(_slower(o))
-    return f"{o.skipped:,} of {o.steps:,} steps were skipped: the loss or its gradient was not finite; try {fix}"
+    limit, reason, fixes = o.config.get("skip_grad_norm"), "the loss or its gradient was not finite", _slower(o)
+    if limit is not None:
+        reason, fixes = f"{reason}, or its norm was above skip_grad_norm={limit:g}", ["a larger skip_grad_norm", *fixes]
+    return f"{o.skipped:,} of {o.steps:,} steps were skipped: {reason}; try {' or '.join(fixes)}"
 
 
 def _too_few_steps(o: Outcome) -> str | None:
@@ -177,15 +180,17 @@ def _shown(o: Outcome, value: float) -> str:
 def _fixes(o: Outcome) -> list[str]:
     """Return settings against a collapse, of those that the objective and the prior have."""
     objective, fixes = o.config["objective"], []
-    if (objective.get("beta") or 0) > 1:
-        return [f"objective.beta=1 in place of {objective['beta']:g}"]
+    beta = objective.get("beta") or 0
+    if max(beta if isinstance(beta, list) else [beta]) > 1:  # a list has one for each level
+        return [f"objective.beta=1 in place of {show(beta)}"]
     if o.is_prior_learned:
         fixes.append("prior=standard_normal")
     warmup = max(1, min(20, o.config["epochs"] // 3))
     if objective.get("warmup_epochs", warmup) < warmup:
         fixes.append(f"objective.warmup_epochs={warmup}")
     if objective.get("free_bits", 1) < 0.1 and objective.get("capacity") is None:
-        fixes.append("objective.free_bits=0.1")
+        of_levels = "objective.free_bits_by=level objective.free_bits=0.5"  # a level has many dimensions
+        fixes.append(of_levels if o.is_hierarchy else "objective.free_bits=0.1")
     return fixes
 
 

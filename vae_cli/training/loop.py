@@ -72,7 +72,7 @@ def fit(state: TrainingState, validation: Split | None, output: RunDirectory, si
 def _check_skipped(state: TrainingState, output: RunDirectory) -> None:
     """End the training if too many steps in a row were skipped, with the numbers of those that led there logged."""
     try:
-        state.skipped.check(state.position.step)
+        state.skipped.check(state.position.step, state.config["skip_grad_norm"])
     except TrainingError:
         output.steps(state.step_log.take(least=1))
         raise

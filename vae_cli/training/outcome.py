@@ -18,6 +18,7 @@ from vae_cli.data import Data
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import reconstructions, score
 from vae_cli.evaluation.latent_codes import Codes
+from vae_cli.evaluation.levels import kl_by_level
 from vae_cli.runs.reader import finite
 from vae_cli.training.state import Config, TrainingState, on_device
 
@@ -56,7 +57,7 @@ class Outcome:
         prior_gap: KL(q(z) ‖ p(z)) by a mixture fitted to the codes, in nats.
         split_gap: the test's ELBO minus the validation's, in standard deviations of an image and of the difference.
         scale_at_bound: the part of the pixels whose scale is at a bound of the likelihood's.
-        skipped: steps whose loss or gradient was not finite.
+        skipped: steps whose loss or gradient was not finite, or above `skip_grad_norm`.
     """
 
     config: Config
@@ -153,7 +154,7 @@ def _dead(codes: Codes, state: TrainingState, kl_per_dim: Float[Tensor, "d"] | N
 
 def _dead_levels(state: TrainingState, test: dict[str, float]) -> tuple[str, ...]:
     """Return the names of the levels whose KL is nothing."""
-    return tuple(name for name in state.model.level_sizes if test.get(f"kl_{name}", math.inf) < DEAD)
+    return tuple(name for name, kl in kl_by_level(state.model, test).items() if kl < DEAD)
 
 
 def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:

@@ -349,14 +349,15 @@ def judge(state: TrainingState, data: Data, numbers: dict[str, Any], output: Run
     model = state.model.eval()
     count = min(ENCODED, max(1, HELD // model.features_per_example))
     codes = latent_codes.encode(model, on_device(data.test, state.device).spread(count), state.config["seed"])
-    kl_per_dim = latent_codes.kl_per_dim(model, codes)
-    if len(codes.means) > 1:
-        numbers["active_units"] = latent_codes.active_units(relative_means(model, codes.points))
+    relative, kl_per_dim = relative_means(model, codes.points), latent_codes.kl_per_dim(model, codes)
+    if len(relative) > 1:
+        numbers["active_units"] = latent_codes.active_units(relative)
     if kl_per_dim is not None:
         numbers["kl_per_dim"] = kl_per_dim.tolist()
     if state.config.get("report", True):
         output.attempt(
-            lambda: write_latent_pictures(state, codes, kl_per_dim, numbers, output), "pictures of the latent space"
+            lambda: write_latent_pictures(state, codes, relative, kl_per_dim, numbers, output),
+            "pictures of the latent space",
         )
     records = Run(output.path, "").metrics
     for text in diagnosis.warnings(outcome(state, data, codes, kl_per_dim, numbers, output.path, records)):

@@ -33,14 +33,30 @@ def is_finite(value: Tensor, norm: Tensor, most: float | None = None) -> bool | 
 def step_if_finite(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], finite: bool | Tensor) -> None:
     """Step along the gradients if all is finite, and clear them."""
     if isinstance(finite, Tensor):
-        # Asking a GPU would stall it, so the step is taken along zeros, with what momentum is left.
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.masked_fill_(~finite, 0)
-    if finite is not False:
+        _step_where(finite, optimizer, parameters)
+    elif finite:
         optimizer.step()
     for parameter in parameters:
         parameter.grad = None
+
+
+@torch.no_grad()
+def _step_where(finite: Tensor, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
+    """Step along the gradients, and undo it on the device if not all is finite.
+
+    Asking a GPU would stall it. A step along zeros alone would not do: momentum and weight decay move the weights, and
+    Muon's steps are as long as any.
+    """
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(~finite, 0)
+    state = [value for values in optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
+    # Some of torch's optimizers count their steps on the CPU.
+    changed = [*parameters, *(each for each in state if each.is_floating_point() and each.device == finite.device)]
+    before = torch._foreach_mul(changed, (~finite).float())
+    optimizer.step()
+    torch._foreach_mul_(changed, finite.float())
+    torch._foreach_add_(changed, before)
 
 
 class SkippedSteps:
@@ -57,11 +73,18 @@ class SkippedSteps:
         self.streak.add_(skipped).mul_(skipped)
         torch.maximum(self.longest, self.streak, out=self.longest)
 
-    def check(self, step: int) -> None:
-        """Raise a TrainingError if too many steps in a row were skipped. This waits for the device."""
+    def check(self, step: int, most: float | None = None) -> None:
+        """Raise a TrainingError if too many steps in a row were skipped. This waits for the device.
+
+        Args:
+            step: the number of the last one.
+            most: the norm of the gradient above which steps are skipped.
+        """
         if int(self.longest) >= PATIENCE:
+            above = "" if most is None else f", or its norm above skip_grad_norm={most:g},"
+            larger = "" if most is None else "a larger skip_grad_norm, "
             raise TrainingError(
-                f"the loss or its gradient was not finite, or above skip_grad_norm, {PATIENCE} steps in a row, "
-                f"up to step {step}: try a smaller optimizer.lr, clip_grad_norm=100 or precision=float32; the last "
-                "checkpoint has the last good weights"
+                f"the loss or its gradient was not finite{above} {PATIENCE} steps in a row, up to step {step}: try "
+                f"{larger}a smaller optimizer.lr, clip_grad_norm=100 or precision=float32; the last checkpoint has the "
+                "last good weights"
             )
