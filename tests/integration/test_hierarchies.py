@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -26,17 +27,21 @@ COMBINATIONS = [  # every seventh is quick, so that each model, prior, objective
 
 
 def config_of(model, *overrides):
-    composed = compose.compose("train", [f"model={model}", *overrides])
-    composed["model"] |= MODELS[model]
-    composed, _ = registry.check_groups(composed, [])
+    composed = composed_once(model, *overrides)
+    return composed | {"model": composed["model"] | MODELS[model]}
+
+
+@cache
+def composed_once(model, *overrides):
+    composed, _ = registry.check_groups(compose.compose("train", [f"model={model}", *overrides]), [])
     return composed
 
 
 @pytest.mark.parametrize(("model", "prior", "objective", "conditional"), COMBINATIONS)
 def test_a_step_of_every_combination_has_finite_numbers_and_gradients(model, prior, objective, conditional):
-    line = [f"prior={prior}", f"objective={objective}", "mc_samples=3", f"conditional={str(conditional).lower()}"]
-    line += ["prior.components=4"] if "components" in options.option("prior", prior) else []
-    config = config_of(model, "likelihood=bernoulli", *line)
+    nodes = {"prior": options.option("prior", prior), "objective": options.option("objective", objective)}
+    nodes["prior"] |= {"components": 4} if "components" in nodes["prior"] else {}
+    config = config_of(model, "likelihood=bernoulli") | nodes | {"mc_samples": 3, "conditional": conditional}
     torch.manual_seed(0)
     built = parts.model(config, facts := DataFacts("x", SHAPE, "binary", CLASSES, 40))
     chosen = parts.objective(config, built, facts, 5)
@@ -110,8 +115,8 @@ def test_maps_that_do_not_fit_the_images_are_refused(changes, shape, message):
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 27, 29), (2, 16, 40)])
 def test_feature_maps_fit_images_of_any_size(shape):
     for stem in (1, 2):
-        config = config_of("top_down", "likelihood=discretized_logistic", f"model.stem={stem}")
-        config["model"] |= {"channels": [4, 4, 8], "latents": [1, 1, 2], "blocks": [1, 0, 1]}
+        config = config_of("top_down", "likelihood=discretized_logistic")
+        config["model"] |= {"channels": [4, 4, 8], "latents": [1, 1, 2], "blocks": [1, 0, 1], "stem": stem}
         model = parts.model(config, DataFacts("x", shape, "levels256", 0, 40))
         p = model.sample(torch.randn(2, model.prior_noise_dim))
         assert p.log_prob(torch.rand(2, *shape)).shape == (2,) and model.likelihood.image(p).shape == (2, *shape)

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from tests.support.hierarchies import CONDITIONAL, MODELS, PRIORS, X, shaken, small_hierarchy
+from tests.support.hierarchies import CONDITIONAL, MODELS, X, shaken, small_hierarchy
 from tests.support.linear_hierarchy import D1, D2, SHAPE, exact, linear_hierarchy, made_exact
 from vae_cli.distributions import (
     BernoulliLikelihood,
@@ -117,9 +118,9 @@ def all_gradients(model, objective, x, noise):
 def test_the_estimators_have_the_same_mean_gradient(one, other, is_relative):
     torch.manual_seed(0)
     model = Ladder([2, 1], [5, 4], (6,), StandardNormalPrior, NormalLikelihood((6,), scale=0.5), relative=is_relative)
-    model, x = shaken(model).double(), torch.rand(1, 6, dtype=torch.float64).expand(100, -1)
+    model, x = shaken(model).double(), torch.rand(1, 6, dtype=torch.float64).expand(300, -1)
     samples = [
-        torch.stack([all_gradients(model, objective, x, torch.randn(2, 100, 3).double()) for _ in range(40)])
+        torch.stack([all_gradients(model, objective, x, torch.randn(2, 300, 3).double()) for _ in range(15)])
         for objective in (one, other)
     ]
     error = sum(each.var(0) / len(each) for each in samples).sqrt()
@@ -196,47 +197,36 @@ def test_each_level_s_analytic_kl_is_the_mean_of_its_log_ratios_given_the_levels
     torch.testing.assert_close(level.kl_by_dimension().sum(-1), level.analytic_kl())
 
 
-@pytest.mark.parametrize(
-    ("name", "prior"),
-    [
-        ("ladder", "mixture"),
-        ("top_down", "vampprior"),
-        pytest.param("ladder", "vampprior", marks=pytest.mark.slow),
-        pytest.param("top_down", "mixture", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("prior", ["mixture", "vampprior"])
+@pytest.mark.parametrize("name", ["ladder", "top_down"])
 def test_gradients_agree_with_finite_differences(name, prior):
-    torch.manual_seed(1)
-    model = shaken(MODELS[name](PRIORS[prior])).double()
+    """Along random directions of all parameters together, each of length 1."""
+    model = small_hierarchy(name, prior)
     x, noise = binary_images(model, 2), torch.randn(2, 2, model.noise_dim, dtype=torch.float64)
-    loss = lambda: ELBO(beta=0.7, free_bits=0.2, free_bits_by="level")(model, (x, None), noise, 5).loss  # noqa: E731
-    loss().backward()
-    for parameter in model.parameters():
-        flat = parameter.data.view(-1)
-        at = len(flat) // 2
-        difference = finite_difference(loss, flat, at)
-        own = 0.0 if parameter.grad is None else parameter.grad.flatten()[at]
-        assert abs(difference - own) < 1e-5 * max(1.0, abs(difference))
+    parameters = list(model.parameters())
+    start = nn.utils.parameters_to_vector(parameters).detach()
 
+    def loss(at):
+        nn.utils.vector_to_parameters(at, parameters)
+        return ELBO(beta=0.7, free_bits=0.2, free_bits_by="level")(model, (x, None), noise, 5).loss
 
-def finite_difference(function, flat, at, step=1e-5):
-    before, values = flat[at].item(), []
-    for sign in (1, -1):
-        flat[at] = before + sign * step
-        values.append(function().item())
-    flat[at] = before
-    return (values[0] - values[1]) / (2 * step)
+    loss(start).backward()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    for direction in nn.functional.normalize(torch.randn(8, len(start), dtype=torch.float64)):
+        with torch.no_grad():
+            difference = (loss(start + 1e-5 * direction) - loss(start - 1e-5 * direction)) / 2e-5
+        assert abs(difference - gradient @ direction) < 1e-7 * gradient.norm()
 
 
 def test_one_level_is_the_vae_of_the_same_networks_bit_for_bit():
     torch.manual_seed(0)
     ladder = shaken(Ladder([3], [6], X, StandardNormalPrior, BernoulliLikelihood(X)))
 
-    class Encoder(torch.nn.Module):
+    class Encoder(nn.Module):
         def forward(self, x):
             return ladder.blocks[0].posterior(ladder.start, *ladder.encoder(x))
 
-    class Decoder(torch.nn.Module):
+    class Decoder(nn.Module):
         def forward(self, z):
             return ladder.decoder(ladder.blocks[0](ladder.start, z))
 
@@ -308,7 +298,7 @@ def test_a_conditional_hierarchy_refuses_to_go_without_labels(name):
 def test_a_model_of_one_latent_vector_is_no_hierarchy_for_a_setting_that_needs_one():
     ladder = Ladder([3], [6], X, StandardNormalPrior, BernoulliLikelihood(X))
     assert need_hierarchy(ladder, "mode=levels") is ladder
-    linear = torch.nn.Linear(1, 1)
+    linear = nn.Linear(1, 1)
     vae = VAE(linear, linear, DiagonalNormalPosterior(3), StandardNormalPrior(3), BernoulliLikelihood(X))
     with pytest.raises(ConfigError, match="^mode=levels: this model has one level .* mode is of a hierarchy; leave it"):
         need_hierarchy(vae, "mode=levels")
