@@ -105,10 +105,10 @@ class Encoder(Program):
         dtype, pixels = PIXELS[facts.support]
         inputs = [Value("x", dtype, tuple(facts.shape), pixels), *_label(model)]
         if self.has_moments:
-            given = "" if model.is_flat else f", of each level by the means of the levels above; {_order(model)}"
+            order = "" if model.is_flat else f", of each level by the means of the levels above; {_order(model)}"
             meanings = {
-                "mean": f"the mean of q(z|x){given}",
-                "std": f"the standard deviation of each dimension of q(z|x){given}",
+                "mean": f"the mean of q(z|x){order}",
+                "std": f"the standard deviation of each dimension of q(z|x){order}",
                 "scale_tril": "L, with z = mean + L @ noise a draw from q(z|x) for noise ~ N(0, I)",
             }
         else:
@@ -276,14 +276,14 @@ def parameters(p: Distribution) -> Tensors:
     return {name: getattr(values, name) for name in values.arg_constraints}
 
 
-def with_parameters(p: Distribution, given: Mapping[str, Tensor]) -> Distribution:
+def with_parameters(p: Distribution, values: Mapping[str, Tensor]) -> Distribution:
     """Return a distribution of the kind of p with other parameters."""
     if isinstance(p, Bits):
-        return Bits(given["logits"], p.dims)
-    values = _of_values(p)
-    family: Callable[..., Distribution] = type(values)
-    changed = family(**given)
-    return changed if values is p else Independent(changed, len(p.event_shape), validate_args=False)
+        return Bits(values["logits"], p.dims)
+    of_values = _of_values(p)
+    family: Callable[..., Distribution] = type(of_values)
+    changed = family(**values)
+    return changed if of_values is p else Independent(changed, len(p.event_shape), validate_args=False)
 
 
 def _of_values(p: Distribution) -> Distribution:
