@@ -78,6 +78,19 @@ def test_rows_name_the_bound_where_it_is_not_the_elbo_and_titles_come_again(obje
     assert first.lstrip().startswith("1/21  ") and others[19] == titles and others[20].lstrip().startswith("21/21  ")
 
 
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        (None, "3 steps skipped: not finite"),
+        (1e4, "3 steps skipped: not finite, or a gradient above skip_grad_norm=10000"),
+    ],
+)
+def test_a_row_says_why_steps_were_skipped(limit, reason):
+    config = {"epochs": 2, "skip_grad_norm": limit}
+    state = SimpleNamespace(config=config, position=SimpleNamespace(epoch=1), rows=0)
+    assert console.epoch_line(state, epoch_numbers()[0] | {"skipped_steps": 3}, None, False).endswith(reason)
+
+
 def test_without_validation_the_rows_hold_the_trainings_numbers():
     state = SimpleNamespace(config={"epochs": 2}, position=SimpleNamespace(epoch=1), rows=0)
     titles, row = console.epoch_line(state, epoch_numbers()[0], None, False).splitlines()
