@@ -154,7 +154,7 @@ class Model(nn.Module, ABC):
     def example_features(self) -> tuple[Tensor, ...]:
         """Return features of zeros of one example."""
 
-    def _known_labels(self, y: Tensor | None) -> Tensor | None:
+    def _checked_labels(self, y: Tensor | None) -> Tensor | None:
         """Return the labels that the model is conditioned on, None if it sees none."""
         assert y is not None or not self.classes, "a conditional model needs labels"
         return y if self.classes else None

@@ -76,7 +76,7 @@ class Hierarchy(Model):
     # q(z|x)
 
     def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Features:
-        y = self._known_labels(y)
+        y = self._checked_labels(y)
         return self._run(self.encoder, x) if y is None else self._run(self.encoder, x, y)
 
     @torch.no_grad()
@@ -86,17 +86,17 @@ class Hierarchy(Model):
         return tuple(torch.zeros_like(each) for each in self.features(weight.new_zeros(1, *self.shape), y))
 
     def posterior_of(self, features: Features, y: Tensor | None = None) -> HierarchicalPosterior:
-        return HierarchicalPosterior(self, features, self._known_labels(y))
+        return HierarchicalPosterior(self, features, self._checked_labels(y))
 
     def encode_top(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> LatentDistribution:
-        y, features = self._known_labels(y), self.features(x, y)[-1]
+        y, features = self._checked_labels(y), self.features(x, y)[-1]
         h = self.start if y is None else nn.functional.embedding(y, self.start)
         return normal(self._run(self._blocks[-1].posterior, h, features), features.shape[:1])
 
     # p(z) and p(x|z)
 
     def latent_prior(self, y: Tensor | None = None) -> HierarchicalPrior:
-        return HierarchicalPrior(self, self.top_prior(y), self._known_labels(y))
+        return HierarchicalPrior(self, self.top_prior(y), self._checked_labels(y))
 
     @property
     def has_analytic_kl(self) -> bool:
@@ -127,7 +127,7 @@ class Hierarchy(Model):
             noise: (N, D), of the other levels; with None they are at the prior's means.
             y: labels, of a conditional model.
         """
-        y, levels = self._known_labels(y), self.split(z.unsqueeze(0))
+        y, levels = self._checked_labels(y), self.split(z.unsqueeze(0))
         drawn = None if noise is None else self.split(noise.unsqueeze(0))
         first_kept = len(self.blocks) - kept
 
@@ -145,7 +145,7 @@ class Hierarchy(Model):
     def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
         batch = z.shape[:-1]
         levels = self.split(z.reshape(1, -1, z.shape[-1]))
-        labels = self._known_labels(y)
+        labels = self._checked_labels(y)
         labels = None if labels is None else labels.expand(batch).flatten()
         _, h = self.run_levels(lambda number, q, p: levels[number], 1, math.prod(batch), labels, has_prior=False)
         return self._likelihood(h, batch)

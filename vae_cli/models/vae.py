@@ -109,6 +109,6 @@ class VAE(Model):
         return (next(self.parameters()).new_zeros(1, self.posterior.features),)
 
     def _labeled(self, network: nn.Module, value: Tensor, y: Tensor | None) -> Tensor:
-        y = self._known_labels(y)
+        y = self._checked_labels(y)
         output = self._run(network, value) if y is None else self._run(network, value, y)
         return output if self.precision is torch.float32 else output.float()
