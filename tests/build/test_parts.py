@@ -69,7 +69,7 @@ def test_auto_takes_fewer_images_a_step_and_more_epochs_of_a_small_set(size, wor
         "_target_": "vae_cli.distributions.DiscretizedLogisticLikelihood",
         "scale": "learned",
     }
-    own = compose.compose("train", ["batch_size=7", "epochs=3", "likelihood=normal"])
+    own = compose.compose("train", ["batch_size=7", "epochs=3", "likelihood=normal", "objective=iwae"])
     assert parts.with_choices(own, facts, world_size) == own
 
 
@@ -84,6 +84,28 @@ def groups_of(optimizer, likelihood="discretized_logistic"):
     assert len(groups) == len(list(model.parameters()))
     found = (groups[id(p)] for p in (model.encoder.output.weight, model.likelihood.raw_scale))
     return [(group["lr"], group.get("weight_decay")) for group in found]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "schedule", "warmup"),
+    [
+        (["epochs=50"], "linear", 0),
+        (["model=ladder", "epochs=50"], "balanced", 5),
+        (["model=top_down", "objective=stl", "epochs=5"], "balanced", 2),  # 1,000 steps
+        (["model=ladder", "epochs=2"], "balanced", 1),
+        (["model=ladder", "epochs=50", "objective.capacity=20"], "linear", 5),
+        (["model=ladder", "epochs=50", "objective.free_bits_by=sum"], "linear", 5),
+        (["model=ladder", "epochs=50", "objective.warmup_epochs=0"], "linear", 0),
+        (["model=ladder", "epochs=50", "objective.warmup_epochs=3"], "balanced", 3),
+        (["model=ladder", "epochs=50", "objective.beta_schedule=cyclical"], "cyclical", 5),
+        (["epochs=50", "objective.warmup_epochs=7"], "linear", 7),
+    ],
+)
+def test_a_hierarchy_has_a_balanced_warm_up_over_a_tenth_of_the_epochs_or_a_thousand_steps(overrides, schedule, warmup):
+    facts = DataFacts("set", (1, 4, 4), "binary", 0, 64_000)
+    composed = compose.compose("train", [*overrides, "batch_size=128"])
+    objective = parts.with_choices(composed, facts)["objective"]
+    assert (objective["beta_schedule"], objective["warmup_epochs"]) == (schedule, warmup)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "radam", "rmsprop"])

@@ -345,10 +345,10 @@ def test_what_a_hierarchy_has_no_definition_for_is_refused():
     with pytest.raises(IncompatibleError, match="free_bits_by=level or sum"):
         ELBO(estimator="stl", free_bits=0.1).check(ladder)
     ELBO(estimator="stl", free_bits=0.1, free_bits_by="level").check(ladder)
-    with pytest.raises(IncompatibleError, match="one level"):
-        ELBO(beta_schedule="balanced", warmup_epochs=1).check(
-            Ladder([4], [8], SHAPE, StandardNormalPrior, BernoulliLikelihood(SHAPE))
-        )
+    linear = nn.Linear(1, 1)
+    vae = VAE(linear, linear, DiagonalNormalPosterior(3), StandardNormalPrior(3), BernoulliLikelihood(X))
+    with pytest.raises(IncompatibleError, match="one level, and nothing to balance"):
+        ELBO(beta_schedule="balanced", warmup_epochs=1).check(vae)
 
 
 def test_levels_have_weights_a_warm_up_and_free_bits_of_their_own():

@@ -11,8 +11,15 @@ import pytest
 import torch
 
 from tests.support.training import lines, settings, trained
+from vae_cli.build import parts
+from vae_cli.data import DataFacts
 from vae_cli.training import diagnosis, outcome
 from vae_cli.training.outcome import Outcome
+
+
+def chosen(*overrides):
+    """A config as a training has it, with every `auto` replaced."""
+    return parts.with_choices(settings(*overrides), DataFacts("mine", (1, 8, 8), "binary", 0, 1000))
 
 
 def curve(*values):
@@ -22,7 +29,7 @@ def curve(*values):
 @pytest.fixture(scope="module")
 def fine():
     """A training without fault."""
-    config = settings("epochs=6", "latent_dim=16")
+    config = chosen("epochs=6", "latent_dim=16")
     curves = {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -9, -8, -7, -6.5, -6)}
     return Outcome(
         config,
@@ -135,27 +142,27 @@ DEAD_LEVEL = {"units": 5, "dead": 1, "is_hierarchy": True, "dead_levels": ("z5",
 
 @pytest.mark.parametrize("beta", ["4", "[1,1,1,1,2]", "[3]"])
 def test_a_beta_above_1_is_named_as_the_cause_of_a_dead_level_one_for_all_or_for_each(beta, fine):
-    config = settings("model=ladder", f"objective.beta={beta}")
+    config = chosen("model=ladder", f"objective.beta={beta}")
     (text,) = diagnosis.warnings(replace(fine, config=config, **DEAD_LEVEL))
     assert text.endswith(f"to use it try objective.beta=1 in place of {beta.replace(',', ', ')}")
 
 
 def test_a_dead_level_has_free_bits_of_its_own_and_a_dead_dimension_those_of_a_dimension(fine):
-    (of_level,) = diagnosis.warnings(replace(fine, config=settings("model=ladder"), **DEAD_LEVEL))
+    (of_level,) = diagnosis.warnings(replace(fine, config=chosen("model=ladder"), **DEAD_LEVEL))
     (of_dimension,) = diagnosis.warnings(replace(fine, dead=13))
-    assert of_level.endswith("or objective.free_bits_by=level objective.free_bits=0.5")
+    assert of_level.endswith("to use it try objective.free_bits_by=level objective.free_bits=0.5")
     assert of_dimension.endswith("or objective.free_bits=0.1")
 
 
 def test_skipped_steps_are_explained_by_the_limit_of_the_gradient_only_where_there_is_one(fine):
     (text,) = diagnosis.warnings(replace(fine, skipped=12))
     assert "was not finite; try optimizer.lr=" in text and "skip_grad_norm" not in text
-    (text,) = diagnosis.warnings(replace(fine, skipped=12, config=settings("skip_grad_norm=300")))
+    (text,) = diagnosis.warnings(replace(fine, skipped=12, config=chosen("skip_grad_norm=300")))
     assert "not finite, or its norm was above skip_grad_norm=300; try a larger skip_grad_norm or optimizer.lr=" in text
 
 
 def test_only_settings_that_the_objective_has_are_named(fine):
-    config = settings("objective=iwae", "mc_samples=2")
+    config = chosen("objective=iwae", "mc_samples=2")
     (text,) = diagnosis.warnings(replace(fine, config=config, units=config["latent_dim"], dead=config["latent_dim"]))
     assert "objective." not in text
 
@@ -208,7 +215,7 @@ def test_test_images_of_another_kind_are_told_from_validations(tmp_path):
 
 
 def test_a_large_beta_is_named_as_the_cause_of_a_collapse_before_anything_else(fine):
-    (text,) = diagnosis.warnings(replace(fine, config=settings("objective.beta=100", "latent_dim=16"), dead=16))
+    (text,) = diagnosis.warnings(replace(fine, config=chosen("objective.beta=100", "latent_dim=16"), dead=16))
     assert "try objective.beta=1 in place of 100, more epochs" in text
 
 

@@ -34,6 +34,7 @@ MOST_CLASSES = 100_000
 # What batch_size=auto and epochs=auto aim at: a small set is no reason for few steps.
 SMALLEST_BATCH, LARGEST_BATCH, STEPS_PER_EPOCH = 4, 128, 50
 MOST_EPOCHS, STEPS = 500, 5000
+WARM_STEPS = 1000  # of β in a hierarchy, at the least, if they are not over half of the epochs
 TRAINED_COPIES = 4  # a weight, its gradient and what Adam keeps of it
 AUTO_LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
 SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "floats in [0, 1]"}
@@ -55,10 +56,28 @@ def with_choices(config: Config, facts: DataFacts, world_size: int = 1) -> Confi
     if batch_size == "auto":
         share = max(1, facts.size // (world_size * STEPS_PER_EPOCH))
         batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, 1 << (share.bit_length() - 1)))
+    steps = -(-facts.size // min(facts.size, world_size * batch_size))  # of an epoch
     if epochs == "auto":
-        steps = -(-facts.size // min(facts.size, world_size * batch_size))
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-STEPS // steps)))
-    return config | {"batch_size": batch_size, "epochs": epochs}
+    return config | {"batch_size": batch_size, "epochs": epochs, "objective": _with_warm_up(config, epochs, steps)}
+
+
+def _with_warm_up(config: Config, epochs: int, steps: int) -> Config:
+    """Return the objective's config with every `auto` of its warm-up replaced.
+
+    A flat model has none. A hierarchy loses levels without one, so that β grows over a tenth of the epochs, or so many
+    steps, and the levels are balanced.
+    """
+    objective = config["objective"]
+    schedule, warmup = (objective.get(key) for key in ("beta_schedule", "warmup_epochs"))
+    is_flat = "auto" not in (schedule, warmup) or _is_flat(config, None)
+    if warmup == "auto":
+        warmup = 0 if is_flat else round(min(epochs / 2, max(epochs / 10, WARM_STEPS / steps)), 2)
+    if schedule == "auto":
+        is_of_levels = objective.get("capacity") is None and objective.get("free_bits_by") != "sum"
+        schedule = "balanced" if warmup and is_of_levels and not is_flat else "linear"
+    chosen = {"beta_schedule": schedule, "warmup_epochs": warmup}
+    return objective | {key: value for key, value in chosen.items() if objective.get(key) == "auto"}
 
 
 def dataset(config: Config, trusted: Trusted = None) -> Dataset:

@@ -44,8 +44,9 @@ class ELBO(Objective):
         beta_schedule: `constant`; `linear`, β grows from 0 over `warmup_epochs`; `cyclical`, it does so in the first
             half of every `warmup_epochs`; `balanced`, linear, and meanwhile each level's is multiplied by
             (KL_l + 0.01) / (mean of all levels' KL + 0.01), of a batch, so that no level takes all of it. With `linear`
-            and no `warmup_epochs` it is constant.
-        warmup_epochs: epochs of the schedule; with `capacity` C grows linearly over them, and β is constant.
+            and no `warmup_epochs` it is constant. `auto` is linear, but balanced where the program builds a hierarchy.
+        warmup_epochs: epochs of the schedule; `auto` is 0, but a tenth of the training where the program builds a
+            hierarchy. With `capacity` C grows linearly over them, and β is constant.
         free_bits: λ, nats.
         free_bits_by: what has λ nats free: each `dimension`; each `level`; or the `sum` of all.
         capacity: C, nats.
@@ -61,8 +62,8 @@ class ELBO(Objective):
         kl: Literal["auto", "analytic", "monte_carlo"] = "auto",
         estimator: Literal["pathwise", "stl"] = "pathwise",
         beta: NonNegative | Weights = 1.0,
-        beta_schedule: Literal["constant", "linear", "cyclical", "balanced"] = "linear",
-        warmup_epochs: NonNegative = 0,
+        beta_schedule: Literal["auto", "constant", "linear", "cyclical", "balanced"] = "auto",
+        warmup_epochs: Literal["auto"] | NonNegative = "auto",
         free_bits: NonNegative = 0.0,
         free_bits_by: Literal["dimension", "level", "sum"] = "dimension",
         capacity: NonNegative | None = None,
@@ -74,6 +75,8 @@ class ELBO(Objective):
             raise ConfigError("objective.estimator=stl is of the Monte Carlo KL: use kl=auto or monte_carlo with it")
         if free_bits and capacity is not None:
             raise ConfigError("objective.free_bits and objective.capacity both reshape the KL: set one of them")
+        beta_schedule = "linear" if beta_schedule == "auto" else beta_schedule
+        warmup_epochs = 0 if warmup_epochs == "auto" else warmup_epochs
         if beta_schedule == "balanced" and not warmup_epochs:
             raise ConfigError(
                 "objective.beta_schedule=balanced is for a warm-up: give objective.warmup_epochs, such as 2"
@@ -121,7 +124,7 @@ class ELBO(Objective):
             reason = "their KL has no closed form; use objective.kl=auto or monte_carlo"
             groups = ("posterior", "prior") if model.is_flat else ("model", "prior")
             raise IncompatibleError(reason, "objective.kl", *groups)
-        if self.is_balanced and len(model.level_sizes) == 1:
+        if self.is_balanced and model.is_flat:
             raise IncompatibleError("there is one level, and nothing to balance", "objective.beta_schedule", "model")
         if self.estimator == "stl" and self.free_bits and self.free_bits_by == "dimension" and not model.is_flat:
             reason = "a level's dimensions depend on the levels above; use objective.free_bits_by=level or sum"

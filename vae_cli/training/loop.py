@@ -91,7 +91,7 @@ def step(state: TrainingState, loss: Tensor, sums: Sums) -> None:
     finite = is_finite(loss + norm, norm, skip_norm)
     if max_norm is not None:
         clip_grads_with_norm_(state.parameters, max_norm, norm)
-    step_if_finite(state.optimizer, state.parameters, finite)
+    step_if_finite(state.optimizer, state.parameters, finite, is_exact=skip_norm is not None)
     at.step += 1
     # What is averaged, summed and counted
     if state.ema is not None:

@@ -30,11 +30,25 @@ def is_finite(value: Tensor, norm: Tensor, most: float | None = None) -> bool | 
     return value.isfinite() if most is None else value.isfinite() & (norm <= most)
 
 
-def step_if_finite(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], finite: bool | Tensor) -> None:
-    """Step along the gradients if all is finite, and clear them."""
+def step_if_finite(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], finite: bool | Tensor, is_exact: bool = True
+) -> None:
+    """Step along the gradients if all is finite, and clear them.
+
+    Args:
+        optimizer: of the parameters.
+        parameters: whose gradients are cleared.
+        finite: as `is_finite` gives it.
+        is_exact: a step that is skipped on a GPU changes nothing at all; else it is one along zeros, with what momentum
+            is left, which takes less time and memory.
+    """
     if isinstance(finite, Tensor):
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(~finite, 0)
+    if isinstance(finite, Tensor) and is_exact:
         _step_where(finite, optimizer, parameters)
-    elif finite:
+    elif finite is not False:
         optimizer.step()
     for parameter in parameters:
         parameter.grad = None
@@ -42,14 +56,7 @@ def step_if_finite(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor
 
 @torch.no_grad()
 def _step_where(finite: Tensor, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
-    """Step along the gradients, and undo it on the device if not all is finite.
-
-    Asking a GPU would stall it. A step along zeros alone would not do: momentum and weight decay move the weights, and
-    Muon's steps are as long as any.
-    """
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.masked_fill_(~finite, 0)
+    """Step along the gradients, and undo it on the device, which is not waited for, if not all is finite."""
     state = [value for values in optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
     # Some of torch's optimizers count their steps on the CPU.
     changed = [*parameters, *(each for each in state if each.is_floating_point() and each.device == finite.device)]
