@@ -168,7 +168,7 @@ def test_a_hierarchys_page_has_its_levels_and_says_which_one_a_picture_shows(tmp
     written = Page((run / "report.html").read_text())
     text = written.text
     assert "digits, 8 latent dimensions in 2 levels" in text
-    assert "each row keeps the levels named at its left" in text
+    assert "keep the levels named at the left of their row" in text
     assert "of z2, the top level" in text and "lie in z2, the top level" in text
     assert "kl_levels" in (run / "report.html").read_text()
     names = {path.name for path in run.glob("*.png")}

@@ -16,20 +16,20 @@ NAME = "report.html"
 PICTURES = {  # captions
     "samples": "generated images: what p(x|z) expects for z from the prior",
     "reconstructions": "test images above, their reconstructions below",
-    "levels": "three draws from the prior: each row keeps the levels named at its left, and draws those below anew for "
-    "each image",
+    "levels": "three draws from the prior, each beside three more that keep the levels named at the left of their row "
+    "and draw the others anew",
     "traversals": "along {along} over three standard deviations of the prior to either side, the dimension whose "
     "posterior mean varies most first",
-    "latents": "where the test images lie in latent space; a dashed line is at two standard deviations of the prior, "
-    "which codes should fill",
+    "latents": "where the test images lie in latent space; a dashed line, if there is one, is at two standard deviations of "
+    "the prior, which codes should fill",
     "kl_per_dim": "the information about an image in each latent dimension",
     "kl_per_level": "the information about a test image in each level, given the levels above: near 0 it is unused",
 }
 OF_TOP = {  # captions of a hierarchy with its top level in them
     "traversals": "along {along} of {top}, the top level, over three standard deviations of its prior to either side; "
     "the levels below follow at the prior's mean",
-    "latents": "where the test images lie in {top}, the top level; a dashed line is at two standard deviations of its "
-    "prior",
+    "latents": "where the test images lie in {top}, the top level; a dashed line, if there is one, is at two standard "
+    "deviations of its prior",
 }
 WIDE_FROM = 20  # latent dimensions, above which the bars of their KL take two columns
 PARTS = ("model", "encoder", "decoder", "posterior", "prior", "likelihood", "objective", "optimizer", "scheduler")
