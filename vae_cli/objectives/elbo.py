@@ -86,7 +86,7 @@ class ELBO(Objective):
         if (len(betas) > 1 or is_balanced) and (capacity is not None or free_bits_by == "sum"):
             what = "objective.capacity" if capacity is not None else "objective.free_bits_by=sum"
             each = "objective.beta_schedule=balanced" if is_balanced else "objective.beta"
-            raise ConfigError(f"{what} reshapes the sum of the levels' KL, and {each} goes level by level: set one of them")
+            raise ConfigError(f"{what} reshapes the sum of the levels' KL, and {each} is by level: set one of them")
         self.kl = "monte_carlo" if estimator == "stl" else kl
         self.estimator, self.betas = estimator, betas
         self.free_bits, self.free_bits_by, self.capacity = free_bits, free_bits_by, capacity

@@ -20,8 +20,8 @@ PICTURES = {  # captions
     "and draw the others anew",
     "traversals": "along {along} over three standard deviations of the prior to either side, the dimension whose "
     "posterior mean varies most first",
-    "latents": "where the test images lie in latent space; a dashed line, if there is one, is at two standard deviations of "
-    "the prior, which codes should fill",
+    "latents": "where the test images lie in latent space; a dashed line, if there is one, is at two standard "
+    "deviations of the prior, which codes should fill",
     "kl_per_dim": "the information about an image in each latent dimension",
     "kl_per_level": "the information about a test image in each level, given the levels above: near 0 it is unused",
 }
