@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae_cli.build import parts
+from vae_cli.build import options, parts
 from vae_cli.config import compose
 from vae_cli.data import DataFacts
 from vae_cli.errors import ConfigError
@@ -106,6 +106,13 @@ def test_a_hierarchy_has_a_balanced_warm_up_over_a_tenth_of_the_epochs_or_a_thou
     composed = compose.compose("train", [*overrides, "batch_size=128"])
     objective = parts.with_choices(composed, facts)["objective"]
     assert (objective["beta_schedule"], objective["warmup_epochs"]) == (schedule, warmup)
+
+
+def test_a_warm_up_that_was_chosen_for_a_model_of_one_level_is_no_changed_setting():
+    config = parts.with_choices(compose.compose("train"), DataFacts("set", (1, 4, 4), "binary", 0, 64_000))
+    assert not [key for key in options.changes(config) if key.startswith("objective")]
+    warm = config | {"objective": config["objective"] | {"warmup_epochs": 5}}
+    assert options.changes(warm)["objective.warmup_epochs"] == 5
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "radam", "rmsprop"])

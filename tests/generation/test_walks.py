@@ -102,7 +102,7 @@ def test_quantiles_and_moments_of_a_prior_without_closed_form_are_those_of_its_d
     np.testing.assert_allclose(below, places, atol=4 * 0.5 / 100)
 
 
-def test_walks_of_a_conditional_model_keep_the_labels(labeled, tmp_path):
+def test_walks_of_a_conditional_model_keep_the_labels_and_name_one_that_all_points_have(labeled, tmp_path, capsys):
     model, x, y = used_and_test_images(labeled)
     archive = drawn(labeled, tmp_path, "mode=interpolate", "between=[0,1]", "steps=4")
     assert archive["labels"].tolist() == [y[0]] * 2 + [y[1]] * 2
@@ -110,9 +110,11 @@ def test_walks_of_a_conditional_model_keep_the_labels(labeled, tmp_path):
     archive = drawn(labeled, tmp_path, "mode=traverse", "label=4", "steps=3")
     assert archive["labels"].tolist() == [4] * 6
     assert drawn(labeled, tmp_path, "mode=traverse", "around=1", "steps=3")["labels"].tolist() == [int(y[1])] * 6
+    capsys.readouterr()
     assert drawn(labeled, tmp_path, "mode=manifold", "label=2", "steps=3")["labels"].tolist() == [2] * 9
+    assert "3 rows of 3 images of label 2 from" in capsys.readouterr().out
     pairs = drawn(labeled, tmp_path, "mode=interpolate", "n=3", "steps=2")["labels"]
-    assert pairs.tolist() == [0, 0, 1, 1, 2, 2]
+    assert pairs.tolist() == [0, 0, 1, 1, 2, 2] and "of label" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_step_of_every_combination_has_finite_numbers_and_gradients(model, pri
     [
         (["objective=beta_tc"], "objective=beta_tc and model=ladder do not go together: it needs one latent vector"),
         (["objective=info_vae"], "objective=info_vae and model=ladder do not go together: it needs one latent vector"),
-        (["objective.beta=[1,1,1]"], "it has 3 weights, and there are 2 levels"),
+        (["objective.beta=[1,1,1]"], "it has 3 weights, and the model 2 levels; give a number, or 2 from z1 on"),
         (["objective.kl=analytic", "prior=vampprior"], "model=ladder and prior=vampprior do not go together"),
         (["objective.beta=[1,1]", "objective.capacity=3"], "objective.capacity reshapes the sum"),
     ],
@@ -81,7 +81,7 @@ def test_what_is_not_defined_for_a_hierarchy_is_refused_by_name(settings, messag
         (["latent_dim=3"], "latent_dim: model=ladder has model.latents, model.widths"),
         (["encoder=conv"], "encoder: model=ladder has model.latents"),
         (["decoder.hidden=[3]"], "decoder.hidden: model=ladder has"),
-        (["model.latents=[3]"], "model.latents has 1 levels and model.widths 5: give as many"),
+        (["model.latents=[3]"], "model.latents has 1 entries and model.widths 5: give both one for each level"),
         (["model.latent=[3]"], "unknown key model.latent: did you mean model.latents?"),
         (["model.widths=3"], "model.widths=3: model.widths accepts a list"),
     ],
@@ -99,8 +99,14 @@ def test_keys_that_a_hierarchy_does_not_take_are_refused_with_those_that_it_has(
     ("changes", "shape", "message"),
     [
         ({"blocks": [1, 0]}, SHAPE, "model.blocks has 0 levels at the top"),
-        ({"blocks": [1, 1, 1]}, SHAPE, "model.latents, channels and blocks have 2, 2 and 3 entries"),
-        ({"latents": [1] * 5, "channels": [4] * 5, "blocks": [1] * 5}, SHAPE, "images of 8x8 are too small"),
+        ({"blocks": [1, 1, 1]}, SHAPE, "model.latents, model.channels and model.blocks have 2, 2 and 3 entries"),
+        (
+            {"latents": [1] * 5, "channels": [4] * 5, "blocks": [1] * 5},
+            SHAPE,
+            "images of 8x8 are too small for them; give 3 at most",
+        ),
+        ({"stem": 1, "latents": [1] * 5, "channels": [4] * 5, "blocks": [1] * 5}, SHAPE, "for them; give 4 at most"),
+        ({}, (1, 2, 3), "images of 2x3 are too small for them; give larger images or model=ladder"),
         ({}, (12,), "need images (C, H, W), and these examples have the shape (12,); choose model=ladder"),
     ],
 )

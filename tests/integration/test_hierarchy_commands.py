@@ -13,7 +13,7 @@ from tests.support.image_commands import encoded, reconstructed
 from vae_cli import noise
 from vae_cli.commands import evaluate
 from vae_cli.config import compose
-from vae_cli.errors import ConfigError
+from vae_cli.errors import ConfigError, DataError
 from vae_cli.generation import walks
 from vae_cli.inference.inputs import load_data
 from vae_cli.reporting import tables
@@ -193,6 +193,22 @@ def test_a_number_of_levels_that_a_model_does_not_have_is_refused(hierarchy, fla
     with pytest.raises(ConfigError, match="levels accepts null or an integer of at least 1"):
         loaded.reconstruct(np.zeros((8, 8), bool), levels=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_vectors_of_another_width_or_count_are_refused_and_draws_are_the_posteriors(loaded):
+    q = loaded.encode(torch.rand(5, *loaded.data.shape))
+    for use in (q.log_prob, q.rsample_and_log_prob):
+        for shape in ((5, 8), (4, 9), (9, 5), ()):
+            with pytest.raises(DataError, match=r"of 5 examples give \(…, 5, 9\)"):
+                use(torch.zeros(shape))
+    with pytest.raises(DataError, match=r"z has the shape \(5, 8\); give vectors \(…, 9\)"):
+        loaded.levels(torch.zeros(5, 8))
+    torch.manual_seed(0)
+    z = q.rsample((4000,))
+    top = loaded.levels(z)["z3"]
+    assert z.shape == (4000, 5, 9) and q.rsample().shape == (5, 9)
+    assert torch.allclose(top.mean(0), q.mean[:, -2:], atol=0.1)
+    assert torch.allclose(top.std(0), q.stddev[:, -2:], rtol=0.1)
 
 
 def test_python_gives_the_codes_and_reconstructions_of_the_commands_bit_for_bit(hierarchy, loaded, tmp_path):

@@ -17,6 +17,7 @@ _INCLUDED = re.compile(r"^  - (?P<name>[a-z]\w*)$", re.MULTILINE)
 
 # What only a model of one level takes: a hierarchy has sizes, networks and posteriors of its own.
 OF_FLAT_MODELS = ("latent_dim", "encoder", "decoder", "posterior")
+PLAIN_WARM_UP = {"beta_schedule": "linear", "warmup_epochs": 0}  # what `auto` is for a model of one level
 COMMANDS = ("train", "sample", "evaluate", "reconstruct", "encode", "compare", "export", "explore")
 
 
@@ -130,8 +131,12 @@ def choice(group: str, node: Mapping[str, Any]) -> str:
 def _differing(group: str, name: str, node: Mapping[str, Any]) -> list[str]:
     """Return the keys of a group's settings, or of an option's file, that have another value in the other."""
     file = _option_files(group).get(name, {})
-    keys = [*node, *(key for key in file if key not in node)]
-    return [key for key in keys if key != "_target_" and (key not in file or key not in node or node[key] != file[key])]
+
+    def value(settings: Mapping[str, Any], key: str) -> Any:
+        return PLAIN_WARM_UP.get(key, "auto") if settings[key] == "auto" else settings[key]
+
+    keys = [key for key in [*node, *(key for key in file if key not in node)] if key != "_target_"]
+    return [key for key in keys if key not in file or key not in node or value(node, key) != value(file, key)]
 
 
 def changes(config: Mapping[str, Any]) -> dict[str, Any]:

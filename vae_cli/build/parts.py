@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vae_cli.build.options import choice, option
+from vae_cli.build.options import PLAIN_WARM_UP, choice, option
 from vae_cli.build.registry import Config, construct, constructor_parameters, resolve
 from vae_cli.build.settings import FEWEST_EPOCHS
 from vae_cli.data import DataFacts, Dataset
@@ -69,14 +69,13 @@ def _with_warm_up(config: Config, epochs: int, steps: int) -> Config:
     steps, and the levels are balanced.
     """
     objective = config["objective"]
-    schedule, warmup = (objective.get(key) for key in ("beta_schedule", "warmup_epochs"))
-    is_flat = "auto" not in (schedule, warmup) or _is_flat(config, None)
-    if warmup == "auto":
-        warmup = 0 if is_flat else round(min(epochs / 2, max(epochs / 10, WARM_STEPS / steps)), 2)
-    if schedule == "auto":
+    schedule, warmup = (objective.get(key) for key in PLAIN_WARM_UP)
+    chosen = dict(PLAIN_WARM_UP)
+    if "auto" in (schedule, warmup) and not _is_flat(config, None):
+        if warmup == "auto":
+            warmup = round(min(epochs / 2, max(epochs / 10, WARM_STEPS / steps)), 2)
         is_of_levels = objective.get("capacity") is None and objective.get("free_bits_by") != "sum"
-        schedule = "balanced" if warmup and is_of_levels and not is_flat else "linear"
-    chosen = {"beta_schedule": schedule, "warmup_epochs": warmup}
+        chosen = {"beta_schedule": "balanced" if warmup and is_of_levels else "linear", "warmup_epochs": warmup}
     return objective | {key: value for key, value in chosen.items() if objective.get(key) == "auto"}
 
 

@@ -246,7 +246,10 @@ def _write_walk(loaded: Trained, config: Config, output: Path) -> str:
             if walk.y is not None:
                 arrays["labels"] = walk.y.flatten().cpu().numpy()
             image_files.write_npz(output, arrays, images, (rows * steps, *loaded.facts.shape))
-    return f"{counted(rows, 'row')} of {steps} images"
+    what = f"{counted(rows, 'row')} of {steps} images"
+    if walk.y is None or not bool((walk.y == walk.y[0, 0]).all()):
+        return what
+    return f"{what} of label {label_name(int(walk.y[0, 0]), loaded.facts.class_names)}"
 
 
 def _between_images(loaded: Trained, config: Config) -> tuple[Walk, Tensor]:

@@ -102,7 +102,7 @@ class PointSampler(Sampler):
         super().__init__(model, seed=0)
         dim = model.latent_dim
         if len(z) != dim:
-            raise ConfigError(f"z has {len(z)} number(s), and the model's latent space {dim} dimension(s)")
+            raise ConfigError(f"z has {len(z)} number(s), and the model's latent space {dim} dimension(s); give {dim}")
         self.z = torch.tensor(z, device=self.device, dtype=torch.float32)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae_cli.distributions import LatentDistribution
+from vae_cli.errors import DataError
 
 
 class ChunkedPosterior(LatentDistribution):
@@ -31,6 +32,10 @@ class ChunkedPosterior(LatentDistribution):
     ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b"]]:
         drawn = [q.rsample_and_log_prob(rows) for q, rows in zip(self.parts, self._rows(noise))]
         return torch.cat([z for z, _ in drawn], dim=-2), torch.cat([log_q for _, log_q in drawn], dim=-1)
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Float[Tensor, "*draws n d"]:
+        noise = torch.randn(*sample_shape, *self.batch_shape, *self.event_shape, device=self.mean.device)
+        return self.rsample_and_log_prob(noise)[0]
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
         return torch.cat([q.log_prob(rows) for q, rows in zip(self.parts, self._rows(value))], dim=-1)
@@ -58,5 +63,8 @@ class ChunkedPosterior(LatentDistribution):
 
     def _rows(self, value: Tensor) -> tuple[Tensor, ...]:
         """Return the rows of a tensor (…, N or 1, D) for each chunk."""
+        (count,), (width,), shape = self.batch_shape, self.event_shape, tuple(value.shape)
+        if shape[-1:] != (width,) or shape[-2:-1] not in ((), (1,), (count,)):
+            raise DataError(f"a tensor of shape {shape}; of {count} examples give (…, {count}, {width})")
         lead = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         return value.expand(*lead, value.shape[-1]).split(self.sizes, dim=-2)

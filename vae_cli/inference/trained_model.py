@@ -88,8 +88,8 @@ class TrainedModel:
 
     def encode(self, x: Any, label: Any = None, grad: bool = False) -> LatentDistribution:
         """Return q(z|x), of batch shape (N,): `mean`, `log_prob(z)`, `rsample_and_log_prob(noise)`; of the posteriors
-        that are normal `stddev` and `rsample()` too. In a hierarchy a level's mean and `stddev` are those given the
-        means of the levels above; `levels(mean)` takes it apart."""
+        that are normal and of hierarchies `stddev` and `rsample()` too. In a hierarchy a level's mean and `stddev` are
+        those given the means of the levels above; `levels(mean)` takes it apart."""
         with torch.set_grad_enabled(grad):
             parts = [(self.model.features(x, y), y) for _, x, y in self._chunks(self._split(x, label))]
             if not self.model.is_flat:
@@ -103,8 +103,9 @@ class TrainedModel:
     def levels(self, z: Float[Tensor, "*batch d"]) -> dict[str, Tensor]:
         """Return the levels of latent vectors, (…, D_l), by their names: of a hierarchy `z1`, the nearest to the data,
         `z2` …; of a model of one level `z`."""
-        sizes = self.model.level_sizes
-        return dict(zip(sizes, z.split(list(sizes.values()), dim=-1)))
+        if z.shape[-1:] != (self.latent_dim,):
+            raise DataError(f"z has the shape {tuple(z.shape)}; give vectors (…, {self.latent_dim})")
+        return dict(zip(self.model.level_sizes, self.model.split(z)))
 
     def decode(self, z: Any, label: Any = None, grad: bool = False) -> Distribution:
         """Return p(x|z), of batch shape (…,): `mean`, `sample()`, `log_prob(x)`."""

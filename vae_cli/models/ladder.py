@@ -50,7 +50,9 @@ class Ladder(Hierarchy):
         classes: int = 0,
     ) -> None:
         if len(latents) != len(widths):
-            raise ConfigError(f"model.latents has {len(latents)} levels and model.widths {len(widths)}: give as many")
+            raise ConfigError(
+                f"model.latents has {len(latents)} entries and model.widths {len(widths)}: give both one for each level"
+            )
         scale, last = 1 / math.sqrt(len(latents)), len(latents) - 1
         blocks = [
             TopDownBlock(

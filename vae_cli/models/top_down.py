@@ -64,14 +64,19 @@ class TopDown(Hierarchy):
         depth_, height, width = image_shape(shape)
         if not len(latents) == len(channels) == len(blocks) >= 2:
             lengths = f"{len(latents)}, {len(channels)} and {len(blocks)}"
-            raise ConfigError(f"model.latents, channels and blocks have {lengths} entries: give two or more, as many")
+            raise ConfigError(
+                f"model.latents, model.channels and model.blocks have {lengths} entries: give each one for every size, "
+                "two or more, the last for the vector at the top"
+            )
         if not blocks[-1]:
             raise ConfigError("model.blocks has 0 levels at the top: give it one or more")
         sizes = halved(height, width, len(channels) - 1)
         sizes = [*(sizes[1:] if stem == 2 else sizes[:-1]), (1, 1)]
         if min(sizes[-2]) < 2:
+            most = _most_sizes(height, width, stem)
             raise ConfigError(
-                f"model.channels has {len(channels)} sizes, and images of {height}x{width} are too small for them"
+                f"model.channels has {len(channels)} sizes, and images of {height}x{width} are too small for them; give "
+                + (f"{most} at most" if most > 1 else "larger images or model=ladder")
             )
         scale = 1 / math.sqrt(sum(blocks))
         levels, below = _blocks(latents, channels, blocks, sizes, activation, scale, relative)
@@ -81,6 +86,12 @@ class TopDown(Hierarchy):
         decoder = MapOutput(channels[0], image_shape(likelihood.output_shape), stem, activation, scale, below)
         top = make_prior(latents[-1])
         super().__init__(encoder, levels, decoder, top, likelihood, shape, channels[-1], precision, classes)
+
+
+def _most_sizes(height: int, width: int, stem: int) -> int:
+    """Return how many sizes there can be, of which the maps have two rows and columns at least."""
+    sizes = halved(height, width, 64)
+    return 1 + sum(min(size) >= 2 for size in (sizes[1:] if stem == 2 else sizes))
 
 
 def _blocks(

@@ -129,8 +129,11 @@ class ELBO(Objective):
         if self.estimator == "stl" and self.free_bits and self.free_bits_by == "dimension" and not model.is_flat:
             reason = "a level's dimensions depend on the levels above; use objective.free_bits_by=level or sum"
             raise IncompatibleError(reason, "objective.estimator", "objective.free_bits", "model")
-        if len(self.betas) not in (1, len(model.level_sizes)):
-            reason = f"it has {len(self.betas)} weights, and there are {len(model.level_sizes)} levels"
+        if len(self.betas) not in (1, count := len(model.level_sizes)):
+            levels = (
+                "one level; give a number" if count == 1 else f"{count} levels; give a number, or {count} from z1 on"
+            )
+            reason = f"it has {len(self.betas)} weights, and the model {levels}"
             raise IncompatibleError(reason, "objective.beta", "model")
 
     def __call__(self, model: Model, batch: Batch, noise: Float[Tensor, "k b e"], step: int | Tensor) -> Bound:
