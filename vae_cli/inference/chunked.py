@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import DataError
+from vae_cli.models.level_distributions import HierarchicalPosterior
 
 
 class ChunkedPosterior(LatentDistribution):
@@ -22,7 +23,7 @@ class ChunkedPosterior(LatentDistribution):
         parts: the posteriors of each chunk.
     """
 
-    def __init__(self, parts: Sequence[LatentDistribution]) -> None:
+    def __init__(self, parts: Sequence[HierarchicalPosterior]) -> None:
         self.parts = parts
         self.sizes = [q.batch_shape[0] for q in parts]
         super().__init__(torch.Size([sum(self.sizes)]), parts[0].event_shape, validate_args=False)
@@ -33,8 +34,9 @@ class ChunkedPosterior(LatentDistribution):
         drawn = [q.rsample_and_log_prob(rows) for q, rows in zip(self.parts, self._rows(noise))]
         return torch.cat([z for z, _ in drawn], dim=-2), torch.cat([log_q for _, log_q in drawn], dim=-1)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Float[Tensor, "*draws n d"]:
-        noise = torch.randn(*sample_shape, *self.batch_shape, *self.event_shape, device=self.mean.device)
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "*draws n d"]:
+        like = self.parts[0].features[0]
+        noise = like.new_empty(*sample_shape, *self.batch_shape, *self.event_shape).normal_()
         return self.rsample_and_log_prob(noise)[0]
 
     def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:

@@ -27,6 +27,7 @@ from vae_cli.inference.chunked import ChunkedPosterior
 from vae_cli.inference.codes import Chunk, chunks, reconstructions
 from vae_cli.inference.examples import as_examples
 from vae_cli.inference.labels import labels_of
+from vae_cli.models import Hierarchy
 from vae_cli.runs import checkpoint
 from vae_cli.system import memory
 from vae_cli.system.paths import expand
@@ -92,7 +93,7 @@ class TrainedModel:
         those given the means of the levels above; `levels(mean)` takes it apart."""
         with torch.set_grad_enabled(grad):
             parts = [(self.model.features(x, y), y) for _, x, y in self._chunks(self._split(x, label))]
-            if not self.model.is_flat:
+            if isinstance(self.model, Hierarchy):
                 chunked = ChunkedPosterior([self.model.posterior_of(*part) for part in parts])
                 return chunked if grad else chunked.frozen()
             features = tuple(torch.cat(rows) for rows in zip(*(each for each, _ in parts)))
