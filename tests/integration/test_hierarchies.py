@@ -103,10 +103,14 @@ def test_keys_that_a_hierarchy_does_not_take_are_refused_with_those_that_it_has(
         (
             {"latents": [1] * 5, "channels": [4] * 5, "blocks": [1] * 5},
             SHAPE,
-            "images of 8x8 are too small for them; give 3 at most",
+            "images of 8x8 are too small for the 5 sizes of model.channels; give 3 at most",
         ),
-        ({"stem": 1, "latents": [1] * 5, "channels": [4] * 5, "blocks": [1] * 5}, SHAPE, "for them; give 4 at most"),
-        ({}, (1, 2, 3), "images of 2x3 are too small for them; give larger images or model=ladder"),
+        (
+            {"stem": 1, "latents": [1] * 5, "channels": [4] * 5, "blocks": [1] * 5},
+            SHAPE,
+            "model.channels; give 4 at most",
+        ),
+        ({}, (1, 2, 3), "images of 2x3 are too small for the 2 sizes of model.channels; choose model=ladder"),
         ({}, (12,), "need images (C, H, W), and these examples have the shape (12,); choose model=ladder"),
     ],
 )

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import vl_convert
 from sklearn.decomposition import PCA
 
-from vae_cli.reporting import charts
+from vae_cli.reporting import charts, run_charts
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5])
@@ -117,21 +116,11 @@ def test_axes_of_kl_start_at_zero_and_end_at_one_nat_or_above(values, top):
     assert curve["domain"] == bars["domain"] == [0, top]
 
 
-@pytest.mark.parametrize(("width", "count", "is_tilted"), [(400, 3, False), (400, 8, True), (1300, 8, False)])
-def test_the_names_of_parallel_axes_do_not_touch_on_a_narrow_page(width, count, is_tilted):
-    axes = ["encoder.channels", "latent_dim", "optimizer.lr", "objective.free_bits", "encoder", "seed", "prior", "elbo"]
-    axes = axes[1:count] + ["elbo"] if count == 3 else axes
-    points = [{"run": "a", "axis": axis, "position": 0.5, "text": "3", "score": 1.0} for axis in axes]
-    spec = charts.to_spec(charts.parallel_coordinates(points, axes, [])) | {"width": width}
-    drawn = vl_convert.vegalite_to_svg(spec, vl_version=charts.vegalite_version())
-    assert ("rotate(-40)" in drawn) == is_tilted and all(f">{axis}</text>" in drawn for axis in axes)
-
-
 def test_every_chart_is_one_that_vega_lite_knows():
     rows = [{"run": "a", "epoch": epoch, "value": 1.0} for epoch in (1, 2)]
     points = [{"run": "a", "axis": axis, "position": 0.5, "text": "3", "score": 1.0} for axis in "xy"]
     marks = [{"axis": "x", "position": 0.5, "text": "3"}]
-    some = [charts.run_curves(rows, "ELBO"), charts.parallel_coordinates(points, ["x", "y"], marks)]
+    some = [run_charts.run_curves(rows, "ELBO"), run_charts.parallel_coordinates(points, ["x", "y"], marks)]
     some += charts.curves([record(1, "train", -1.0)]).values()
     some += [charts.latent_codes(np.ones((3, d)), np.arange(3)) for d in (1, 2)]
     some += [charts.latent_codes(np.ones((3, d)), None, (np.zeros(d), np.ones(d))) for d in (1, 2, 3)]
@@ -150,9 +139,25 @@ def test_codes_are_colored_by_the_names_of_their_classes(dim):
 
 def test_values_far_beyond_all_others_do_not_flatten_a_curve_and_are_said_to_be_cut_off():
     wild = [-186.0, -180.0, -179.5, -179.0, -178.5, -3.5e9, -2e6]
-    assert charts.usual_range(wild) == [-186.0, -178.5]
+    scale, cut = axis_of(wild)
+    assert scale["domain"] == [-186.0, -178.5] and cut == ", outliers cut off"
     for usual in ([-550.0, -186.0, -180.0, -179.9], [0.0, 0.0, 5.0], [-1.0], [-0.5, 9.8, 4.9, 30.0]):
-        assert charts.usual_range(usual) is None
-    rows = [{"run": "a", "epoch": epoch, "value": value} for epoch, value in enumerate(wild)]
-    spec = charts.to_spec(charts.run_curves(rows, "ELBO"))
-    assert "ELBO, outliers cut off" in str(spec) and "[-186.0, -178.5]" in str(spec)
+        assert axis_of(usual) == ({"zero": False}, "")
+
+
+def test_the_first_tenth_of_the_epochs_does_not_flatten_a_curve_and_is_said_to_be_cut_off():
+    late = [-84.0 + epoch / 10 for epoch in range(18)]
+    scale, cut = axis_of([-250.0, -100.0, *late])
+    assert scale["domain"] == [late[0], late[-1]] and cut == ", first epochs cut off"
+    assert axis_of([-85.0, -84.5, *late])[1] == "" and axis_of([-250.0, -100.0, *late[:7]])[1] == ""
+    assert axis_of([-250.0, *[-80.0] * 19])[1] == ""  # an axis has a length
+    records = [
+        {"epoch": epoch, "split": "train", "kl": kl} for epoch, kl in enumerate([180.0, 40.0, *[29.0, 30.0] * 9], 1)
+    ]
+    layer = charts.curves(records)["kl"].to_dict(validate=False)["layer"][0]
+    assert layer["encoding"]["y"]["scale"]["domain"] == [0, 30.0]
+
+
+def axis_of(values):
+    scale, cut = charts.nats_axis([{"epoch": epoch, "value": value} for epoch, value in enumerate(values, start=1)])
+    return scale.to_dict(), cut

@@ -74,10 +74,8 @@ class TopDown(Hierarchy):
         sizes = [*(sizes[1:] if stem == 2 else sizes[:-1]), (1, 1)]
         if min(sizes[-2]) < 2:
             most = _most_sizes(height, width, stem)
-            fix = f"give {most} at most" if most > 1 else "give larger images or model=ladder"
-            raise ConfigError(
-                f"model.channels has {len(channels)} sizes, and images of {height}x{width} are too small for them; {fix}"
-            )
+            what = f"images of {height}x{width} are too small for the {len(channels)} sizes of model.channels"
+            raise ConfigError(f"{what}; give {most} at most" if most > 1 else f"{what}; choose model=ladder")
         scale = 1 / math.sqrt(sum(blocks))
         levels, below = _blocks(latents, channels, blocks, sizes, activation, scale, relative)
         seen = (depth_ + 1, height, width) if classes else (depth_, height, width)

@@ -29,10 +29,6 @@ FEW_EPOCHS = 30  # up to which every epoch has a mark
 
 # Okabe's and Ito's colors and Tol's muted ones, which color-blind readers can tell apart too.
 SPLITS = {"train": "#E69F00", "validation": "#0072B2", "test": "#009E73"}
-RUNS = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c6d31", "#666666"),
-    *("#3b518b", "#b5a400", "#8c2d04", "#7fbc41"),
-)
 LABELS = (
     *("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#44AA99", "#882255", "#999933", "#AA4499", "#222222"),
 )
@@ -40,7 +36,6 @@ MOST_LABELS = 20  # with a color and a name each
 MOST_DIMENSIONS = 64  # with their numbers below their bars
 BINS = 60
 DASHED: dict[str, Any] = {"color": "#555", "strokeDash": [5, 4], "strokeWidth": 1.2}
-LETTER, WIDEST_NAME = 7.5, 120  # pixels at most of a letter, and of the name of an axis
 SCALE = 1.5  # pixels of a PNG for each of a chart
 
 Row = dict[str, Any]
@@ -123,14 +118,11 @@ def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
     hover = alt.selection_point(
         f"hover_{name}", fields=["epoch"], nearest=True, on="pointermove", clear="pointerout", empty=False
     )
-    numbers = [row["value"] for row in rows]
-    limits = usual_range(numbers)
-    values = scale_from_zero(numbers) if name == "kl" else alt.Scale(zero=name == "lr", domain=limits or alt.Undefined)
-    title += ", outliers cut off" if limits and name != "kl" else ""
+    values, cut = (alt.Scale(zero=True), "") if name == "lr" else nats_axis(rows, from_zero=name == "kl")
     y = alt.Y("value:Q", title=None, axis=alt.Axis(format=",.6~g"), scale=values)
     scale = alt.Scale(domain=list(splits), range=list(splits.values()))
     color = alt.Color("split:N", scale=scale, legend=alt.Legend(orient="top", title=None))
-    base = alt.Chart(values_of(rows), title=title).encode(x=epoch_axis(rows))
+    base = alt.Chart(values_of(rows), title=title + cut).encode(x=epoch_axis(rows))
     line = base.mark_line(clip=True).encode(y=y, color=color)
     tooltip = [alt.Tooltip("epoch:Q"), *(alt.Tooltip(f"{split}:Q", format=",.6~g") for split in splits)]
     rule = (
@@ -145,15 +137,27 @@ def _curve(rows: Sequence[Row], name: str, title: str) -> alt.LayerChart:
     return alt.layer(line, rule, points).properties(height=260)
 
 
-def usual_range(values: Sequence[float]) -> list[float] | None:
-    """Return the limits of an axis without values that are far beyond all others, None if there are none.
+def nats_axis(rows: Sequence[Row], from_zero: bool = False) -> tuple[alt.Scale, str]:
+    """Return the scale of nats over epochs, and what it cuts off in words, which may be empty.
 
-    They lie more than 100 median deviations and ten times the median's size from the median.
+    Values more than 100 median deviations and ten times the median's size from the median are cut off, unless the scale
+    begins at 0. So are those of the first tenth of the epochs where all later ones span less than a third of the axis.
     """
+    import altair as alt
+
+    values, last = [row["value"] for row in rows], max(row["epoch"] for row in rows)
+    late = [row["value"] for row in rows if 10 * row["epoch"] > last]
     median = float(np.median(values))
     far = max(100 * float(np.median(np.abs(np.asarray(values) - median))), 10 * abs(median))
     usual = [value for value in values if abs(value - median) <= far]
-    return None if len(usual) == len(values) or far == 0 else [min(usual), max(usual)]
+    cut = ""
+    if len(usual) < len(values) and far > 0 and not from_zero:
+        values, cut = usual, ", outliers cut off"
+    elif last >= 10 and 0 < 3 * (max(late) - min(late)) < max(values) - min(values):
+        values, cut = late, ", first epochs cut off"
+    if from_zero:
+        return scale_from_zero(values), cut
+    return alt.Scale(zero=False, domain=[min(values), max(values)] if cut else alt.Undefined), cut
 
 
 def thinned(rows: Sequence[Row], most: int) -> list[Row]:
@@ -163,80 +167,6 @@ def thinned(rows: Sequence[Row], most: int) -> list[Row]:
         return list(rows)
     kept = {epochs[round(number * (len(epochs) - 1) / (most - 1))] for number in range(most)}
     return [row for row in rows if row["epoch"] in kept]
-
-
-# Comparisons
-
-
-def run_curves(rows: Sequence[Row], title: str) -> alt.LayerChart:
-    """Return a chart with a line for each run over epochs; the one that is pointed at stands out and is named.
-
-    Args:
-        rows: dicts with `run`, `epoch` and `value`.
-        title: of the values.
-    """
-    import altair as alt
-
-    runs = list(dict.fromkeys(row["run"] for row in rows))
-    has_legend = len(runs) <= len(RUNS)
-    pointed = _pointed_run()
-    scale = alt.Scale(domain=runs, range=[RUNS[number % len(RUNS)] for number in range(len(runs))])
-    legend = alt.Legend(orient="bottom", title=None, columns=1, labelLimit=300) if has_legend else None
-    limits = usual_range([row["value"] for row in rows])
-    title += ", outliers cut off" if limits else ""
-    base = alt.Chart(values_of(rows), title=title).encode(
-        x=epoch_axis(rows),
-        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, domain=limits or alt.Undefined)),
-        color=alt.Color("run:N", scale=scale, legend=legend),
-        opacity=alt.when(pointed).then(alt.value(1)).otherwise(alt.value(0.15)),
-    )
-    tooltip = [alt.Tooltip("run:N"), alt.Tooltip("epoch:Q"), alt.Tooltip("value:Q", format=",.6~g")]
-    points = base.mark_point(filled=True, size=30, clip=True).encode(tooltip=tooltip).add_params(pointed)
-    return alt.layer(base.mark_line(clip=True), points).properties(height=300 + 20 * len(runs) * has_legend)
-
-
-def parallel_coordinates(rows: Sequence[Row], axes: Sequence[str], marks: Sequence[Row]) -> alt.LayerChart:
-    """Return a chart with an axis for each setting and a line through them for each run, colored by its score.
-
-    Args:
-        rows: dicts with `run`, `axis`, `position` in [0, 1], `text` and `score` in [0, 1].
-        axes: their names in order.
-        marks: dicts with `axis`, `position` and `text`: the values written at the axes.
-    """
-    import altair as alt
-
-    pointed = _pointed_run()
-    # Names that would touch, where the page is narrow, are tilted; values are cut off before the next axis.
-    room, letters = f"width / {len(axes)}", max(map(len, axes))
-    is_narrow = f"{room} < {min(WIDEST_NAME, LETTER * letters)}"
-    axis = alt.Axis(
-        orient="top",
-        domain=False,
-        ticks=False,
-        labelLimit=WIDEST_NAME,
-        labelAngle=alt.ExprRef(f"{is_narrow} ? -40 : 0"),
-        labelAlign=alt.ExprRef(f"{is_narrow} ? 'left' : 'center'"),
-    )
-    x = alt.X("axis:N", sort=list(axes), title=None, scale=alt.Scale(type="point"), axis=axis)
-    y = alt.Y("position:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06]))
-    color = alt.Color("score:Q", legend=None, scale=alt.Scale(scheme="viridis", domain=[0, 1]))
-    opacity = alt.when(pointed).then(alt.value(1)).otherwise(alt.value(0.12))
-    tooltip = [alt.Tooltip("run:N"), alt.Tooltip("axis:N"), alt.Tooltip("text:N", title="value")]
-    base = alt.Chart(values_of(rows)).encode(x=x, y=y, color=color, opacity=opacity)
-    lines = base.mark_line(strokeWidth=2).encode(detail="run:N")
-    points = base.mark_point(filled=True, size=60).encode(tooltip=tooltip).add_params(pointed)
-    rules = alt.Chart(values_of([{"axis": name} for name in axes])).mark_rule(color="#999").encode(x=x)
-    texts = alt.Chart(values_of(marks)).encode(x=x, y=y, text="text:N")
-    limit = alt.ExprRef(f"min({WIDEST_NAME}, max(44, {room} - 10))")
-    place: dict[str, Any] = {"align": "left", "dx": 7, "fontSize": 12, "limit": limit}
-    halo = texts.mark_text(**place, stroke="white", strokeWidth=4, strokeJoin="round")
-    return alt.layer(rules, lines, points, halo, texts.mark_text(**place, fill="#333")).properties(height=300)
-
-
-def _pointed_run() -> alt.Parameter:
-    import altair as alt
-
-    return alt.selection_point(fields=["run"], on="pointerover", nearest=True)
 
 
 # Latent space
@@ -389,4 +319,5 @@ def epoch_axis(rows: Sequence[Row]) -> alt.X:
 
     span = max(row["epoch"] for row in rows) - min(row["epoch"] for row in rows)
     axis = alt.Axis(tickCount=max(1, min(8, span)))  # no more ticks than epochs, so that none lies between two
-    return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
+    scale = alt.Scale(zero=False, nice=False, padding=5)  # so that no dot at an end is cut off
+    return alt.X("epoch:Q", title="epoch", axis=axis, scale=scale)

@@ -124,7 +124,11 @@ class Comparison:
             for name in columns
         ]
         left_out = [name for name in settings if name not in texts]
-        note = [f"({len(left_out)} of {len(settings)} settings are left out)"] if left_out else []
+        note = (
+            [f"({len(left_out)} of {len(settings)} settings have no room in {width} columns; the files have all)"]
+            if left_out
+            else []
+        )
         return "\n".join([*("  ".join(line).rstrip() for line in zip(*aligned)), *note])
 
     def _texts(self, columns: Sequence[str], widest: int) -> dict[str, list[str]]:

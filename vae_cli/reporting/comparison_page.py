@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vae_cli.constraints import show
-from vae_cli.reporting import charts, page
+from vae_cli.reporting import charts, page, run_charts
 from vae_cli.reporting.comparison import Comparison, cell_text, setting_column
 from vae_cli.runs.reader import LOWER_IS_BETTER, STATUSES, finite
 
@@ -79,7 +79,7 @@ def _curves(comparison: Comparison) -> dict[str, Any] | None:
             if line["split"] == split and (value := finite(line.get("elbo"))) is not None
         ]
         rows += charts.thinned(curve, max(2, MOST_POINTS // len(runs)))
-    return charts.to_spec(charts.run_curves(rows, f"{split} ELBO, nats per image")) if rows else None
+    return charts.to_spec(run_charts.run_curves(rows, f"{split} ELBO, nats per image")) if rows else None
 
 
 def _parallel_coordinates(comparison: Comparison) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ def _parallel_coordinates(comparison: Comparison) -> dict[str, Any] | None:
             rows.append({"run": row["run"], "axis": axis, "position": position, "text": text, "score": score})
         at = dict(zip(positions, texts))
         marks += [{"axis": axis, "position": position, "text": at[position]} for position in spaced(sorted(at))]
-    return charts.to_spec(charts.parallel_coordinates(rows, [*settings, metric], marks))
+    return charts.to_spec(run_charts.parallel_coordinates(rows, [*settings, metric], marks))
 
 
 def spaced(positions: Sequence[float]) -> list[float]:

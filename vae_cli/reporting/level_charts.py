@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vae_cli.reporting.charts import FEW_EPOCHS, MOST_POINTS, SPLITS, epoch_axis, scale_from_zero, thinned, values_of
+from vae_cli.reporting.charts import (
+    FEW_EPOCHS,
+    MOST_POINTS,
+    SPLITS,
+    epoch_axis,
+    nats_axis,
+    scale_from_zero,
+    thinned,
+    values_of,
+)
 from vae_cli.runs.reader import finite
 
 if TYPE_CHECKING:
     import altair as alt
 
-COLUMN = 12  # levels in a column of the legend
+ROW = 7  # levels in a row of the legend
 
 
 def kl_over_epochs(records: Sequence[Mapping[str, Any]], levels: Sequence[str]) -> alt.Chart | None:
@@ -39,13 +48,18 @@ def kl_over_epochs(records: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
     sums: dict[int, float] = {}
     for row in rows:
         sums[row["epoch"]] = sums.get(row["epoch"], 0) + row["height"]
-    epochs = len(sums)
-    chart, opacity = alt.Chart(values_of(rows), title=f"KL of each level, nats per image, {split}"), 0.85
+    epochs, opacity = len(sums), 0.85
+    nats, cut = nats_axis([{"epoch": epoch, "value": value} for epoch, value in sums.items()], from_zero=True)
+    chart = alt.Chart(values_of(rows), title=f"{split} KL of each level, nats{cut}")
     marks: dict[str, Any] = {
         "line": {"strokeWidth": 1},
         "point": {"filled": True, "size": 20} if epochs <= FEW_EPOCHS else False,
     }
-    mark = chart.mark_bar(opacity=opacity, size=40) if epochs == 1 else chart.mark_area(opacity=opacity, **marks)
+    mark = (
+        chart.mark_bar(opacity=opacity, size=40)
+        if epochs == 1
+        else chart.mark_area(opacity=opacity, clip=True, **marks)
+    )
     tooltip = [alt.Tooltip("epoch:Q"), alt.Tooltip("level:N"), alt.Tooltip("value:Q", format=",.4~g", title="KL")]
     return mark.encode(
         x=epoch_axis(rows),
@@ -54,7 +68,7 @@ def kl_over_epochs(records: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
             title=None,
             stack="zero",
             axis=alt.Axis(format=",.6~g"),
-            scale=scale_from_zero(list(sums.values())),
+            scale=nats,
         ),
         color=alt.Color("level:N", scale=_colors(levels), sort=_downwards(levels), legend=_legend(levels)),
         order=alt.Order("order:Q"),
@@ -96,4 +110,4 @@ def _colors(levels: Sequence[str]) -> alt.Scale:
 def _legend(levels: Sequence[str]) -> alt.Legend:
     import altair as alt
 
-    return alt.Legend(title=None, symbolOpacity=1, columns=-(-len(levels) // COLUMN), symbolLimit=0)
+    return alt.Legend(title=None, orient="top", symbolOpacity=1, columns=min(len(levels), ROW), symbolLimit=0)
