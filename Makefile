@@ -24,6 +24,7 @@ test-slow: $(READY)  ## run the tests that take minutes
 bench: $(READY)  ## measure speed beside other implementations; ARGS="--only step evaluation" runs a part
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python -m pip install --quiet --no-deps pythae || echo "pythae could not be installed; it is left out"
+	$(BIN)/python -m pip install --quiet --no-deps careamics || echo "careamics could not be installed; it is left out"
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 install: $(READY)  ## set up .venv with the package and all it needs

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 import workloads
-from peers import HAVE_PYTHAE, image_folder
+from peers import HAVE_CAREAMICS, HAVE_PYTHAE, image_folder
 from timing import Action, ActionInProcess, Goal, Row, Times, interleaved, machine, ratio, row, table, write
 from workloads import MLP, colored, mnist, steps, synchronized, training
 
@@ -127,12 +127,17 @@ class Bench:
 
     def top_down(self) -> list[Row]:
         """A hierarchy of feature maps on MNIST, batches of 250; the floor is its layers alone, forth and back."""
-        return self._over_layers(
-            "model=top_down, MNIST, batch 250", mnist("dynamic"), ["model=top_down", "batch_size=250"]
-        )
+        data, peer = mnist("dynamic"), {}
+        if HAVE_CAREAMICS:
+            images = mnist("static").train.images[:250]
+            peer["careamics"] = ActionInProcess("peers:careamics_steps", images, 250, self.device.type, 2)
+        return self._over_layers("model=top_down, MNIST, batch 250", data, ["model=top_down", "batch_size=250"], peer)
 
-    def _over_layers(self, name: str, data: Data, own: list[str]) -> list[Row]:
-        """A step in both precisions, with compile=true and without, over its layers alone."""
+    def _over_layers(
+        self, name: str, data: Data, own: list[str], peers: Mapping[str, ActionInProcess] | None = None
+    ) -> list[Row]:
+        """A step in both precisions, with compile=true and without, over its layers alone; beside two steps of peers,
+        which are ended."""
         rows = []
         for precision in ("float32", "bfloat16"):
             plain = training(data, self.device, *own, f"precision={precision}")
@@ -141,9 +146,12 @@ class Bench:
                 "ours, compile=false": steps(plain),
                 "floor": workloads.layers_alone(plain),
             }
-            times = interleaved({k: synchronized(a, 2, self.device) for k, a in actions.items()}, self.rounds, 1)
+            timed = {k: synchronized(a, 2, self.device) for k, a in actions.items()}
+            times = interleaved({**timed, **(peers or {})}, self.rounds)
             times = {name: [value / 2 for value in values] for name, values in times.items()}
             rows.append(row(f"{self.on} training step, {name}, {precision}", times, "ours", "floor"))
+        for peer in (peers or {}).values():
+            peer.end()
         return rows
 
     def resnet(self) -> list[Row]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from workloads import synchronized
 
 # It is imported where it is used, in processes of its own: what it imports keeps torch from compiling beside it.
 HAVE_PYTHAE = find_spec("pythae") is not None
+HAVE_CAREAMICS = find_spec("careamics") is not None
 
 
 def pythae_model() -> Any:
@@ -172,3 +175,41 @@ def image_folder(path: Path, batch_size: int, workers: int) -> Iterator[Tensor]:
     data = datasets.ImageFolder(str(path), transforms.ToTensor())
     loader = torch.utils.data.DataLoader(data, batch_size=batch_size, shuffle=True, num_workers=workers)
     return (x for x, _ in loader)
+
+
+def careamics_ladder() -> nn.Module:
+    """CAREamics' ladder VAE with four levels and 1.7 million parameters, for 32×32 pixels.
+
+    Its network alone is imported, without what its trainer and its files of microscopes need.
+    """
+    found = find_spec("careamics")
+    assert found is not None and found.submodule_search_locations is not None
+    folder = Path(found.submodule_search_locations[0])
+    for name in ("careamics", "careamics.config", "careamics.models", "careamics.models.lvae"):
+        module = ModuleType(name)
+        module.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
+        sys.modules[name] = module
+    from careamics.models.lvae.lvae import LadderVAE
+
+    settings = {"encoder_conv_strides": [2, 2], "decoder_conv_strides": [2, 2]}
+    settings |= {"encoder_n_filters": 64, "decoder_n_filters": 64, "encoder_dropout": 0.0, "decoder_dropout": 0.0}
+    settings |= {"nonlinearity": "ELU", "predict_logvar": False, "analytical_kl": True}
+    return LadderVAE((32, 32), 1, 1, [8] * 4, **settings)
+
+
+def careamics_steps(images: Tensor, batch_size: int, device: str, calls: int) -> Callable[[], None]:
+    """So many steps of CAREamics' ladder VAE with Adam per call, on images (N, 1, 28, 28) with an empty border."""
+    place = torch.device(device)
+    model = careamics_ladder().to(place)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    x = functional.pad(images[:batch_size].float(), [2] * 4).to(place)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        output, levels = model(x)
+        error = functional.binary_cross_entropy_with_logits(output[:, :1], x, reduction="sum")
+        loss = (error + sum(kl.sum() for kl in levels["kl"])) / len(x)
+        loss.backward()
+        optimizer.step()
+
+    return synchronized(step, calls, place)
