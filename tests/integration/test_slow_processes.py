@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 needs_mnist = pytest.mark.skipif("VAE_DATA_DIR" not in os.environ, reason="VAE_DATA_DIR names no directory with MNIST")
 needs_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA GPUs here")
 
-SMALL = ["report=false", "latent_dim=3", "sample_every=0"]
+SMALL = ["report=false", "sample_every=0"]
 NARROW = ["encoder.hidden=[32]", "decoder.hidden=[32]"]
 
 
@@ -43,8 +43,8 @@ def by_torchrun(count, cwd, *overrides):
     ],
 )
 def test_three_processes_train_every_kind_of_part_as_one_does(parts, tmp_path):
-    settings = [*SMALL, *parts.split(), "epochs=3", "device=cpu"]
-    settings += [] if "conv" in parts else NARROW
+    of_flat = ["latent_dim=3", *([] if "conv" in parts else NARROW)]
+    settings = [*SMALL, *parts.split(), "epochs=3", "device=cpu", *([] if "model=" in parts else of_flat)]
     assert train(compose.compose("train", [*settings, "batch_size=150"]), tmp_path / "alone") == 0
     statuses, _, complaints = together(3, tmp_path, *settings, "batch_size=50", "hydra.run.dir=run", limit=300)
     assert statuses == [0, 0, 0] and not complaints
@@ -54,7 +54,7 @@ def test_three_processes_train_every_kind_of_part_as_one_does(parts, tmp_path):
 
 @needs_mnist
 def test_mnist_by_three_processes_is_mnist_by_one(tmp_path):
-    settings = ["dataset=mnist", *SMALL, "epochs=1", "device=cpu", "mc_samples=2"]
+    settings = ["dataset=mnist", *SMALL, "latent_dim=3", "epochs=1", "device=cpu", "mc_samples=2"]
     settings += ["optimizer=sgd", "optimizer.lr=0.0001"]  # with which a rounding stays one
     assert train(compose.compose("train", [*settings, "batch_size=384"]), tmp_path / "alone") == 0
     summary = by_torchrun(3, tmp_path, *settings, "batch_size=128")
@@ -63,8 +63,10 @@ def test_mnist_by_three_processes_is_mnist_by_one(tmp_path):
 
 
 def test_compiled_networks_are_trained_by_several_processes_too(tmp_path):
-    elbo = by_torchrun(2, tmp_path, *SMALL, *NARROW, "epochs=2", "device=cpu", "compile=true", "batch_size=64")
-    one = [*SMALL, *NARROW, "epochs=2", "device=cpu", "batch_size=128"]
+    elbo = by_torchrun(
+        2, tmp_path, *SMALL, "latent_dim=3", *NARROW, "epochs=2", "device=cpu", "compile=true", "batch_size=64"
+    )
+    one = [*SMALL, "latent_dim=3", *NARROW, "epochs=2", "device=cpu", "batch_size=128"]
     assert train(compose.compose("train", one), tmp_path / "alone") == 0
     alone = json.loads((tmp_path / "alone" / "summary.json").read_text())
     assert abs(elbo["test"]["elbo"] - alone["test"]["elbo"]) < 0.1
@@ -75,7 +77,7 @@ def test_compiled_networks_are_trained_by_several_processes_too(tmp_path):
     "extra", [[], ["precision=bfloat16"], ["compile=true"], ["ema_decay=0.9", "objective=iwae", "mc_samples=5"]]
 )
 def test_two_gpus_train_as_one_does(extra, tmp_path):
-    settings = [*SMALL, "epochs=5", "dataset.binarize=dynamic", "device=cuda", *extra]
+    settings = [*SMALL, "latent_dim=3", "epochs=5", "dataset.binarize=dynamic", "device=cuda", *extra]
     assert train(compose.compose("train", [*settings, "batch_size=128"]), tmp_path / "alone") == 0
     summary = by_torchrun(2, tmp_path, *settings, "batch_size=64")
     alone = json.loads((tmp_path / "alone" / "summary.json").read_text())
