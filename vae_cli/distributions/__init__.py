@@ -1,5 +1,12 @@
 """Posteriors q(z|x), priors p(z), likelihoods p(x|z) and the divergences between them."""
 
+from vae_cli.distributions.count_likelihoods import (
+    CountLikelihood,
+    NegativeBinomialLikelihood,
+    PoissonLikelihood,
+    ZeroInflatedNegativeBinomialLikelihood,
+)
+from vae_cli.distributions.counts import GivenTotal, NegativeBinomial, Poisson, ZeroInflated
 from vae_cli.distributions.factorized import Factorized, as_latent
 from vae_cli.distributions.flows import FlowDistribution
 from vae_cli.distributions.kl import analytic_kl, kl_by_dimension
@@ -32,6 +39,7 @@ __all__ = [
     "CategoricalLikelihood",
     "ContinuousBernoulli",
     "ContinuousBernoulliLikelihood",
+    "CountLikelihood",
     "DiagonalNormal",
     "DiagonalNormalPosterior",
     "DiscretizedLogistic",
@@ -44,18 +52,25 @@ __all__ = [
     "FlowPrior",
     "FullNormal",
     "FullNormalPosterior",
+    "GivenTotal",
     "LaplaceLikelihood",
-    "LearnedNormalPrior",
     "LatentDistribution",
+    "LearnedNormalPrior",
     "Levels",
     "Likelihood",
     "Mixture",
     "MixtureOfNormalsPrior",
+    "NegativeBinomial",
+    "NegativeBinomialLikelihood",
     "NormalLikelihood",
+    "Poisson",
+    "PoissonLikelihood",
     "Posterior",
     "Prior",
     "StandardNormalPrior",
     "VampPrior",
+    "ZeroInflated",
+    "ZeroInflatedNegativeBinomialLikelihood",
     "analytic_kl",
     "as_latent",
     "kl_by_dimension",
