@@ -13,9 +13,11 @@ from vae_cli.build.options import PLAIN_WARM_UP, choice, option
 from vae_cli.build.registry import Config, construct, constructor_parameters, resolve
 from vae_cli.build.settings import FEWEST_EPOCHS
 from vae_cli.data import DataFacts, Dataset
+from vae_cli.data.base import UNBOUNDED
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
 from vae_cli.models import Model
+from vae_cli.models.preprocessing import Preprocessing
 from vae_cli.networks import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.layers import Shape
 from vae_cli.objectives import IncompatibleError, Objective
@@ -36,8 +38,20 @@ SMALLEST_BATCH, LARGEST_BATCH, STEPS_PER_EPOCH = 4, 128, 50
 MOST_EPOCHS, STEPS = 500, 5000
 WARM_STEPS = 1000  # of β in a hierarchy, at the least, if they are not over half of the epochs
 TRAINED_COPIES = 4  # a weight, its gradient and what Adam keeps of it
-AUTO_LIKELIHOODS = {"binary": "bernoulli", "levels256": "discretized_logistic", "unit": "normal"}
-SUPPORTS = {"binary": "binary pixels", "levels256": "8-bit images", "unit": "floats in [0, 1]"}
+AUTO_LIKELIHOODS = {
+    "binary": "bernoulli",
+    "levels256": "discretized_logistic",
+    "unit": "normal",
+    "real": "normal",
+    "counts": "negative_binomial",
+}
+SUPPORTS = {
+    "binary": "binary pixels",
+    "levels256": "8-bit images",
+    "unit": "floats in [0, 1]",
+    "real": "real numbers",
+    "counts": "counts",
+}
 
 Trusted = Collection[str] | None
 
@@ -143,17 +157,23 @@ def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: s
         return construct(group, config[group], arguments, trusted)
 
     def make_prior(latent_dim: int) -> Prior:
-        return part("prior", latent_dim=latent_dim, shape=facts.shape, classes=facts.classes, size=facts.size)
+        about = {"shape": facts.shape, "classes": facts.classes, "size": facts.size}
+        return part("prior", latent_dim=latent_dim, is_bounded=preprocessing is None, **about)
 
     likelihood: Likelihood = part("likelihood", shape=facts.shape)
     _check_support(likelihood, facts)
+    preprocessing = None
+    if facts.support in UNBOUNDED:
+        preprocessing = Preprocessing(facts.shape, facts.support == "counts", facts.has_missing)
     given = {"likelihood": likelihood, "precision": getattr(torch, config["precision"]), "classes": classes}
+    given["preprocessing"] = preprocessing
     if not _is_flat(config, trusted):
         return part("model", shape=facts.shape, make_prior=make_prior, **given)
     posterior: Posterior = part("posterior", latent_dim=config["latent_dim"])
     prior = make_prior(config["latent_dim"])
     with nullcontext() if networks_on is None else torch.device(networks_on):
-        encoder = _encoder(part, facts.shape, posterior.features, classes, _takes_labels("encoder", config, trusted))
+        seen = facts.shape if preprocessing is None else preprocessing.seen_shape
+        encoder = _encoder(part, seen, posterior.features, classes, _takes_labels("encoder", config, trusted))
         takes_labels = _takes_labels("decoder", config, trusted)
         decoder = _decoder(part, config["latent_dim"], likelihood.output_shape, classes, takes_labels)
     return part("model", encoder=encoder, decoder=decoder, posterior=posterior, prior=prior, **given)

@@ -43,12 +43,12 @@ GROUPS = {
     "model": Group(
         Model,
         frozenset({"encoder", "decoder", "posterior", "prior", "likelihood"})
-        | {"shape", "make_prior", "precision", "classes"},
+        | {"shape", "make_prior", "precision", "classes", "preprocessing"},
     ),
     "encoder": Group(nn.Module, frozenset({"shape", "out_features", "classes"})),
     "decoder": Group(nn.Module, frozenset({"latent_dim", "out_shape", "classes"})),
     "posterior": Group(Posterior, frozenset({"latent_dim"})),
-    "prior": Group(Prior, frozenset({"latent_dim", "shape", "classes", "size"})),
+    "prior": Group(Prior, frozenset({"latent_dim", "shape", "classes", "size", "is_bounded"})),
     "likelihood": Group(Likelihood, frozenset({"shape"})),
     "objective": Group(Objective, frozenset({"mc_samples", "steps_per_epoch", "size"})),
     "optimizer": Group(torch.optim.Optimizer, frozenset({"params", "matrices"})),

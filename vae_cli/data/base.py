@@ -18,7 +18,9 @@ from vae_cli.data.images import Images, Split
 from vae_cli.data.mapped import scratch
 from vae_cli.errors import ConfigError, printable
 
-Support = Literal["binary", "levels256", "unit"]
+Support = Literal["binary", "levels256", "unit", "real", "counts"]
+UNBOUNDED = ("real", "counts")  # supports of values that are no images', and are preprocessed
+Standardize = Literal["auto", "zscore", "robust", "none"]
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 SPLITS = ("train", "validation", "test")
 
@@ -32,7 +34,7 @@ class Source:
     """A data set before anything is held out or binarized; `validation` and `test` may be missing.
 
     `notes` are lines about it that its user should read; `class_names` are the names of the labels from 0 on, where
-    they have any.
+    they have any; `has_missing` says that training examples have missing values, which are NaN.
     """
 
     train: Images
@@ -41,6 +43,7 @@ class Source:
     support: Support
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    has_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,14 @@ class DataFacts:
     Args:
         name: the dataset option's name.
         shape: of an example: (C, H, W) of an image, (D,) of a vector.
-        support: `binary`, `levels256` or `unit`, after binarization.
+        support: one of `Support`, after binarization.
         classes: number of classes, 0 unless every split has labels.
         size: number of training examples.
         digest: of the training examples, or of a part of them spread evenly if there are many. Sets with other
             digests differ.
         class_names: names of the labels from 0 on, where they have any.
+        standardize: how real values are standardized, `zscore`, `robust` or `none`.
+        has_missing: training examples have missing values.
     """
 
     name: str
@@ -65,6 +70,8 @@ class DataFacts:
     size: int
     digest: str = ""
     class_names: tuple[str, ...] = ()
+    standardize: str = "none"
+    has_missing: bool = False
 
     def __post_init__(self) -> None:
         numbers = [*self.shape, self.classes + 1, self.size]
@@ -97,6 +104,7 @@ class Dataset(ABC):
 
     name: str
     test_fraction = 0.1
+    standardize: Standardize = "auto"
 
     def __init__(self, binarize: Binarize = "none", validation: Index | None = None) -> None:
         self.binarize = binarize
@@ -128,6 +136,8 @@ class Dataset(ABC):
             size=len(train),
             digest=_digest(train),
             class_names=source.class_names[:classes],
+            standardize=self._standardize(source.support),
+            has_missing=source.has_missing,
         )
         return Data(
             train=self.prepare(train, source.support, "train", dynamic),
@@ -136,6 +146,11 @@ class Dataset(ABC):
             facts=facts,
             notes=source.notes,
         )
+
+    def _standardize(self, support: Support) -> str:
+        if support != "real":
+            return "none"
+        return "zscore" if self.standardize == "auto" else self.standardize
 
     def _with_test(self, source: Source) -> Source:
         if source.test is not None:

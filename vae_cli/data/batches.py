@@ -18,6 +18,7 @@ Stored = tuple[Tensor, Tensor]  # places of images in their split, and the image
 
 AHEAD = 4  # batches read before they are asked for
 SAMPLED = 256 * CHUNK  # bytes of a split that `moments` reads
+QUARTILES = 100_000  # examples at most of which quartiles are taken
 
 
 def pixels(
@@ -159,17 +160,29 @@ def _read_ahead(read: Callable[[Tensor], Stored], parts: Iterable[Tensor]) -> It
 def moments(split: Split) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the images at each value, both of an image's shape and float32.
 
-    A dynamic split's are those of its probabilities. Of more than a gigabyte they are estimated from as much, spread
-    evenly.
+    A dynamic split's are those of its probabilities; missing values do not count. Of more than a gigabyte they are
+    estimated from as much, spread evenly.
     """
     total = torch.zeros(split.shape, dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    count = 0
+    squares, count, first = torch.zeros_like(total), torch.zeros_like(total), None
     for images in split.chunks(every=1 + len(split) * split.image_bytes // SAMPLED):
         values = images.cpu().float()
-        total += values.sum(0)
-        squares += values.square().sum(0)
-        count += len(values)
-    mean = total / count
-    variance = (squares / count - mean.square()).clamp(min=0)
-    return (mean / split.scale).float(), (variance.sqrt() / split.scale).float()
+        observed = ~values.isnan()
+        if first is None:  # about which the squares lose no digits
+            first = (values.nan_to_num(0).double().sum(0) / observed.sum(0).clamp(min=1)).float()
+        values = (values - first).masked_fill(~observed, 0)
+        total += values.sum(0, dtype=torch.float64)
+        squares += values.square().sum(0, dtype=torch.float64)
+        count += observed.sum(0)
+    assert first is not None
+    mean = total / count.clamp(min=1)
+    variance = (squares / count.clamp(min=1) - mean.square()).clamp(min=0)
+    return ((mean + first) / split.scale).float(), (variance.sqrt() / split.scale).float()
+
+
+def quartiles(split: Split) -> tuple[Tensor, Tensor]:
+    """Return the median, and the distance of the quartiles over that of a standard normal's, of up to 100,000 examples
+    spread evenly; missing values do not count."""
+    values = split.spread(QUARTILES).select(slice(None)).cpu().float() / split.scale
+    low, median, high = torch.nanquantile(values, torch.tensor([0.25, 0.5, 0.75]), dim=0)
+    return median, (high - low) / 1.3489795

@@ -135,7 +135,7 @@ class ScaledLikelihood(Likelihood):
             Calibrated Decoders, 2021, compare them.
     """
 
-    supports = frozenset({"levels256", "unit"})
+    supports = frozenset({"levels256", "unit", "real"})
     unit_std: ClassVar[float]  # standard deviation at a scale of 1
 
     def __init__(self, shape: tuple[int, ...], scale: float | str = "learned") -> None:

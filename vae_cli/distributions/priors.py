@@ -131,6 +131,7 @@ class VampPrior(_MixturePrior):
         components: K.
         start: `data`, the pseudo-inputs start as training examples; `random`, as noise around one half.
         classes: number of labels.
+        is_bounded: examples have values in [0, 1], and are no standardized ones.
     """
 
     def __init__(
@@ -140,9 +141,10 @@ class VampPrior(_MixturePrior):
         components: Count = 100,
         start: Literal["data", "random"] = "data",
         classes: int = 0,
+        is_bounded: bool = True,
     ) -> None:
         super().__init__(latent_dim, components)
-        self.start, self.classes = start, classes
+        self.start, self.classes, self.is_bounded = start, classes, is_bounded
         self.logits = nn.Parameter(torch.randn(components, *shape))
 
     @property
@@ -151,12 +153,16 @@ class VampPrior(_MixturePrior):
 
     @torch.no_grad()
     def start_at(self, images: Tensor) -> None:
-        self.logits.copy_(torch.logit(images.clamp(0.02, 0.98)))
+        self.logits.copy_(torch.logit(images.clamp(0.02, 0.98)) if self.is_bounded else images)
 
     def forward(self, encode: Encode, y: Tensor | None = None) -> Mixture:
         count = len(self.logits)
-        components = encode(self.logits.sigmoid()) if y is None else self._labeled(encode, y)
+        components = encode(self._inputs) if y is None else self._labeled(encode, y)
         return Mixture(components, self.logits.new_full((count,), -math.log(count)))
+
+    @property
+    def _inputs(self) -> Tensor:
+        return self.logits.sigmoid() if self.is_bounded else self.logits
 
     def _labeled(self, encode: Encode, y: Tensor) -> LatentDistribution:
         """Return q(z|u_k, y), of batch shape (*y.shape, K), encoded once per class, or once per label if those are
@@ -164,7 +170,7 @@ class VampPrior(_MixturePrior):
         flat, number = y.flatten(), torch.arange(len(self.logits), device=y.device)
         every_class = self.classes <= len(flat)
         labels = torch.arange(self.classes, device=y.device) if every_class else flat
-        inputs = self.logits.sigmoid().repeat(len(labels), *[1] * (self.logits.dim() - 1))
+        inputs = self._inputs.repeat(len(labels), *[1] * (self.logits.dim() - 1))
         q = encode(inputs, labels.repeat_interleave(len(number)))
         if not q.provides("select"):
             raise ConfigError("prior=vampprior with conditional=true needs a posterior that has select(index)")

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from vae_cli.distributions import LatentDistribution, Likelihood, Prior, as_latent
 from vae_cli.models.evidence import Evidence
+from vae_cli.models.preprocessing import Preprocessing
 
 
 class Model(nn.Module, ABC):
@@ -27,15 +28,16 @@ class Model(nn.Module, ABC):
         likelihood: the decoder's output → p(x|z).
         precision: the type in which networks multiply; densities keep the weights' type.
         classes: number of labels y that it is conditioned on; 0 if it sees none.
+        preprocessing: of examples that are no images; None for images.
     """
 
     is_flat: ClassVar[bool] = True
     prior: Prior
     likelihood: Likelihood
 
-    def __init__(self, precision: torch.dtype, classes: int) -> None:
+    def __init__(self, precision: torch.dtype, classes: int, preprocessing: Preprocessing | None = None) -> None:
         super().__init__()
-        self.precision, self.classes = precision, classes
+        self.precision, self.classes, self.preprocessing = precision, classes, preprocessing
 
     @property
     @abstractmethod
@@ -89,7 +91,7 @@ class Model(nn.Module, ABC):
 
     def top_prior(self, y: Tensor | None = None) -> LatentDistribution:
         """Return p(z_L) of the top level; or, where it depends on labels, p(z_L|y) of batch shape (N,)."""
-        return as_latent(self.prior(self.encode_top, y if self.classes else None))
+        return as_latent(self.prior(self._encode_seen, y if self.classes else None))
 
     @property
     @abstractmethod
@@ -153,6 +155,19 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def example_features(self) -> tuple[Tensor, ...]:
         """Return features of zeros of one example."""
+
+    def _encode_seen(self, u: Float[Tensor, "b *shape"], y: Tensor | None = None) -> LatentDistribution:
+        """Return q(z_L|x) of examples as the encoder sees them."""
+        return self.encode_top(u if self.preprocessing is None else self.preprocessing.inverse(u), y)
+
+    def _seen(self, x: Float[Tensor, "b *shape"]) -> Tensor:
+        """Return examples as the encoder sees them."""
+        return x if self.preprocessing is None else self.preprocessing(x)
+
+    def _likelihood(self, output: Tensor) -> Distribution:
+        """Return p(x|z) of the decoder's output, in the data's units."""
+        p: Distribution = self.likelihood(output)
+        return p if self.preprocessing is None else self.preprocessing.in_data_units(p)
 
     def _checked_labels(self, y: Tensor | None) -> Tensor | None:
         """Return the labels that the model is conditioned on, None if it sees none."""

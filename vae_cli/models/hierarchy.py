@@ -17,6 +17,7 @@ from vae_cli.errors import ConfigError
 from vae_cli.models.base import Model
 from vae_cli.models.evidence import Evidence, Level
 from vae_cli.models.level_distributions import Choose, Features, HierarchicalPosterior, HierarchicalPrior, sum_of
+from vae_cli.models.preprocessing import Preprocessing
 
 
 class Hierarchy(Model):
@@ -40,6 +41,7 @@ class Hierarchy(Model):
         width: of the state at the top.
         precision: as of `Model`.
         classes: as of `Model`; the state at the top is then one for each label.
+        preprocessing: as of `Model`.
     """
 
     is_flat = False
@@ -55,8 +57,9 @@ class Hierarchy(Model):
         width: int,
         precision: torch.dtype = torch.float32,
         classes: int = 0,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
-        super().__init__(precision, classes)
+        super().__init__(precision, classes, preprocessing)
         self.encoder, self.blocks, self.decoder = encoder, nn.ModuleList(blocks), decoder
         self.prior, self.likelihood, self.shape = prior, likelihood, tuple(shape)
         self.start = nn.Parameter(torch.zeros(max(1, classes), width))
@@ -76,8 +79,8 @@ class Hierarchy(Model):
     # q(z|x)
 
     def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Features:
-        y = self._checked_labels(y)
-        return self._run(self.encoder, x) if y is None else self._run(self.encoder, x, y)
+        y, seen = self._checked_labels(y), self._seen(x)
+        return self._run(self.encoder, seen) if y is None else self._run(self.encoder, seen, y)
 
     @torch.no_grad()
     def example_features(self) -> Features:
@@ -148,7 +151,7 @@ class Hierarchy(Model):
         labels = self._checked_labels(y)
         labels = None if labels is None else labels.expand(batch).flatten()
         _, h = self.run_levels(lambda number, q, p: levels[number], 1, math.prod(batch), labels, has_prior=False)
-        return self._likelihood(h, batch)
+        return self._of_state(h, batch)
 
     def start_at(self, output: Tensor) -> bool:
         self.decoder.start_at(output)  # type: ignore[operator]
@@ -170,7 +173,7 @@ class Hierarchy(Model):
         assert isinstance(posterior, HierarchicalPosterior) and isinstance(prior, HierarchicalPrior)
         levels, h = self._infer(posterior, prior, noise, through)
         z = torch.cat([level.z for level in levels], dim=-1)
-        likelihood = self._likelihood(h, tuple(noise.shape[:2]))
+        likelihood = self._of_state(h, tuple(noise.shape[:2]))
         log_p, log_q = sum_of([level.log_p for level in levels]), sum_of([level.log_q for level in levels])
         return Evidence(z, likelihood.log_prob(x), log_p, log_q, posterior, prior, likelihood, tuple(levels))
 
@@ -252,10 +255,11 @@ class Hierarchy(Model):
         self.run_levels(choose, z.shape[0], z.shape[1], y, features)
         return torch.stack(log_q)
 
-    def _likelihood(self, h: Tensor, batch: tuple[Size, ...]) -> Distribution:
+    def _of_state(self, h: Tensor, batch: tuple[Size, ...]) -> Distribution:
+        """Return p(x|z) by the state below z1."""
         output = self._run(self.decoder, h)
         output = output if self.precision is torch.float32 else output.float()
-        return self.likelihood(output.unflatten(0, batch))
+        return self._likelihood(output.unflatten(0, batch))
 
 
 def need_hierarchy(model: Model, setting: str) -> Hierarchy:

@@ -12,6 +12,7 @@ from vae_cli.constraints import Channels, Count
 from vae_cli.distributions import Likelihood, Prior
 from vae_cli.errors import ConfigError
 from vae_cli.models.hierarchy import Hierarchy
+from vae_cli.models.preprocessing import Preprocessing
 from vae_cli.networks.conditional import LabeledEncoder
 from vae_cli.networks.layers import Activation
 from vae_cli.networks.top_down import LadderEncoder, TopDownBlock, VectorOutput, changed_width
@@ -31,6 +32,7 @@ class Ladder(Hierarchy):
         likelihood: p(x|z).
         precision: of the products.
         classes: number of labels.
+        preprocessing: of examples that are no images.
 
     Raises:
         ConfigError: if `latents` and `widths` have unlike lengths.
@@ -48,6 +50,7 @@ class Ladder(Hierarchy):
         relative: bool = True,
         precision: torch.dtype = torch.float32,
         classes: int = 0,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if len(latents) != len(widths):
             raise ConfigError(
@@ -67,9 +70,12 @@ class Ladder(Hierarchy):
             )
             for number, (latent, width) in enumerate(zip(latents, widths))
         ]
-        seen = (shape[0] + 1, *shape[1:]) if classes else shape
+        seen = shape if preprocessing is None else preprocessing.seen_shape
+        seen = (seen[0] + 1, *seen[1:]) if classes else seen
         encoder: nn.Module = LadderEncoder(seen, widths, activation, depth)
         encoder = LabeledEncoder(encoder, shape, classes) if classes else encoder
         decoder = VectorOutput(widths[0], likelihood.output_shape, activation)
         top = make_prior(latents[-1])
-        super().__init__(encoder, blocks, decoder, top, likelihood, shape, widths[-1], precision, classes)
+        super().__init__(
+            encoder, blocks, decoder, top, likelihood, shape, widths[-1], precision, classes, preprocessing
+        )

@@ -13,6 +13,7 @@ from vae_cli.constraints import Channels, Count, Described, Index, Length
 from vae_cli.distributions import Likelihood, Prior
 from vae_cli.errors import ConfigError
 from vae_cli.models.hierarchy import Hierarchy
+from vae_cli.models.preprocessing import Preprocessing
 from vae_cli.networks.conditional import LabeledEncoder
 from vae_cli.networks.layers import Activation, halved, image_shape
 from vae_cli.networks.top_down import Enlarge, FromVector, MapEncoder, MapOutput, Residual, TopDownBlock, conv3
@@ -38,6 +39,7 @@ class TopDown(Hierarchy):
         likelihood: p(x|z).
         precision: of the products.
         classes: number of labels.
+        preprocessing: of examples that are no images.
 
     Raises:
         ConfigError: if the lists have unlike lengths, or the examples are no images or too small for so many sizes.
@@ -57,11 +59,12 @@ class TopDown(Hierarchy):
         relative: bool = True,
         precision: torch.dtype = torch.float32,
         classes: int = 0,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if len(shape) != 3:
             what = f"these examples have the shape {tuple(shape)}"
             raise ConfigError(f"feature maps need images (C, H, W), and {what}; choose model=ladder")
-        depth_, height, width = image_shape(shape)
+        _, height, width = image_shape(shape)
         if not len(latents) == len(channels) == len(blocks) >= 2:
             lengths = f"{len(latents)}, {len(channels)} and {len(blocks)}"
             raise ConfigError(
@@ -78,12 +81,15 @@ class TopDown(Hierarchy):
             raise ConfigError(f"{what}; give {most} at most" if most > 1 else f"{what}; choose model=ladder")
         scale = 1 / math.sqrt(sum(blocks))
         levels, below = _blocks(latents, channels, blocks, sizes, activation, scale, relative)
-        seen = (depth_ + 1, height, width) if classes else (depth_, height, width)
+        seen = image_shape(shape if preprocessing is None else preprocessing.seen_shape)
+        seen = (seen[0] + 1, height, width) if classes else seen
         encoder: nn.Module = MapEncoder(seen, channels, sizes, blocks, stem, activation, depth)
         encoder = LabeledEncoder(encoder, shape, classes) if classes else encoder
         decoder = MapOutput(channels[0], image_shape(likelihood.output_shape), stem, activation, scale, below)
         top = make_prior(latents[-1])
-        super().__init__(encoder, levels, decoder, top, likelihood, shape, channels[-1], precision, classes)
+        super().__init__(
+            encoder, levels, decoder, top, likelihood, shape, channels[-1], precision, classes, preprocessing
+        )
 
 
 def _most_sizes(height: int, width: int, stem: int) -> int:

@@ -19,6 +19,7 @@ from vae_cli.distributions import (
 )
 from vae_cli.models.base import Model
 from vae_cli.models.evidence import Evidence, Level
+from vae_cli.models.preprocessing import Preprocessing
 
 
 class VAE(Model):
@@ -37,6 +38,7 @@ class VAE(Model):
         precision: the type in which encoder and decoder multiply; densities keep the weights' type.
         classes: number of labels y that it is conditioned on: q(z|x, y), p(x|z, y) and, where the prior is made of
             posteriors, p(z|y). Encoder and decoder then take y (N,) as a second argument. With 0 it sees no labels.
+        preprocessing: of examples that are no images.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class VAE(Model):
         likelihood: Likelihood,
         precision: torch.dtype = torch.float32,
         classes: int = 0,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
-        super().__init__(precision, classes)
+        super().__init__(precision, classes, preprocessing)
         self.encoder, self.decoder = encoder, decoder
         self.posterior, self.prior, self.likelihood = posterior, prior, likelihood
 
@@ -62,7 +65,7 @@ class VAE(Model):
         return self.posterior.noise_dim
 
     def features(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> tuple[Float[Tensor, "b f"]]:
-        return (self._labeled(self.encoder, x, y),)
+        return (self._labeled(self.encoder, self._seen(x), y),)
 
     def posterior_of(self, features: tuple[Tensor, ...], y: Tensor | None = None) -> LatentDistribution:
         return as_latent(self.posterior(*features))
@@ -74,7 +77,7 @@ class VAE(Model):
     def decode(self, z: Float[Tensor, "*batch d"], y: Tensor | None = None) -> Distribution:
         batch = z.shape[:-1]
         output = self._labeled(self.decoder, z.flatten(0, -2), None if y is None else y.expand(batch).flatten())
-        return self.likelihood(output.unflatten(0, batch))
+        return self._likelihood(output.unflatten(0, batch))
 
     def evidence(
         self,

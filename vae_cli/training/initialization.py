@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vae_cli.data import Split
-from vae_cli.data.batches import moments
+from vae_cli.data.batches import moments, quartiles
 from vae_cli.evaluation.bounds import reconstructions
 from vae_cli.models import Model
 from vae_cli.runs.directory import log
@@ -27,15 +27,21 @@ def seed_everything(seed: int) -> None:
 def start_at_mean_image(model: Model, split: Split, seed: int) -> None:
     """Set the decoder's output bias to the mean training image, and the likelihood's scale to what then is left."""
     mean, std = moments(split)
+    preprocessing = model.preprocessing
+    if preprocessing is not None:
+        mean, std = preprocessing.of_likelihood(mean, std)
     if not model.start_at(model.likelihood.start_at(mean, std)):
         decoder = getattr(model, "decoder", model)
         name = type(getattr(decoder, "network", decoder)).__name__
         log.info("decoder     %s has no start_at(output): its output bias stays as built", name)
         return
+    if preprocessing is not None and preprocessing.is_count:
+        return
     # A decoder that is not trained yet scatters around the mean image, sometimes more widely than the images do.
     squares = torch.zeros_like(mean)
     for x, p in reconstructions(model.eval(), some := split.spread(SCATTERED), seed):
-        squares += (model.likelihood.image(p) - x).square().sum(0)
+        error = model.likelihood.image(p) - x
+        squares += (error if preprocessing is None else (error / preprocessing.scale).nan_to_num(0)).square().sum(0)
     model.start_at(model.likelihood.start_at(mean, torch.maximum(std, (squares / len(some)).sqrt())))
     model.train()
 
@@ -44,4 +50,19 @@ def start_at_training_images(model: Model, split: Split) -> None:
     """Set a prior that is made of images to training images, spread evenly over the set."""
     if count := model.prior.starting_images:
         index = torch.linspace(0, len(split) - 1, count, dtype=torch.float64).long()
-        model.prior.start_at(split.select(index).float() / split.scale)
+        x, preprocessing = split.select(index).float() / split.scale, model.preprocessing
+        model.prior.start_at(x if preprocessing is None else preprocessing.standardized(x).nan_to_num(0))
+
+
+def standardize(model: Model, split: Split, how: str) -> None:
+    """Give a model that standardizes real values the constants of the training examples.
+
+    Args:
+        model: not trained yet.
+        split: the training examples.
+        how: `zscore`, `robust` or `none`.
+    """
+    if model.preprocessing is None or how == "none":
+        return
+    center, scale = moments(split) if how == "zscore" else quartiles(split)
+    model.preprocessing.start_at(center, torch.where(scale > 0, scale, 1))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vae_cli.constraints import FilePath, Index, Positive
-from vae_cli.data.base import SPLITS, Binarize, Dataset, Source, Support
+from vae_cli.data.base import SPLITS, UNBOUNDED, Binarize, Dataset, Source, Standardize, Support
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.mapped import is_mapped, scratch
-from vae_cli.data.sources import numpy_file
+from vae_cli.data.sources import numpy_file, values
 from vae_cli.data.sources.numpy_file import NamedArray
+from vae_cli.data.sources.values import Missing
 from vae_cli.errors import ConfigError, DataError
 from vae_cli.system.paths import expand
 
@@ -21,9 +22,12 @@ CHANNELS = (1, 3)
 
 
 class Arrays(Dataset):
-    """Images from an `.npz` file with arrays `train`, optional `valid` and `test`, or from an `.npy` file.
+    """Examples from an `.npz` file with arrays `train`, optional `valid` and `test`, or from an `.npy` file.
 
-    Shapes are (N, H, W), (N, C, H, W) or (N, H, W, C) with one or three channels, the same in every split.
+    Vectors are (N, D) and sequences (N, C, L), of real numbers, counts or bits; see `vae_cli.data.sources.values`. An
+    array (N, C, L) is of sequences if `support` is `real` or `counts`, or it has floats below 0 or above 255.
+
+    Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with one or three channels, the same in every split.
     The support follows from the values: `binary` if all are 0 or 1, else `levels256` for uint8 and `unit` for
     floats in [0, 1]; values of 0 and 1 for a trained model are what the model takes. Values of other ranges are
     divided by `range`. An `.npy` file is mapped and may be larger than the memory. Labels are integers from 0 in
@@ -35,6 +39,10 @@ class Arrays(Dataset):
         range: the value of white, which is 255 in integers and 1 in floats if it is None.
         binarize: see `Dataset`.
         validation: see `Dataset`.
+        support: what the values are; `auto` follows from them.
+        standardize: of real values, with the training's constants: `zscore`, mean and standard deviation; `robust`,
+            median and quartiles; `none`; `auto` is zscore.
+        missing: `mask`, NaN is a missing value; `error`, there is to be none.
 
     Raises:
         ConfigError: if there is no `path`.
@@ -50,12 +58,16 @@ class Arrays(Dataset):
         range: Positive | None = None,
         binarize: Binarize = "none",
         validation: Index | None = None,
+        support: Literal["auto"] | Support = "auto",
+        standardize: Standardize = "auto",
+        missing: Missing = "mask",
     ) -> None:
         super().__init__(binarize, validation)
         if not path:
-            raise ConfigError("dataset.path is not set: name an .npz or .npy file of images")
-        self.path = expand(str(path))
-        self.white = range
+            raise ConfigError("dataset.path is not set: name an .npz or .npy file")
+        self.path, self.white = expand(str(path)), range
+        self.support: Support | None = None if support == "auto" else support
+        self.standardize, self.missing = standardize, missing
 
     def load(self, support: Support | None = None) -> Source:
         """Read the splits in the file, as (N, C, H, W).
@@ -67,10 +79,12 @@ class Arrays(Dataset):
             DataError: if the file is missing or broken, or an array in it is no set of images or labels.
         """
         arrays, notes = numpy_file.read(self.path)
-        source = _source(arrays, self.white, support, self.has_keys)
-        values = [arrays[split].values for split in SPLITS if split in arrays]
-        are_integers = source.support == "binary" and all(each.dtype.kind in "iu" for each in values)
-        self.has_bits = are_integers and any(each.max() == 1 for each in values)
+        source = _source(arrays, self.white, support or self.support, self.has_keys, self.missing)
+        if source.support in UNBOUNDED and self.binarize != "none":
+            raise ConfigError(f"dataset.binarize={self.binarize} is of images, and these are {source.support} values")
+        parts = [arrays[split].values for split in SPLITS if split in arrays]
+        are_integers = source.support == "binary" and all(each.dtype.kind in "iu" for each in parts)
+        self.has_bits = are_integers and any(each.max() == 1 for each in parts)
         return replace(source, notes=(*notes, *source.notes))
 
 
@@ -109,11 +123,19 @@ def _is_plain(values: np.ndarray, white: float) -> bool:
     return values.dtype == np.bool_ or (values.dtype == np.uint8 and white > 255)
 
 
-def _source(arrays: Mapping[str, NamedArray], white: float | None, support: Support | None, has_range: bool) -> Source:
+def _source(
+    arrays: Mapping[str, NamedArray],
+    white: float | None,
+    support: Support | None,
+    has_range: bool,
+    missing: Missing = "mask",
+) -> Source:
     """Return the splits of arrays by their roles.
 
     Where the user cannot set `dataset.range`, no advice names it, and `white` is a training's.
     """
+    if _is_of_values(arrays["train"].values, support, white):
+        return _source_of_values(arrays, support, missing)
     images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
     if white is not None and not has_range and all(_is_plain(array.values, white) for array in images.values()):
         white = None
@@ -127,6 +149,45 @@ def _source(arrays: Mapping[str, NamedArray], white: float | None, support: Supp
     if white is not None and not has_range:
         notes = (*notes, f"the value of white is {white:g}, as in the training (dataset.range)")
     return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
+
+
+def _is_of_values(train: np.ndarray, support: Support | None, white: float | None) -> bool:
+    """Return whether an array holds vectors, sequences or other examples that are no images."""
+    if train.ndim == 2 or support in UNBOUNDED:
+        return True
+    if train.ndim != 3 or train.dtype.kind != "f" or support is not None or white is not None or not train.size:
+        return False
+    found = values.contents(train)
+    return found.missing > 0 or found.low < 0 or found.high > 255
+
+
+def _source_of_values(arrays: Mapping[str, NamedArray], wanted: Support | None, missing: Missing) -> Source:
+    """Return the splits of arrays of vectors or sequences."""
+    splits = {split: arrays[split] for split in SPLITS if split in arrays}
+    every = list(splits.values())
+    example = {2: "vectors", 3: "sequences"}.get(every[0].values.ndim, "examples")
+    values.check_shapes(every, example)
+    found = {split: values.contents(array.values) for split, array in splits.items()}
+    support = values.support_of(list(found.values()), every, wanted)
+    for split, array in splits.items():
+        values.check_values(array, found[split], support, missing, example)
+    if support == "real":
+        values.check_columns(every[0].name, every[0].values)
+    has_missing = any(each.missing for each in found.values())
+    stored = {
+        split: Images(values.stored(array.values, support, has_missing), _labels(arrays.get(f"{split}_labels"), array))
+        for split, array in splits.items()
+    }
+    notes = []
+    if wanted is None and support == "real" and all(each.are_whole and each.low >= 0 for each in found.values()):
+        notes.append("all values are whole numbers; if they count something, set dataset.support=counts")
+    if count := sum(each.missing for each in found.values()):
+        size = sum(array.values.size for array in every)
+        notes.append(f"{count:,} of {size:,} values are missing ({count / size:.1%})")
+    has_own = found["train"].missing > 0
+    return Source(
+        stored["train"], stored.get("validation"), stored.get("test"), support, tuple(notes), has_missing=has_own
+    )
 
 
 @dataclass(frozen=True)
