@@ -73,6 +73,11 @@ class DataFacts:
     standardize: str = "none"
     has_missing: bool = False
 
+    @property
+    def is_image(self) -> bool:
+        """Whether an example is a picture, with values in [0, 1]."""
+        return len(self.shape) == 3 and self.support not in UNBOUNDED
+
     def __post_init__(self) -> None:
         numbers = [*self.shape, self.classes + 1, self.size]
         if not self.shape or not all(isinstance(n, int) and n > 0 for n in numbers):

@@ -19,17 +19,20 @@ from vae_cli.build import options, parts
 from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
+from vae_cli.evaluation.bounds import reconstructions
 from vae_cli.evaluation.latent_codes import Codes
 from vae_cli.evaluation.levels import kl_by_level
 from vae_cli.generation.pictures import levels_picture, reconstruction_grid, sample_grid, traversal_picture
+from vae_cli.generation.samplers import Sampler, generate_images
 from vae_cli.models import Hierarchy
 from vae_cli.models.level_distributions import HierarchicalPrior
-from vae_cli.reporting import charts, level_charts
+from vae_cli.reporting import charts, level_charts, value_charts
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import RunDirectory, log
 from vae_cli.training.state import TrainingState
 
 RECONSTRUCTIONS = 32  # in a picture
+CHARTED = 2000  # test examples that are no images
 ROWS = 20  # of epochs below each row of titles
 NARROWEST = 7  # characters of a number
 SHOWN = {  # settings that have lines of their own
@@ -190,6 +193,10 @@ def _is_notebook() -> bool:
 def write_pictures(state: TrainingState, split: Split | None, output: RunDirectory, name: str | None) -> None:
     """Write samples and reconstructions: as `name` in their folders, or without one as the final ones."""
     seed, step = state.config["seed"], state.position.step
+    if not state.facts.is_image:
+        if split is not None and name is None:
+            write_value_charts(state, split, output)
+        return
     suffix = "" if name is None else f"/{name}"
     with state.averaged_weights() as model:
         model.eval()
@@ -199,6 +206,32 @@ def write_pictures(state: TrainingState, split: Split | None, output: RunDirecto
             x, y = pixels(split, index, state.device), labels(split, index, state.device)
             output.picture(f"reconstructions{suffix}", lambda: reconstruction_grid(model, x, y), step)
         model.train()
+
+
+@torch.no_grad()
+def write_value_charts(state: TrainingState, split: Split, output: RunDirectory) -> None:
+    """Write the final charts of examples that are no images: draws beside test data, and what reconstructions leave."""
+    model, seed, step = state.model.eval(), state.config["seed"], state.position.step
+    some = split.spread(CHARTED)
+    pairs = [(x.cpu(), model.likelihood.image(p).cpu()) for x, p in reconstructions(model, some, seed)]
+    x, shown = (torch.cat(part).numpy() for part in zip(*pairs))
+    y = labels(some, slice(None), torch.device("cpu")) if model.classes else None
+    drawn = torch.cat(list(generate_images(Sampler(model, seed), len(some), True, y))).numpy()
+    if len(state.facts.shape) == 2:
+        for name, other, kinds in (
+            ("samples", drawn, ("test data", "sample")),
+            ("reconstructions", shown, ("test data", "reconstruction")),
+        ):
+            output.picture(
+                name, lambda other=other, kinds=kinds: charts.to_png(value_charts.sequences(x, other, kinds)), step
+            )
+        return
+    x, shown, drawn = (values.reshape(len(values), -1) for values in (x, shown, drawn))
+    names = [str(number) for number in range(x.shape[1])]
+    output.picture("samples", lambda: charts.to_png(value_charts.marginals(x, drawn, names)), step)
+    output.picture("correlations", lambda: charts.to_png(value_charts.correlations(x, drawn, names)), step)
+    shares = value_charts.unexplained_shares(x, shown)
+    output.picture("reconstructions", lambda: charts.to_png(value_charts.unexplained(shares, names)), step)
 
 
 @torch.no_grad()
@@ -223,7 +256,8 @@ def write_latent_pictures(
     """
     model, step, means = state.model, state.position.step, codes.means
     y, names, level = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names, None
-    output.picture("traversals", lambda: traversal_picture(model, relative), step)
+    if state.facts.is_image:
+        output.picture("traversals", lambda: traversal_picture(model, relative), step)
     _, prior = model.example_distributions()
     shown = means
     if isinstance(model, Hierarchy) and isinstance(prior, HierarchicalPrior):
@@ -234,7 +268,8 @@ def write_latent_pictures(
         border = mean.cpu().numpy(), std.cpu().numpy()
     output.picture("latents", lambda: charts.to_png(charts.latent_codes(shown.numpy(), y, border, names, level)), step)
     if isinstance(model, Hierarchy):
-        output.picture("levels", lambda: levels_picture(model, state.config["seed"]), step)
+        if state.facts.is_image:
+            output.picture("levels", lambda: levels_picture(model, state.config["seed"]), step)
         if kl := kl_by_level(model, numbers):
             output.picture("kl_per_level", lambda: charts.to_png(level_charts.kl_per_level(kl)), step)
     elif kl_per_dim is not None:
