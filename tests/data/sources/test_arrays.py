@@ -171,7 +171,7 @@ REFUSED = {
     "complex": ({"train": IMAGES_6.astype(complex)}, "complex128"),
     "strings": ({"train": IMAGES_6.astype(str)}, "dtype <U3"),
     "objects": ({"train": IMAGES_6.astype(object)}, "Python objects"),
-    "flat": ({"train": IMAGES_6.reshape(6, 25)}, "train is 6x25; reshape it to (N, H, W)"),
+    "flat": ({"train": IMAGES_6.reshape(150)}, "train is 150; reshape it to (N, H, W)"),
     "a number": ({"train": np.uint8(3)}, "a single number"),
     "five axes": ({"train": IMAGES_6[None, None]}, "1x1x6x5x5"),
     "two channels": ({"train": np.stack([IMAGES_6] * 2, 1)}, "one or three channels"),

@@ -24,8 +24,8 @@ CHANNELS = (1, 3)
 class Arrays(Dataset):
     """Examples from an `.npz` file with arrays `train`, optional `valid` and `test`, or from an `.npy` file.
 
-    Vectors are (N, D) and sequences (N, C, L), of real numbers, counts or bits; see `vae_cli.data.sources.values`. An
-    array (N, C, L) is of sequences if `support` is `real` or `counts`, or it has floats below 0 or above 255.
+    Vectors are (N, D) and, where `support` is `real` or `counts`, sequences (N, C, L), of real numbers, counts or bits;
+    see `vae_cli.data.sources.values`.
 
     Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with one or three channels, the same in every split.
     The support follows from the values: `binary` if all are 0 or 1, else `levels256` for uint8 and `unit` for
@@ -134,7 +134,7 @@ def _source(
 
     Where the user cannot set `dataset.range`, no advice names it, and `white` is a training's.
     """
-    if _is_of_values(arrays["train"].values, support, white):
+    if arrays["train"].values.ndim == 2 or support in UNBOUNDED:
         return _source_of_values(arrays, support, missing)
     images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
     if white is not None and not has_range and all(_is_plain(array.values, white) for array in images.values()):
@@ -149,16 +149,6 @@ def _source(
     if white is not None and not has_range:
         notes = (*notes, f"the value of white is {white:g}, as in the training (dataset.range)")
     return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
-
-
-def _is_of_values(train: np.ndarray, support: Support | None, white: float | None) -> bool:
-    """Return whether an array holds vectors, sequences or other examples that are no images."""
-    if train.ndim == 2 or support in UNBOUNDED:
-        return True
-    if train.ndim != 3 or train.dtype.kind != "f" or support is not None or white is not None or not train.size:
-        return False
-    found = values.contents(train)
-    return found.missing > 0 or found.low < 0 or found.high > 255
 
 
 def _source_of_values(arrays: Mapping[str, NamedArray], wanted: Support | None, missing: Missing) -> Source:
@@ -205,7 +195,9 @@ def _channels_first(array: NamedArray) -> NamedArray:
     if values.dtype.kind not in "buif":
         raise DataError(f"{name} has dtype {values.dtype}; save bytes (uint8) or floats in [0, 1]")
     if values.ndim not in (3, 4):
-        raise DataError(f"{name} is {shape}; reshape it to (N, H, W), (N, C, H, W) or (N, H, W, C)")
+        raise DataError(
+            f"{name} is {shape}; reshape it to (N, H, W), (N, C, H, W), (N, H, W, C) or, of vectors, (N, D)"
+        )
     if values.size == 0:
         raise DataError(f"{name} is empty ({shape}); save it with images in it")
     if values.ndim == 3:
@@ -307,8 +299,10 @@ def _rescale(low: float, high: float, has_range: bool) -> str:
         key = " (dataset.range=255)" if has_range else ""
         return f'they look like bytes: divide by 255{key}, or save them .astype("uint8")'
     if -1 <= low < 0 and high <= 1:
-        return "rescale them, perhaps by (x + 1) / 2"
-    return "rescale or clip them"
+        fix = "rescale them, perhaps by (x + 1) / 2"
+    else:
+        fix = "rescale or clip them"
+    return f"{fix}, or set dataset.support=real if they are no images" if has_range else fix
 
 
 def _stored(values: np.ndarray, support: Support, white: float | None) -> np.ndarray:
