@@ -125,13 +125,13 @@ def unexplained_shares(
     return error / np.maximum(variance, 1e-12)
 
 
-def unexplained(shares: Sequence[float], names: Sequence[str]) -> alt.Chart:
+def unexplained(shares: Float[np.ndarray, "d"], names: Sequence[str]) -> alt.Chart:
     """Return a bar for each column: the part of its variance that reconstructions of test data leave, largest first."""
     import altair as alt
 
-    order = np.argsort(-np.asarray(shares))[:MOST_CORRELATED]
-    rows = [{"column": f"{n} {_short(names[n])}", "share": float(min(shares[n], 1.5))} for n in order]
-    labels = [row["column"] for row in rows]
+    order = np.argsort(-shares)[:MOST_CORRELATED]
+    labels = [f"{n} {_short(names[n])}" for n in order]
+    rows = [{"column": label, "share": float(min(shares[n], 1.5))} for label, n in zip(labels, order)]
     title = "part of each value's variance that reconstructions of test data leave"
     return (
         alt.Chart(values_of(rows), title=title)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -218,13 +219,9 @@ def write_value_charts(state: TrainingState, split: Split, output: RunDirectory)
     y = labels(some, slice(None), torch.device("cpu")) if model.classes else None
     drawn = torch.cat(list(generate_images(Sampler(model, seed), len(some), True, y))).numpy()
     if len(state.facts.shape) == 2:
-        for name, other, kinds in (
-            ("samples", drawn, ("test data", "sample")),
-            ("reconstructions", shown, ("test data", "reconstruction")),
-        ):
-            output.picture(
-                name, lambda other=other, kinds=kinds: charts.to_png(value_charts.sequences(x, other, kinds)), step
-            )
+        for name, other in (("samples", drawn), ("reconstructions", shown)):
+            chart = value_charts.sequences(x, other, ("test data", name.removesuffix("s")))
+            output.picture(name, partial(charts.to_png, chart), step)
         return
     x, shown, drawn = (values.reshape(len(values), -1) for values in (x, shown, drawn))
     names = [str(number) for number in range(x.shape[1])]

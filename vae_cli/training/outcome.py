@@ -164,6 +164,8 @@ def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:
     sums, at_bound = torch.zeros(4, *data.facts.shape, dtype=torch.float64), 0.0
     for x, p in reconstructions(model, some, state.config["seed"]):
         x, shown = x.cpu().double(), model.likelihood.image(p).cpu().double()
+        missing = x.isnan()
+        x, shown = x.masked_fill(missing, 0), shown.masked_fill(missing, 0)
         sums += torch.stack([x.sum(0), x.square().sum(0), shown.sum(0), shown.square().sum(0)])
         at_bound += len(x) * model.likelihood.scale_at_bound(p)
     if len(some) == 1:

@@ -298,10 +298,7 @@ def _rescale(low: float, high: float, has_range: bool) -> str:
     if low >= 0 and 2 < high <= 255:
         key = " (dataset.range=255)" if has_range else ""
         return f'they look like bytes: divide by 255{key}, or save them .astype("uint8")'
-    if -1 <= low < 0 and high <= 1:
-        fix = "rescale them, perhaps by (x + 1) / 2"
-    else:
-        fix = "rescale or clip them"
+    fix = "rescale them, perhaps by (x + 1) / 2" if -1 <= low < 0 and high <= 1 else "rescale or clip them"
     return f"{fix}, or set dataset.support=real if they are no images" if has_range else fix
 
 

@@ -148,7 +148,7 @@ def check_columns(name: str, values: np.ndarray) -> None:
 def stored(values: np.ndarray, support: Support, has_missing: bool) -> np.ndarray:
     """Return the values in the type in which they are kept: uint8 bits, int32 counts, float32 otherwise or where some
     are missing."""
-    dtype = np.dtype(np.float32)
+    dtype: np.dtype = np.dtype(np.float32)
     if not has_missing and support in ("binary", "counts"):
         dtype = np.dtype(np.uint8 if support == "binary" else np.int32)
     if values.dtype == dtype:
