@@ -1,4 +1,4 @@
-"""What other parts of the bound gain over the plain model: log p(x) of MNIST's test images, in nats per image.
+"""What other parts of the bound gain over the plain model: log p(x) of MNIST's test images, in nats per example.
 
 Every line is trained for the same epochs from several seeds, and scored by the importance-weighted estimate on the
 same test images with the same noise. A run directory that is there already is not trained again.

@@ -74,7 +74,7 @@ class Pythae:
 
     @torch.no_grad()
     def elbo(self, images: Tensor) -> float:
-        """Of the model as it is, in nats per image."""
+        """Of the model as it is, in nats per example."""
         self.model.eval()
         device = next(self.model.parameters()).device
         losses = [self.model({"data": part.to(device)}).loss.item() * len(part) for part in images.split(1000)]

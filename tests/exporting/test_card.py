@@ -46,14 +46,14 @@ def test_the_head_is_yaml_that_names_the_licence(write):
 
 def test_numbers_have_standard_errors_and_say_how_they_were_measured(write):
     text = write(SUMMARY, EVALUATION)
-    assert "| `log_likelihood` | -19.50 ± 0.25 | estimate of log p(x), nats per image |" in text
+    assert "| `log_likelihood` | -19.50 ± 0.25 | estimate of log p(x), nats per example |" in text
     assert "| `mse` | 0.0123 ± 0.001 |" in text
     assert "on the test split (180 images), with 500 draws of z per image and seed 4" in text
 
 
 def test_without_an_evaluation_the_runs_own_numbers_are_said_to_have_no_errors(write):
     text = write(SUMMARY)
-    assert "| `elbo` | -20.25 | evidence lower bound, nats per image |" in text
+    assert "| `elbo` | -20.25 | evidence lower bound, nats per example |" in text
     assert "on the test split (180 images), with 1 draw of z per image. Standard errors are not known" in text
 
 

@@ -53,5 +53,5 @@ def test_a_worse_image_is_a_lower_psnr_and_leaves_the_elbo():
 def test_a_posterior_without_a_known_density_has_no_elbo():
     assert loss(Quality(20.0, None), Quality(19.5, None)) == "PSNR 19.50 dB instead of 20.00 (-0.50)"
     assert loss(Quality(20.0, -90.0), Quality(19.5, -91.0)).endswith(
-        "ELBO -91.00 nats per image instead of -90.00 (-1.00)"
+        "ELBO -91.00 nats per example instead of -90.00 (-1.00)"
     )

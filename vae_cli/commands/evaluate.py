@@ -181,12 +181,17 @@ def _bounds(scores: Scores, draws: Sequence[int]) -> dict[str, Any]:
 
 
 def _reconstruction_errors(model: Model, split: Split, count: int, seed: int) -> dict[str, Number]:
-    """Return the mean squared error per pixel on [0, 1] and the peak signal-to-noise ratio in decibels."""
-    chunks = []
+    """Return the mean squared error per pixel on [0, 1] and the peak signal-to-noise ratio in decibels; of values that
+    are no images the mean squared error of what the encoder sees of them, over those that are not missing."""
+    chunks, seen = [], None if model.preprocessing is None else model.preprocessing.standardized
     for start in range(0, count, CHUNK):
         x, y = batch(model, split, slice(start, min(start + CHUNK, count)), seed)
-        chunks.append((model.likelihood.image(model.reconstruct(x, y)) - x).square().flatten(1).mean(1).cpu().double())
+        shown = model.likelihood.image(model.reconstruct(x, y))
+        error = shown - x if seen is None else seen(shown) - seen(x)
+        chunks.append(error.square().flatten(1).nanmean(1).cpu().double())
     mse = torch.cat(chunks)
+    if seen is not None:
+        return {"mse": mean(mse)}
     return {"mse": mean(mse), "psnr": mean(-10 * mse.clamp(min=1e-12).log10())}
 
 

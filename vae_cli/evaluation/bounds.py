@@ -36,7 +36,7 @@ COMPARED = 10  # images in a chunk at the least, for terms that compare images w
 def evaluate(
     model: Model, objective: Objective, split: Split, seed: int, step: int = 0, rank: Rank | None = None
 ) -> dict[str, float]:
-    """Means over a split, in nats per image: `elbo`, `bound`, `loss` and the objective's terms.
+    """Means over a split, in nats per example: `elbo`, `bound`, `loss` and the objective's terms.
 
     An image's base noise is a function of the seed, its index and the number of draws, and no stream of the training
     moves. Terms that compare images with each other (β-TC, MMD) do so within chunks of 10 to 250 images.

@@ -16,10 +16,10 @@ from vae_cli.exporting.weights import shareable
 from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, Run, directory_of, finite, mapping
 
 NUMBERS = {  # of vae-evaluate and of a run's end, with what they are
-    "log_likelihood": "estimate of log p(x), nats per image",
-    "elbo": "evidence lower bound, nats per image",
-    "reconstruction": "E_q log p(x\\|z), nats per image",
-    "kl": "KL(q(z\\|x) ‖ p(z)), nats per image",
+    "log_likelihood": "estimate of log p(x), nats per example",
+    "elbo": "evidence lower bound, nats per example",
+    "reconstruction": "E_q log p(x\\|z), nats per example",
+    "kl": "KL(q(z\\|x) ‖ p(z)), nats per example",
     "bits_per_dim": "bits per dimension",
     "mse": "squared error of reconstructions, per pixel on [0, 1]",
     "psnr": "peak signal-to-noise ratio of reconstructions, decibels",

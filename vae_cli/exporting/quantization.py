@@ -41,7 +41,7 @@ class Quality:
     Args:
         psnr: mean peak signal-to-noise ratio of reconstructions from the mean of q(z|x), or from noise of zeros where
             it has no mean, in decibels.
-        elbo: mean evidence lower bound in nats per image, by draws; None of a posterior whose density the exported
+        elbo: mean evidence lower bound in nats per example, by draws; None of a posterior whose density the exported
             moments do not give.
     """
 
@@ -201,4 +201,4 @@ def loss(full: Quality, small: Quality) -> str:
     words = f"PSNR {small.psnr:.2f} dB instead of {full.psnr:.2f} ({small.psnr - full.psnr:+.2f})"
     if small.elbo is None or full.elbo is None:
         return words
-    return f"{words}, ELBO {small.elbo:.2f} nats per image instead of {full.elbo:.2f} ({small.elbo - full.elbo:+.2f})"
+    return f"{words}, ELBO {small.elbo:.2f} nats per example instead of {full.elbo:.2f} ({small.elbo - full.elbo:+.2f})"

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import altair as alt
 
 CURVES = {  # title of each quantity in metrics.jsonl
-    "elbo": "ELBO, nats per image",
-    "bound": "bound, nats per image",
-    "reconstruction": "E_q log p(x|z), nats per image",
-    "kl": "KL, nats per image",
+    "elbo": "ELBO, nats per example",
+    "bound": "bound, nats per example",
+    "reconstruction": "E_q log p(x|z), nats per example",
+    "kl": "KL, nats per example",
     "loss": "loss",
     "lr": "learning rate",
 }

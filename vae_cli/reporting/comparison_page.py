@@ -79,7 +79,7 @@ def _curves(comparison: Comparison) -> dict[str, Any] | None:
             if line["split"] == split and (value := finite(line.get("elbo"))) is not None
         ]
         rows += charts.thinned(curve, max(2, MOST_POINTS // len(runs)))
-    return charts.to_spec(run_charts.run_curves(rows, f"{split} ELBO, nats per image")) if rows else None
+    return charts.to_spec(run_charts.run_curves(rows, f"{split} ELBO, nats per example")) if rows else None
 
 
 def _parallel_coordinates(comparison: Comparison) -> dict[str, Any] | None:

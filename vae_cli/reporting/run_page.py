@@ -86,7 +86,7 @@ def _cards(run: Run) -> list[dict[str, str]]:
     if likelihood is not None:
         name = f"log-likelihood of {page.format_number(run.evaluated_images)} test images, nats each"
         cards[name] = page.format_number(likelihood)
-    for key, name in (("elbo", "test ELBO, nats per image"), ("kl", "test KL, nats per image")):
+    for key, name in (("elbo", "test ELBO, nats per example"), ("kl", "test KL, nats per example")):
         if finite(test.get(key)) is not None:
             cards[name] = page.format_number(float(test[key]))
     if run.epochs is not None:

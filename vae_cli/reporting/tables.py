@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 Number = dict[str, Any]
 
 UNITS = {
-    **dict.fromkeys(("elbo", "reconstruction", "kl", "log_likelihood"), "nats per image"),
+    **dict.fromkeys(("elbo", "reconstruction", "kl", "log_likelihood"), "nats per example"),
     "bits_per_dim": "bits per dimension",
     "mse": "per pixel, on [0, 1]",
     "psnr": "decibels",
@@ -41,6 +41,8 @@ def rows(result: Mapping[str, Any]) -> Iterator[Row]:
     for name, unit in UNITS.items():
         if name in result:
             number, remark = result[name], ""
+            if name == "mse" and "psnr" not in result:
+                unit = "per value, standardized"
             if name == "mmd":
                 remark = f", {number['n']:,} of each"
             if name == "index_code_mi":

@@ -115,7 +115,7 @@ def numbers_line(values: Mapping[str, float]) -> str:
     if "bound" in values and values["bound"] != values["elbo"]:
         names = ["bound", *names]
     shown = [f"{key} {values[key]:.2f}" for key in names if key in values]
-    return ", ".join(shown) + " nats per image"
+    return ", ".join(shown) + " nats per example"
 
 
 def epoch_line(
