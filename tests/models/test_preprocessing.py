@@ -46,7 +46,7 @@ def test_what_is_missing_has_no_part_in_the_density_nor_in_its_gradient():
 
 def test_missing_counts_have_no_part_either():
     likelihood = PoissonLikelihood((3,))
-    p = Preprocessing((3,), is_count=True).in_data_units(likelihood(torch.tensor([[0.0, 1.0, 2.0]])))
+    p = Preprocessing((3,), True, False).in_data_units(likelihood(torch.tensor([[0.0, 1.0, 2.0]])))
     x = torch.tensor([[2.0, torch.nan, 7.0]])
     expected = scipy.stats.poisson([1, np.exp(2)]).logpmf([2, 7]).sum()
     assert float(p.log_prob(x)) == pytest.approx(expected, rel=1e-5)
@@ -65,7 +65,7 @@ def test_the_encoder_sees_standardized_values_zeros_for_missing_ones_and_a_mask_
 
 @pytest.mark.parametrize("is_count", [False, True])
 def test_the_inverse_gives_the_example_back(is_count):
-    preprocessing = Preprocessing((4,), is_count)
+    preprocessing = Preprocessing((4,), is_count, not is_count)
     if not is_count:
         preprocessing.start_at(torch.randn(4), 1 + torch.rand(4))
     x = torch.poisson(torch.full((6, 4), 30.0)) if is_count else torch.randn(6, 4)

@@ -44,6 +44,7 @@ AUTO_LIKELIHOODS = {
     "unit": "normal",
     "real": "normal",
     "counts": "negative_binomial",
+    "mixed": "mixed",
 }
 SUPPORTS = {
     "binary": "binary pixels",
@@ -51,6 +52,7 @@ SUPPORTS = {
     "unit": "floats in [0, 1]",
     "real": "real numbers",
     "counts": "counts",
+    "mixed": "columns of several kinds",
 }
 
 Trusted = Collection[str] | None
@@ -160,11 +162,11 @@ def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: s
         about = {"shape": facts.shape, "classes": facts.classes, "size": facts.size}
         return part("prior", latent_dim=latent_dim, is_bounded=preprocessing is None, **about)
 
-    likelihood: Likelihood = part("likelihood", shape=facts.shape)
+    likelihood: Likelihood = part("likelihood", shape=facts.shape, columns=facts.columns)
     _check_support(likelihood, facts)
     preprocessing = None
     if facts.support in UNBOUNDED:
-        preprocessing = Preprocessing(facts.shape, facts.support == "counts", facts.has_missing)
+        preprocessing = _preprocessing(facts)
     given = {"likelihood": likelihood, "precision": getattr(torch, config["precision"]), "classes": classes}
     given["preprocessing"] = preprocessing
     if not _is_flat(config, trusted):
@@ -177,6 +179,16 @@ def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: s
         takes_labels = _takes_labels("decoder", config, trusted)
         decoder = _decoder(part, config["latent_dim"], likelihood.output_shape, classes, takes_labels)
     return part("model", encoder=encoder, decoder=decoder, posterior=posterior, prior=prior, **given)
+
+
+def _preprocessing(facts: DataFacts) -> Preprocessing:
+    """Return what stands between values that are no images and the networks."""
+    is_count: Any = facts.support == "counts"
+    is_real: Any = facts.support == "real"
+    if facts.support == "mixed":
+        kinds = [column.kind for column in facts.columns for _ in range(column.size)]
+        is_count, is_real = ([kind == wanted for kind in kinds] for wanted in ("counts", "real"))
+    return Preprocessing(facts.shape, is_count, is_real, facts.has_missing)
 
 
 def _is_flat(config: Config, trusted: Trusted) -> bool:

@@ -12,6 +12,7 @@ from vae_cli.data.sets.static_mnist import StaticMNIST
 from vae_cli.data.sets.svhn import SVHN
 from vae_cli.data.sources.arrays import Arrays, InMemory
 from vae_cli.data.sources.folder import Folder
+from vae_cli.data.sources.table import Table
 
 __all__ = [
     "CIFAR10",
@@ -33,4 +34,5 @@ __all__ = [
     "Source",
     "Split",
     "StaticMNIST",
+    "Table",
 ]

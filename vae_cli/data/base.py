@@ -14,12 +14,13 @@ from torch import Tensor
 
 from vae_cli import noise
 from vae_cli.constraints import Index
+from vae_cli.data.columns import Column, as_columns
 from vae_cli.data.images import Images, Split
 from vae_cli.data.mapped import scratch
 from vae_cli.errors import ConfigError, printable
 
-Support = Literal["binary", "levels256", "unit", "real", "counts"]
-UNBOUNDED = ("real", "counts")  # supports of values that are no images', and are preprocessed
+Support = Literal["binary", "levels256", "unit", "real", "counts", "mixed"]
+UNBOUNDED = ("real", "counts", "mixed")  # supports of values that are no images', and are preprocessed
 Standardize = Literal["auto", "zscore", "robust", "none"]
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 SPLITS = ("train", "validation", "test")
@@ -34,7 +35,8 @@ class Source:
     """A data set before anything is held out or binarized; `validation` and `test` may be missing.
 
     `notes` are lines about it that its user should read; `class_names` are the names of the labels from 0 on, where
-    they have any; `has_missing` says that training examples have missing values, which are NaN.
+    they have any; `has_missing` says that training examples have missing values, which are NaN; `columns` are those of
+    a table.
     """
 
     train: Images
@@ -44,6 +46,7 @@ class Source:
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     has_missing: bool = False
+    columns: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class DataFacts:
         class_names: names of the labels from 0 on, where they have any.
         standardize: how real values are standardized, `zscore`, `robust` or `none`.
         has_missing: training examples have missing values.
+        columns: of a table, whose row a vector is.
     """
 
     name: str
@@ -72,6 +76,7 @@ class DataFacts:
     class_names: tuple[str, ...] = ()
     standardize: str = "none"
     has_missing: bool = False
+    columns: tuple[Column, ...] = ()
 
     @property
     def is_image(self) -> bool:
@@ -79,6 +84,7 @@ class DataFacts:
         return len(self.shape) == 3 and self.support not in UNBOUNDED
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", as_columns(self.columns))
         numbers = [*self.shape, self.classes + 1, self.size]
         if not self.shape or not all(isinstance(n, int) and n > 0 for n in numbers):
             raise ValueError(f"no data have the shape {self.shape}, {self.classes} classes and size {self.size}")
@@ -143,6 +149,7 @@ class Dataset(ABC):
             class_names=source.class_names[:classes],
             standardize=self._standardize(source.support),
             has_missing=source.has_missing,
+            columns=source.columns,
         )
         return Data(
             train=self.prepare(train, source.support, "train", dynamic),
@@ -153,7 +160,7 @@ class Dataset(ABC):
         )
 
     def _standardize(self, support: Support) -> str:
-        if support != "real":
+        if support not in ("real", "mixed"):
             return "none"
         return "zscore" if self.standardize == "auto" else self.standardize
 

@@ -20,7 +20,9 @@ from vae_cli.distributions.likelihoods import (
     LaplaceLikelihood,
     Likelihood,
     NormalLikelihood,
+    StudentTLikelihood,
 )
+from vae_cli.distributions.mixed import MixedLikelihood
 from vae_cli.distributions.mixture import Mixture
 from vae_cli.distributions.normals import DiagonalNormal, FullNormal
 from vae_cli.distributions.pixels import ContinuousBernoulli, DiscretizedLogistic, DiscretizedLogisticMixture, Levels
@@ -58,6 +60,7 @@ __all__ = [
     "LearnedNormalPrior",
     "Levels",
     "Likelihood",
+    "MixedLikelihood",
     "Mixture",
     "MixtureOfNormalsPrior",
     "NegativeBinomial",
@@ -68,6 +71,7 @@ __all__ = [
     "Posterior",
     "Prior",
     "StandardNormalPrior",
+    "StudentTLikelihood",
     "VampPrior",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomialLikelihood",

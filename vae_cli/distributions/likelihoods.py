@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Laplace, Normal
+from torch.distributions import Distribution, Independent, Laplace, Normal, StudentT
 
-from vae_cli.constraints import Count, Described, Positive
+from vae_cli.constraints import Count, Described, Positive, Range
 from vae_cli.distributions.bounded import bounded_log_scale, is_beyond
 from vae_cli.distributions.pixels import (
     Bits,
@@ -23,6 +23,7 @@ from vae_cli.distributions.pixels import (
 
 RESIDUAL_WEIGHT = 0.02  # of a batch in the running mean of squared residuals
 MIN_VARIANCE = 1e-6
+STARTING_DEGREES = 10.0  # of freedom of a Student's t
 NARROWEST = 0.02  # standard deviation that a learned scale starts from
 
 Scale = Annotated[
@@ -36,6 +37,9 @@ NormalScale = Annotated[
         ("learned", "per_position", "per_pixel", "residual"),
     ),
 ]
+
+
+AboveTwo = Annotated[float, Range(2, math.inf, open_low=True), Described("a number above 2")]
 
 
 class Likelihood(nn.Module, ABC):
@@ -246,6 +250,34 @@ class LaplaceLikelihood(ScaledLikelihood):
 
     def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
         return Laplace(loc, log_scale.exp().expand_as(loc), validate_args=False)
+
+
+class StudentTLikelihood(ScaledLikelihood):
+    """p(x|z) = StudentT(x; ν, μ(z), s), with tails that a few outliers do not move.
+
+    Args:
+        shape: of an example.
+        scale: as of `NormalLikelihood`.
+        degrees: ν, a number above 2; or `learned`, one for all values.
+    """
+
+    supports = frozenset({"real"})
+    unit_std = 1.0
+
+    def __init__(
+        self, shape: tuple[int, ...], scale: Scale = "learned", degrees: Literal["learned"] | AboveTwo = "learned"
+    ) -> None:
+        super().__init__(shape, scale)
+        start = torch.tensor(math.log(STARTING_DEGREES - 2))
+        if degrees == "learned":
+            self.raw_degrees: Tensor = nn.Parameter(start)
+        else:
+            assert not isinstance(degrees, str)
+            self.register_buffer("raw_degrees", torch.tensor(math.log(degrees - 2)))
+
+    def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
+        degrees = (2 + bounded_log_scale(self.raw_degrees).exp()).expand_as(loc)
+        return StudentT(degrees, loc, log_scale.exp().expand_as(loc), validate_args=False)
 
 
 class DiscretizedLogisticLikelihood(ScaledLikelihood):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,18 +21,31 @@ class Preprocessing(nn.Module):
 
     Args:
         shape: (C, …), of an example.
-        is_count: the values are counts.
+        is_count: which values are counts, (C, …); or whether all are.
+        is_real: which are real.
         has_missing: the training has missing values.
     """
 
     center: Tensor
     scale: Tensor
+    is_count: Tensor
+    is_real: Tensor
 
-    def __init__(self, shape: tuple[int, ...], is_count: bool = False, has_missing: bool = False) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        is_count: bool | Sequence[bool] = False,
+        is_real: bool | Sequence[bool] = True,
+        has_missing: bool = False,
+    ) -> None:
         super().__init__()
-        self.shape, self.is_count, self.has_missing = tuple(shape), is_count, has_missing
+        self.shape, self.has_missing = tuple(shape), has_missing
         self.register_buffer("center", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
+        for name, value in (("is_count", is_count), ("is_real", is_real)):
+            self.register_buffer(name, torch.as_tensor(value).expand(shape).clone(), persistent=False)
+        self.has_counts, self.has_real = bool(np.any(is_count)), bool(np.any(is_real))
+        self.is_all_real = bool(np.all(is_real))
 
     @property
     def seen_shape(self) -> tuple[int, ...]:
@@ -45,32 +60,33 @@ class Preprocessing(nn.Module):
 
     def standardized(self, x: Float[Tensor, "*batch_shape"]) -> Float[Tensor, "*batch_shape"]:
         """Return u, NaN where x is."""
-        return ((torch.log1p(x) if self.is_count else x) - self.center) / self.scale
+        seen = torch.where(self.is_count, torch.log1p(x), x) if self.has_counts else x
+        return (seen - self.center) / self.scale
 
     def inverse(self, u: Float[Tensor, "*batch_shape"]) -> Float[Tensor, "*batch_shape"]:
         """Return the x of a u."""
         x = self.center + self.scale * u
-        return torch.expm1(x.clamp(min=0)) if self.is_count else x
+        return torch.where(self.is_count, torch.expm1(x.clamp(min=0)), x) if self.has_counts else x
 
     @torch.no_grad()
     def start_at(self, center: Float[Tensor, "*shape"], scale: Float[Tensor, "*shape"]) -> None:
-        """Set the constants."""
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        """Set the constants of real values."""
+        self.center.copy_(torch.where(self.is_real, center, 0))
+        self.scale.copy_(torch.where(self.is_real, scale, 1))
 
     def of_likelihood(
         self, mean: Float[Tensor, "*shape"], std: Float[Tensor, "*shape"]
     ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
         """Return a mean and a standard deviation of x as the likelihood has them."""
-        return (mean, std) if self.is_count else ((mean - self.center) / self.scale, std / self.scale)
+        return (mean - self.center) / self.scale, std / self.scale
 
     def in_data_units(self, p: Distribution) -> Observed:
-        """Return the distribution of x, by that of u for real values, and by its own for counts."""
+        """Return the distribution of x by that of u for real values, and by their own for others."""
         assert isinstance(p, Independent)
-        return Observed(p) if self.is_count else Observed(p, self.center, self.scale)
+        return Observed(p, self.center, self.scale) if self.has_real else Observed(p)
 
     def extra_repr(self) -> str:
-        return f"{self.shape}, is_count={self.is_count}, has_missing={self.has_missing}"
+        return f"{self.shape}, has_missing={self.has_missing}"
 
 
 class Observed(Independent):

@@ -78,7 +78,7 @@ def correlations(
     import altair as alt
 
     names = [_short(name) for name in names[:MOST_CORRELATED]]
-    labels = [f"{number} {name}" for number, name in enumerate(names)]  # equal names stay apart
+    labels = _apart(names)
     cells = []
     for title, values in (("test data", data), ("samples", samples)):
         matrix = _correlation(values[:, : len(names)])
@@ -130,7 +130,7 @@ def unexplained(shares: Float[np.ndarray, "d"], names: Sequence[str]) -> alt.Cha
     import altair as alt
 
     order = np.argsort(-shares)[:MOST_CORRELATED]
-    labels = [f"{n} {_short(names[n])}" for n in order]
+    labels = _apart([_short(names[n]) for n in order])
     rows = [{"column": label, "share": float(min(shares[n], 1.5))} for label, n in zip(labels, order)]
     title = "part of each value's variance that reconstructions of test data leave"
     return (
@@ -176,6 +176,11 @@ def sequences(
                 .properties(width=170, height=90)
             )
     return alt.concat(*cells, columns=CURVES)
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Return names, with a number behind one that was there before."""
+    return [name if name not in names[:n] else f"{name} {n}" for n, name in enumerate(names)]
 
 
 def _short(name: str) -> str:

@@ -35,7 +35,7 @@ def start_at_mean_image(model: Model, split: Split, seed: int) -> None:
         name = type(getattr(decoder, "network", decoder)).__name__
         log.info("decoder     %s has no start_at(output): its output bias stays as built", name)
         return
-    if preprocessing is not None and preprocessing.is_count:
+    if preprocessing is not None and not preprocessing.is_all_real:
         return
     # A decoder that is not trained yet scatters around the mean image, sometimes more widely than the images do.
     squares = torch.zeros_like(mean)

@@ -128,17 +128,23 @@ def check_values(array: NamedArray, found: Contents, support: Support, missing: 
         raise DataError(f"{name} has counts up to {found.high:.9g}, above {EXACT:,}; set dataset.support=real")
 
 
-def check_columns(name: str, values: np.ndarray) -> None:
-    """Raise DataError for a real value that is the same in all examples, or hardly differs in float32."""
+def check_columns(name: str, values: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Raise DataError for a real value that is the same in all examples, or hardly differs in float32.
+
+    Args:
+        name: of the array.
+        values: (N, …).
+        names: of the values of a vector.
+    """
     low, high = np.full(values.shape[1:], np.inf), np.full(values.shape[1:], -np.inf)
     for chunk in chunks(values):
         low, high = np.fmin(low, np.fmin.reduce(chunk, 0)), np.fmax(high, np.fmax.reduce(chunk, 0))
     size = np.maximum(np.abs(low), np.abs(high))
     for place in zip(*np.nonzero(~(high > low))):
-        where = ", ".join(map(str, place))
+        where = names[place[0]] if names else ", ".join(map(str, place))
         raise DataError(f"{name}: value {where} is {low[place]:.9g} in all examples; leave it out, it tells nothing")
     for place in zip(*np.nonzero(high - low < FINE * size)):
-        where = ", ".join(map(str, place))
+        where = names[place[0]] if names else ", ".join(map(str, place))
         raise DataError(
             f"{name}: value {where} lies between {low[place]:.12g} and {high[place]:.12g}, which float32 hardly tells "
             "apart; subtract its mean first"
