@@ -162,10 +162,8 @@ class MixedLikelihood(Likelihood):
 
     @property
     def _outputs(self) -> list[int]:
-        return [
-            self.heads[kind].output_shape[0] if kind in self.heads else size  # type: ignore[union-attr,index,operator]
-            for kind, size in zip(self.kinds, self.sizes)
-        ]
+        heads = {kind: head.output_shape[0] for kind, head in self.heads.items() if isinstance(head, Likelihood)}
+        return [heads.get(kind, size) for kind, size in zip(self.kinds, self.sizes)]
 
     def forward(self, output: Tensor) -> Independent:
         parts = [self._part(kind, own) for kind, own in zip(self.kinds, output.split(self._outputs, -1))]

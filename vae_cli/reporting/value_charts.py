@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from vae_cli.data.columns import Column, places
 from vae_cli.reporting.charts import Row, values_of
 
 if TYPE_CHECKING:
@@ -17,58 +18,85 @@ MOST_COLUMNS = 30  # with a histogram each
 MOST_CORRELATED = 60  # columns of a matrix of correlations
 BARS = 24  # of a histogram
 CURVES = 4  # sequences in a row of each kind
-COLORS = {"test data": "#0072B2", "samples": "#E69F00", "reconstructions": "#E69F00"}
+KINDS = {"test data": "#0072B2", "samples": "#E69F00"}
 
 
 def marginals(
-    data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], names: Sequence[str]
+    data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], columns: Sequence[Column]
 ) -> alt.ConcatChart:
-    """Return a histogram of each column of the data with that of the samples over it, as shares of their number.
+    """Return a chart of each column of the data with that of the samples over it, as shares of their number: a
+    histogram, or of categories a bar for each.
 
     Args:
         data: NaN where a value is missing.
         samples: of the model.
-        names: of the columns, of which the first 30 are shown.
+        columns: whose vectors they are, of which the first 30 are shown.
     """
     import altair as alt
 
-    shown = range(min(len(names), MOST_COLUMNS))
-    title = "each value: test data and samples"
-    if len(names) > MOST_COLUMNS:
-        title += f", the first {MOST_COLUMNS} of {len(names):,}"
-    cells = [_marginal(data[:, column], samples[:, column], names[column]) for column in shown]
+    title = "each column: test data and samples"
+    if len(columns) > MOST_COLUMNS:
+        title += f", the first {MOST_COLUMNS} of {len(columns):,}"
+    cells: list[alt.Chart] = []
+    for column, place in list(zip(columns, places(columns)))[:MOST_COLUMNS]:
+        draw = _categories if column.categories else _histogram
+        cells.append(draw(data[:, place], samples[:, place], column))
     return alt.concat(*cells, columns=min(5, len(cells)), title=alt.Title(title, anchor="start"))
 
 
-def _marginal(data: np.ndarray, samples: np.ndarray, name: str) -> alt.Chart:
+def _histogram(data: np.ndarray, samples: np.ndarray, column: Column) -> alt.Chart:
     import altair as alt
 
-    data = data[np.isfinite(data)]
+    data, samples = data[np.isfinite(data)], samples[np.isfinite(samples)]
     low, high = np.quantile(data, [0.002, 0.998]) if len(data) else (0.0, 1.0)
     margin = 0.15 * (high - low) or 0.5
-    whole = bool(len(data)) and bool((data == np.rint(data)).all()) and high - low <= BARS
-    edges = (
-        np.arange(np.floor(low), np.ceil(high) + 2) - 0.5 if whole else np.linspace(low - margin, high + margin, BARS)
-    )
+    is_whole = bool((data == np.rint(data)).all()) and high - low <= BARS
+    edges = np.arange(np.floor(low), high + 2) - 0.5 if is_whole else np.linspace(low - margin, high + margin, BARS)
     rows: list[Row] = []
-    for kind, values in (("test data", data), ("samples", samples[np.isfinite(samples)])):
+    for kind, values in (("test data", data), ("samples", samples)):
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         share = counts / max(1, len(values))
         rows += [{"x": float(x), "share": float(y), "kind": kind} for x, y in zip(edges, [*share, share[-1]])]
-    return (
-        alt.Chart(values_of(rows), title=alt.Title(_short(name), fontSize=12))
-        .mark_line(interpolate="step-after", strokeWidth=1.6)
-        .encode(
-            x=alt.X("x:Q", title=None, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickCount=3)),
-            y=alt.Y("share:Q", title=None, axis=None),
-            color=alt.Color(
-                "kind:N",
-                scale=alt.Scale(domain=["test data", "samples"], range=[COLORS["test data"], COLORS["samples"]]),
-                legend=alt.Legend(title=None, orient="top"),
-            ),
-        )
-        .properties(width=130, height=80)
-    )
+    lines = alt.Chart(values_of(rows), title=_title(column)).mark_line(interpolate="step-after", strokeWidth=1.6)
+    axis = alt.Axis(tickCount=3)
+    return lines.encode(
+        x=alt.X("x:Q", title=None, scale=alt.Scale(zero=False, nice=False), axis=axis),
+        y=alt.Y("share:Q", title=None, axis=None),
+        color=_kind_color(),
+    ).properties(width=130, height=80)
+
+
+def _categories(data: np.ndarray, samples: np.ndarray, column: Column) -> alt.Chart:
+    import altair as alt
+
+    rows: list[Row] = []
+    for kind, values in (("test data", data), ("samples", samples)):
+        observed = values[np.isfinite(values).all(1)]
+        share = observed.mean(0) if len(observed) else np.zeros(values.shape[1])
+        share = share if column.kind == "categorical" else np.array([1 - share[0], share[0]])
+        rows += [{"value": _short(v), "share": float(y), "kind": kind} for v, y in zip(column.categories, share)]
+    bars = alt.Chart(values_of(rows), title=_title(column)).mark_bar()
+    few = len(column.categories) <= 6
+    return bars.encode(
+        x=alt.X("value:N", title=None, axis=alt.Axis(labels=few, ticks=False, labelAngle=-30, labelLimit=70)),
+        xOffset=alt.XOffset("kind:N", sort=list(KINDS)),
+        y=alt.Y("share:Q", title=None, axis=None),
+        color=_kind_color(),
+        tooltip=["value:N", "kind:N", alt.Tooltip("share:Q", format=".1%")],
+    ).properties(width=130, height=80)
+
+
+def _title(column: Column) -> alt.Title:
+    import altair as alt
+
+    return alt.Title(_short(column.name), fontSize=12)
+
+
+def _kind_color() -> alt.Color:
+    import altair as alt
+
+    scale = alt.Scale(domain=list(KINDS), range=list(KINDS.values()))
+    return alt.Color("kind:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
 
 
 def correlations(
@@ -135,7 +163,7 @@ def unexplained(shares: Float[np.ndarray, "d"], names: Sequence[str]) -> alt.Cha
     title = "part of each value's variance that reconstructions of test data leave"
     return (
         alt.Chart(values_of(rows), title=title)
-        .mark_bar(color=COLORS["test data"])
+        .mark_bar(color=KINDS["test data"])
         .encode(
             x=alt.X("share:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
             y=alt.Y("column:N", sort=labels, title=None, axis=alt.Axis(ticks=False, labelLimit=200)),

@@ -20,7 +20,7 @@ from vae_cli.build import options, parts
 from vae_cli.constraints import show
 from vae_cli.data import Data, Split
 from vae_cli.data.batches import labels, pixels
-from vae_cli.data.columns import names_of
+from vae_cli.data.columns import Column, names_of
 from vae_cli.evaluation.bounds import reconstructions
 from vae_cli.evaluation.latent_codes import Codes
 from vae_cli.evaluation.levels import kl_by_level
@@ -225,8 +225,9 @@ def write_value_charts(state: TrainingState, split: Split, output: RunDirectory)
             output.picture(name, partial(charts.to_png, chart), step)
         return
     x, shown, drawn = (values.reshape(len(values), -1) for values in (x, shown, drawn))
-    names = names_of(state.facts.columns) or [str(number) for number in range(x.shape[1])]
-    output.picture("samples", lambda: charts.to_png(value_charts.marginals(x, drawn, names)), step)
+    columns = state.facts.columns or [Column(str(number), "real") for number in range(x.shape[1])]
+    names = names_of(columns)
+    output.picture("samples", lambda: charts.to_png(value_charts.marginals(x, drawn, columns)), step)
     output.picture("correlations", lambda: charts.to_png(value_charts.correlations(x, drawn, names)), step)
     shares = value_charts.unexplained_shares(x, shown)
     output.picture("reconstructions", lambda: charts.to_png(value_charts.unexplained(shares, names)), step)

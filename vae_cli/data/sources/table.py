@@ -91,7 +91,8 @@ class Table(Dataset):
         Raises:
             DataError: if the file is missing or broken, or a column cannot be modelled; with the fix.
         """
-        frame, notes = read(self.path), []
+        frame = read(self.path)
+        notes: list[str] = []
         labels, classes = self._labels(frame)
         parts = self._parts(frame)
         if columns:
