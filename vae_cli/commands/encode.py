@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vae_cli.build import trained
-from vae_cli.commands import image_files
+from vae_cli.build.trained import Trained
+from vae_cli.commands import image_files, row_files
+from vae_cli.data.base import label_name
 from vae_cli.errors import counted
 from vae_cli.inference import inputs
 from vae_cli.inference.codes import codes
@@ -24,7 +28,8 @@ def run(config: dict[str, Any]) -> None:
     Raises:
         UserError: for a checkpoint or images that cannot be used, or an output that cannot be written.
     """
-    output = image_files.output_path(config["output"], "npz", "codes", has_formats=False)
+    kind = row_files.KINDS.get(Path(config["output"] or "").suffix.lower(), "npz")
+    output = image_files.output_path(config["output"], kind, "codes", has_formats=False)
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, config["device"], config["allow"])
     images = inputs.read(loaded, config)
@@ -34,5 +39,23 @@ def run(config: dict[str, Any]) -> None:
     arrays = {name: torch.cat([chunk[name] for chunk in chunks]).numpy() for name in chunks[0]}
     where = written_or_replaced(output)
     with image_files.errors_name(output):
-        image_files.write_npz(output, arrays | images.arrays(count))
+        if kind == "npz":
+            image_files.write_npz(output, arrays | images.arrays(count))
+        else:
+            row_files.write(output, kind, [_table(arrays, images.arrays(count), loaded)])
     print(f"{counted(count, 'code')} of {config['input']} by {path}: {where}")
+
+
+def _table(arrays: dict[str, Any], beside: dict[str, Any], loaded: Trained) -> dict[str, Any]:
+    """Return the codes as columns: the row, its label or file, and the mean and deviation of each dimension."""
+    names = [
+        f"{level}[{number}]" if len(loaded.model.level_sizes) > 1 else f"z{number}"
+        for level, size in loaded.model.level_sizes.items()
+        for number in range(size)
+    ]
+    table: dict[str, Any] = {"row": np.arange(len(arrays["mean"])), **beside}
+    if "label" in table and loaded.facts.class_names:
+        table["label"] = np.array([label_name(label, loaded.facts.class_names) for label in table["label"]], object)
+    for kind in ("mean", "std"):
+        table |= {f"{name}_{kind}": arrays[kind][:, number] for number, name in enumerate(names)}
+    return table

@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
-from vae_cli.data import Data, Split
-from vae_cli.errors import CheckpointError, UserError, counted, describe
+from vae_cli.commands import image_files, row_files
+from vae_cli.data import Data, DataFacts, Split
+from vae_cli.data.base import label_name
+from vae_cli.errors import CheckpointError, ConfigError, UserError, counted, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
@@ -70,7 +73,13 @@ def run(config: dict[str, Any]) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-    result = about | evaluate(loaded, data, split, config)
+    rows = None if config["rows"] is None else row_path(config["rows"])
+    numbers, scores = evaluate(loaded, data, split, config)
+    result = about | numbers
+    if rows is not None:
+        with image_files.errors_name(rows, "rows"):
+            row_files.write(rows, row_files.KINDS[rows.suffix.lower()], [by_row(scores, split, loaded.facts)])
+        print(f"the numbers of {counted(len(scores.elbo), 'example')}: {rows}")
     if output is None:
         print(tables.table(result))
         return
@@ -138,8 +147,8 @@ def _stands_for(path: Path, directory: Path) -> bool:
 
 
 @torch.no_grad()
-def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers of a split by their names."""
+def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any]) -> tuple[dict[str, Any], Scores]:
+    """Return the numbers of a split by their names, and those of each example."""
     model, seed = loaded.model, config["seed"]
     count = min(len(split), config["limit"] or len(split))
     draws = draws_up_to(config["num_importance_samples"])
@@ -150,12 +159,36 @@ def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any
         numbers["bits_per_dim"] = mean(-scores.log_likelihood[-1] / (math.prod(loaded.facts.shape) * math.log(2)))
     numbers |= _reconstruction_errors(model, split, count, seed)
     if not model.is_flat:  # what is of one latent vector, or compares all pairs of codes, is left out
-        return numbers | _level_numbers(model, scores, split, count, seed)
+        return numbers | _level_numbers(model, scores, split, count, seed), scores
     codes = latent_codes.encode(model, split, seed, count)
     numbers |= _code_numbers(model, codes, seed)
     # Of other data all images are scored, and none are left to train classifiers with.
     is_other = is_of_other_data(config, data, loaded)
-    return numbers | ({} if is_other else _probes(model, data, split, codes, seed))
+    return numbers | ({} if is_other else _probes(model, data, split, codes, seed)), scores
+
+
+def row_path(name: str) -> Path:
+    """Return the file that `rows=` names.
+
+    Raises:
+        ConfigError: if it ends in neither .csv nor .parquet.
+    """
+    path = expand(name)
+    if path.suffix.lower() not in row_files.KINDS:
+        raise ConfigError(f"rows={name}: end it in .csv or .parquet")
+    return path
+
+
+def by_row(scores: Scores, split: Split, facts: DataFacts) -> dict[str, np.ndarray]:
+    """Return the numbers of each example as columns, the row in its split first."""
+    count = len(scores.elbo)
+    columns = {"row": np.arange(count)}
+    if split.labels is not None:
+        labels = split.labels[:count].tolist()
+        columns["label"] = np.array([label_name(label, facts.class_names) for label in labels], object)
+    columns["log_likelihood"] = scores.log_likelihood[-1].numpy()
+    columns |= {name: getattr(scores, name).numpy() for name in ("elbo", "reconstruction", "kl")}
+    return columns
 
 
 def draws_up_to(most: int) -> list[int]:

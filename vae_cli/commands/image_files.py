@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from vae_cli.data import DataFacts
 from vae_cli.errors import ConfigError, UserError, describe
 from vae_cli.reporting import grids
 from vae_cli.system.atomic import atomic_write, write_png
 from vae_cli.system.paths import expand
 
-SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz"}
+SUFFIXES = {"grid": ".png", "png": "", "npz": ".npz", "csv": ".csv", "parquet": ".parquet"}
+OF_IMAGES, OF_ROWS = ("grid", "png"), ("csv", "parquet")
 LARGEST_GRID = 10_000
 
 Arrays = Mapping[str, np.ndarray]
@@ -46,13 +48,31 @@ def output_path(name: str | None, kind: str, stem: str, has_formats: bool = True
     return output
 
 
+def format_of(kind: str, name: str | None, facts: DataFacts) -> str:
+    """Return a key of `SUFFIXES` for the value of `format=`: of `auto` what the end of `output=` says, else a grid of
+    images, a CSV file of a table's rows and arrays of other examples.
+
+    Raises:
+        ConfigError: if the examples have no such form.
+    """
+    if kind == "auto":
+        by_suffix = {suffix: key for key, suffix in SUFFIXES.items() if suffix}
+        usual = "grid" if facts.is_image else "csv" if len(facts.shape) == 1 else "npz"
+        kind = by_suffix.get(Path(name or "").suffix.lower(), usual)
+    if kind in OF_IMAGES and not facts.is_image:
+        raise ConfigError(f"format={kind} is of images, and these are no images; use format=csv, parquet or npz")
+    if kind in OF_ROWS and facts.is_image:
+        raise ConfigError(f"format={kind} is of rows, and these are images; use format=grid, png or npz")
+    return kind
+
+
 @contextmanager
-def errors_name(output: Path) -> Iterator[None]:
+def errors_name(output: Path, key: str = "output") -> Iterator[None]:
     """Turn an error of the system into a `UserError` that names the output."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"output={output} cannot be written ({describe(error)}); name another") from error
+        raise UserError(f"{key}={output} cannot be written ({describe(error)}); name another") from error
 
 
 def numbered_names(count: int) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vae_cli.build import trained
-from vae_cli.commands import image_files
+from vae_cli.commands import image_files, row_files
 from vae_cli.errors import counted
 from vae_cli.inference import inputs
 from vae_cli.inference.codes import reconstructions
@@ -32,15 +34,19 @@ def run(config: dict[str, Any]) -> None:
         UserError: for a checkpoint or images that cannot be used, or an output that cannot be written.
     """
     kind = config["format"]
-    output = image_files.output_path(config["output"], kind, "reconstructions")
+    if kind != "auto":  # mistakes in a name are told before a model is loaded
+        image_files.output_path(config["output"], kind, "reconstructions")
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, config["device"], config["allow"])
+    kind = image_files.format_of(kind, config["output"], loaded.facts)
+    output = image_files.output_path(config["output"], kind, "reconstructions")
     images = inputs.read(loaded, config)
     count = min(config["limit"] or (GRID if kind == "grid" else len(images.split)), len(images.split))
     if kind == "grid":
         count = min(count, image_files.LARGEST_GRID)
     examples = images.chunks(loaded.model, count, config["seed"], "reconstructing")
     pairs = reconstructions(loaded.model, examples, config["seed"], config["draw"], config["levels"])
+    is_partial = config["fill"] == "missing" or (config["fill"] == "auto" and images.split.has_missing())
     where = written_or_replaced(output)
     with image_files.errors_name(output):
         if kind == "grid":
@@ -50,10 +56,19 @@ def run(config: dict[str, Any]) -> None:
             names = png_names(images, count)
             image_files.check_folder(output, names)
             image_files.write_pngs((below.cpu() for _, below in pairs), output, names)
+        elif kind in image_files.OF_ROWS:
+            columns = row_files.columns_of(loaded.facts)
+            row_files.write(output, kind, row_files.rows_of((x.numpy() for x in _filled(pairs, is_partial)), columns))
         else:
             shape = (count, *loaded.facts.shape)
-            image_files.write_npz(output, images.arrays(count), (below.cpu() for _, below in pairs), shape)
+            image_files.write_npz(output, images.arrays(count), _filled(pairs, is_partial), shape)
     print(f"{counted(count, 'reconstruction')} of {config['input']} by {path}: {where}")
+
+
+def _filled(pairs: Iterable[tuple[Tensor, Tensor]], is_partial: bool) -> Iterator[Tensor]:
+    """Yield reconstructions on the CPU, or the examples with those of their missing values."""
+    for x, shown in pairs:
+        yield (torch.where(x.isnan(), shown, x) if is_partial else shown).cpu()
 
 
 def png_names(images: Inputs, count: int) -> list[str]:

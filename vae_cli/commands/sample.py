@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -13,11 +14,12 @@ from tqdm import tqdm
 from vae_cli.build import trained
 from vae_cli.build.options import choice
 from vae_cli.build.trained import Trained
-from vae_cli.commands import image_files
+from vae_cli.commands import image_files, row_files
 from vae_cli.commands.image_files import LARGEST_GRID
 from vae_cli.constraints import check_takes, show
 from vae_cli.data import Split
 from vae_cli.data.base import label_name
+from vae_cli.data.columns import as_values
 from vae_cli.errors import ConfigError, counted, shortened
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import batch
@@ -73,7 +75,7 @@ DEFAULTS = {  # of these keys, at which they ask for nothing
     "around": None,
     "level": None,
     "steps": None,
-    "draw": False,
+    "draw": None,
     "z": None,
 }
 Config = Mapping[str, Any]
@@ -90,11 +92,16 @@ def run(config: dict[str, Any]) -> None:
     """
     mode, kind = config["mode"], config["format"]
     check_keys(config)
+    if kind != "auto":  # mistakes in a name are told before a model is loaded
+        image_files.output_path(config["output"], kind, STEMS[mode])
+    path = checkpoint.find(config["checkpoint"])
+    loaded = trained.load(path, config["device"], config["allow"])
+    kind = image_files.format_of(kind, config["output"], loaded.facts)
+    draw = config["draw"] if config["draw"] is not None else not loaded.facts.is_image
+    config = config | {"format": kind, "draw": draw}
     output = image_files.output_path(config["output"], kind, STEMS[mode])
     if mode == "prior" and kind == "png":
         image_files.check_folder(output, image_files.numbered_names(config["n"] or IMAGES))
-    path = checkpoint.find(config["checkpoint"])
-    loaded = trained.load(path, config["device"], config["allow"])
     where = written_or_replaced(output)
     check_levels(config, loaded)
     config = config | {"label": label_number(config["label"], loaded)}
@@ -125,7 +132,7 @@ def check_keys(config: Config) -> None:
             f"dataset.path={path}: no data are needed here; it goes with sampler=gmm or aggregate, between=, around= "
             "or mode=traverse"
         )
-    if config["format"] != "grid":
+    if config["format"] not in ("auto", "grid"):
         return
     if mode == "prior" and (config["n"] or IMAGES) > LARGEST_GRID:
         n = config["n"]
@@ -186,15 +193,31 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
             write_png(output, labeled_grid(torch.cat(list(chunks)), y, names))
         elif kind == "png":
             image_files.write_pngs(chunks, output, image_files.numbered_names(count))
+        elif kind in image_files.OF_ROWS:
+            row_files.write(output, kind, _rows(chunks, loaded, y))
         else:
             labels = {} if y is None else {"labels": y.numpy()}
             image_files.write_npz(output, labels, chunks, (count, *loaded.facts.shape))
     if y is None:
-        return counted(count, "image")
+        return counted(count, loaded.facts.noun)
     if bool((y == y[0]).all()):
         return f"{counted(count, 'image')} of label {label_name(int(y[0]), names)}"
     shown = shortened(names[: int(y.max()) + 1]) if names else f"0 to {int(y.max())}"
     return f"{counted(count, 'image')} of labels {shown} in turn"
+
+
+def _rows(chunks: Iterable[Tensor], loaded: Trained, y: Tensor | None) -> Iterator[row_files.Values]:
+    """Yield the columns of rows, chunk by chunk, with their labels where there are any."""
+    columns, names, start = row_files.columns_of(loaded.facts), loaded.facts.class_names, 0
+    for chunk in chunks:
+        rows = dict(as_values(chunk.numpy(), columns))
+        if y is not None:
+            own = y[start : start + len(chunk)].tolist()
+            rows[loaded.settings["dataset"].get("label") or "label"] = np.array(
+                [label_name(label, names) for label in own], object
+            )
+        start += len(chunk)
+        yield rows
 
 
 def _sampler(loaded: Trained, config: Config) -> Sampler:
@@ -241,6 +264,8 @@ def _write_walk(loaded: Trained, config: Config, output: Path) -> str:
             write_png(output, walk_picture(walk, torch.cat(list(images)), ends))
         elif kind == "png":
             image_files.write_pngs(images, output, names)
+        elif kind in image_files.OF_ROWS:
+            row_files.write(output, kind, _rows(images, loaded, None if walk.y is None else walk.y.flatten().cpu()))
         else:
             arrays = {"z": walk.z.flatten(0, 1).cpu().numpy()}
             if walk.y is not None:

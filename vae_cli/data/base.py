@@ -83,6 +83,11 @@ class DataFacts:
         """Whether an example is a picture, with values in [0, 1]."""
         return len(self.shape) == 3 and self.support not in UNBOUNDED
 
+    @property
+    def noun(self) -> str:
+        """What an example is called."""
+        return "image" if self.is_image else {1: "row", 2: "sequence"}.get(len(self.shape), "example")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", as_columns(self.columns))
         numbers = [*self.shape, self.classes + 1, self.size]

@@ -120,6 +120,10 @@ class Split:
         for start in range(0, len(self), size * every):
             yield self.select(slice(start, start + size))
 
+    def has_missing(self) -> bool:
+        """Return whether any value is missing."""
+        return self.images.is_floating_point() and any(bool(chunk.isnan().any()) for chunk in self.chunks())
+
     def to(self, device: torch.device) -> Split:
         """Return the split in a device's memory; a mapped one stays as it is on the CPU."""
         labels = None if self.labels is None else self.labels.to(device)

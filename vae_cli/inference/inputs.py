@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vae_cli.build import parts, registry
 from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.constraints import FilePath, check_value
-from vae_cli.data import Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split
+from vae_cli.data import Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split, Table
 from vae_cli.data.base import SPLITS, Support
 from vae_cli.data.sources.folder import Listed
 from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
@@ -81,7 +81,7 @@ def read(trained: Trained, config: Config) -> Inputs:
     if not expand(name).exists():
         raise DataError(f"input={name}: there is no such file or directory; or name train, validation or test")
     options = _dataset_options(trained, name)
-    is_threshold_ours = facts.support == "binary" and options["binarize"] == "none"
+    is_threshold_ours = facts.is_image and facts.support == "binary" and options["binarize"] == "none"
     if is_threshold_ours:
         options["binarize"] = "threshold"
     dataset: Dataset = registry.construct("dataset", options, {})
@@ -93,7 +93,7 @@ def read(trained: Trained, config: Config) -> Inputs:
     split = dataset.prepare(images, support, "input")
     if is_threshold_ours and support != "binary":
         _say([f"the images were {MADE_BINARY}"])
-    _check_fit(tuple(split.shape), support if options["binarize"] == "none" else "binary", facts)
+    _check_fit(tuple(split.shape), support if options.get("binarize", "none") == "none" else "binary", facts)
     _check_labels(split, trained)
     return Inputs(split, names)
 
@@ -169,9 +169,11 @@ def choose_split(data: Data, name: str, trained: Trained, key: str = "split") ->
 def _dataset_options(trained: Trained, path: str) -> dict[str, Any]:
     """Return the options of a data set at another path, prepared as the stored one."""
     stored, is_folder = trained.settings["dataset"], expand(path).is_dir()
+    if trained.facts.columns:
+        return stored | {"path": path}
     options = parts.option("dataset", "folder" if is_folder else "arrays")
     same_class = ("validation",) if stored["_target_"] == options["_target_"] else ()  # the same data, perhaps
-    names = ("binarize", "range", *same_class, *(("on_error",) if is_folder else ()))
+    names = ("binarize", "range", "support", *same_class, *(("on_error",) if is_folder else ()))
     options |= {name: stored[name] for name in names if name in stored} | {"path": path}
     if not is_folder:
         return options
@@ -185,7 +187,10 @@ def _load(dataset: Dataset, facts: DataFacts, has_notes: bool = True) -> Source:
     """Load a data set, whose values are of the model's support where they can be, and say what was made of them."""
     if isinstance(dataset, Folder | Arrays) and has_notes:
         dataset.has_keys = False
-    source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()
+    if isinstance(dataset, Table):
+        source = dataset.load(facts.columns)
+    else:
+        source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()
     if has_notes:
         _say(source.notes)
     return source

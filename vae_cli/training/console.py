@@ -51,7 +51,7 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     parameters = sum(p.numel() for p in state.parameters)
     log.info("run         %s", output.path)
     log.info("data        %s, %s, %s", facts.name, "×".join(map(str, facts.shape)), parts.SUPPORTS[facts.support])
-    log.info("images      %s, %s test", ", ".join(counts), f"{len(data.test):,}")
+    log.info("%-12s%s, %s test", f"{facts.noun}s", ", ".join(counts), f"{len(data.test):,}")
     for note in data.notes:
         log.info("note        %s", note)
     changes = options.changes(settings)
@@ -66,17 +66,18 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
         seen = 0 if data.train.labels is None else len(data.train.labels.unique())
         if seen < classes:
             log.info("note        no training image has %d of those labels: nothing is learned of them", classes - seen)
-    kind = "probabilities" if state.model.likelihood.discrete else "a density of x on [0, 1]"
+    kind = "probabilities" if state.model.likelihood.discrete else "a density"
     log.info("likelihood  %s (%s)", options.choice("likelihood", settings["likelihood"]), kind)
     name, draws = options.choice("objective", settings["objective"]), settings["mc_samples"]
-    log.info("objective   %s, %d draw%s an image", name, draws, "s" if draws > 1 else "")
+    log.info("objective   %s, %d draw%s for each %s", name, draws, "s" if draws > 1 else "", facts.noun)
     log.info(
-        "training    %s parameters on %s, %s epochs of %s steps, %s images a step",
+        "training    %s parameters on %s, %s epochs of %s steps, %s %ss a step",
         f"{parameters:,}",
         state.device,
         f"{settings['epochs']:,}",
         f"{len(state.batches):,}",
         f"{state.batches.batch_size:,}",
+        facts.noun,
     )
     if others := [f"{key}={show(value)}" for key, value in changes.items() if key not in SHOWN]:
         log.info("settings    %s", ", ".join(others))
