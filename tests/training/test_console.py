@@ -26,7 +26,7 @@ def test_a_training_is_announced_in_the_words_that_were_typed(tmp_path, capsys):
     for line in (
         "model       encoder=conv, decoder=linear, prior=flow\n",
         "likelihood  discretized_logistic (probabilities)\n",
-        "objective   stl, 2 draws an image\n",
+        "objective   stl, 2 draws for each image\n",
     ):
         assert line in printed
     words = " ".join(re.split("\n(?:speed|epoch) ", printed.partition("settings    ")[2])[0].split()).split(", ")

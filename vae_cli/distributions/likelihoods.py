@@ -276,7 +276,8 @@ class StudentTLikelihood(ScaledLikelihood):
             self.register_buffer("raw_degrees", torch.tensor(math.log(degrees - 2)))
 
     def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
-        degrees = (2 + bounded_log_scale(self.raw_degrees).exp()).expand_as(loc)
+        raw = self.raw_degrees
+        degrees = (2 + (bounded_log_scale(raw) if isinstance(raw, nn.Parameter) else raw).exp()).expand_as(loc)
         return StudentT(degrees, loc, log_scale.exp().expand_as(loc), validate_args=False)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_cli.constraints import Described, FilePath, Index, Length, Name
 from vae_cli.data.base import Dataset, Source, Standardize, Support
-from vae_cli.data.columns import Column, as_vectors, names_of, support_of
+from vae_cli.data.columns import Column, as_vectors, support_of
 from vae_cli.data.images import Images
 from vae_cli.data.sources import values
 from vae_cli.data.sources.values import EXACT, Missing
@@ -102,13 +102,11 @@ class Table(Dataset):
         vectors = as_vectors(own, columns)
         self._check_missing(vectors)
         support: Support = support_of(columns)  # type: ignore[assignment]
-        names = names_of(columns)
         if not parts:
             parts = {"train": np.arange(len(frame))}
-        if support in ("real", "mixed"):
-            real = [n for n, column in enumerate(_of_places(columns)) if column.kind == "real"]
-            train = vectors[parts["train"]][:, real]
-            values.check_columns(str(self.path), train, [names[n] for n in real])
+        if real := [column.name for column in columns if column.kind == "real"]:
+            train = np.column_stack([own[name] for name in real])[parts["train"]]
+            values.check_columns(str(self.path), train, real)
         splits = {
             split: Images(vectors[rows], None if labels is None else labels[rows]) for split, rows in parts.items()
         }
@@ -225,10 +223,6 @@ class Table(Dataset):
         if (empty := np.flatnonzero(missing.all(1))).size:
             rows = shortened([str(row + 1) for row in empty])
             raise DataError(f"{self.path}: rows without any value: {rows}; remove them")
-
-
-def _of_places(columns: Sequence[Column]) -> list[Column]:
-    return [column for column in columns for _ in range(column.size)]
 
 
 def read(path: Path) -> pd.DataFrame:
