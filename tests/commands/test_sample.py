@@ -88,7 +88,9 @@ def test_a_sample_is_the_decoder_at_the_priors_draw(run):
     [
         (["n=10001"], "a grid holds at most 10,000"),
         (["format=npz", "output=x.png"], "format=npz"),
-        (["output=x.npz"], "format=npz"),
+        (["format=grid", "output=x.npz"], "format=npz"),
+        (["format=csv"], "format=csv is of rows, and these are images; use format=grid, png or npz"),
+        (["output=x.parquet"], "format=parquet is of rows"),
         (["output=x"], "end it in .png"),
         (["format=png", "output=x.png"], "fills a folder"),
         (["device=cuda:7"], "cuda"),

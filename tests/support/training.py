@@ -36,7 +36,7 @@ def lines(directory, split=None):
 
 
 def elbo_on_test(contents, weights):
-    facts = DataFacts(**contents["data"])
+    facts = DataFacts.of(contents["data"])
     model = parts.model(contents["config"], facts, trusted=())
     model.load_state_dict(weights)
     data = parts.dataset(contents["config"]).splits()

@@ -115,7 +115,7 @@ def test_a_residual_scale_is_the_training_residuals_at_the_end_of_a_short_run(tm
     """The residual is computed here with NumPy from the network's own outputs."""
     trained(tmp_path, "epochs=1", "likelihood=normal", "likelihood.scale=residual", "optimizer.lr=0.01")
     contents = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")
-    model = parts.model(contents["config"], DataFacts(**contents["data"]), trusted=())
+    model = parts.model(contents["config"], DataFacts.of(contents["data"]), trusted=())
     model.load_state_dict(contents["model"])
     train_split = parts.dataset(contents["config"]).splits().train
     x = pixels(train_split, slice(None), torch.device("cpu"))

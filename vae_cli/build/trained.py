@@ -47,7 +47,7 @@ def load(path: Path, device_name: str, allow: str | None = None, mapped: bool = 
     device = choose_device(device_name)
     contents = checkpoint.load(path)
     try:
-        facts = DataFacts(**contents["data"])
+        facts = DataFacts.of(contents["data"])
         check_values(contents["config"])
         own_parts.check_asked_for(contents["config"])
         trusted = () if allow is None else (allow,)

@@ -55,7 +55,9 @@ def _table(arrays: dict[str, Any], beside: dict[str, Any], loaded: Trained) -> d
     ]
     table: dict[str, Any] = {"row": np.arange(len(arrays["mean"])), **beside}
     if "label" in table and loaded.facts.class_names:
-        table["label"] = np.array([label_name(label, loaded.facts.class_names) for label in table["label"]], object)
+        table["label"] = np.array(
+            [label_name(label, loaded.facts.class_names) for label in table["label"].tolist()], object
+        )
     for kind in ("mean", "std"):
         table |= {f"{name}_{kind}": arrays[kind][:, number] for number, name in enumerate(names)}
     return table

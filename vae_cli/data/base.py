@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -78,6 +78,11 @@ class DataFacts:
     has_missing: bool = False
     columns: tuple[Column, ...] = ()
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> DataFacts:
+        """Return the facts that `dataclasses.asdict` has made plain."""
+        return cls(**{**values, "columns": as_columns(values.get("columns", ()))})
+
     @property
     def is_image(self) -> bool:
         """Whether an example is a picture, with values in [0, 1]."""
@@ -89,7 +94,6 @@ class DataFacts:
         return "image" if self.is_image else {1: "row", 2: "sequence"}.get(len(self.shape), "example")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", as_columns(self.columns))
         numbers = [*self.shape, self.classes + 1, self.size]
         if not self.shape or not all(isinstance(n, int) and n > 0 for n in numbers):
             raise ValueError(f"no data have the shape {self.shape}, {self.classes} classes and size {self.size}")

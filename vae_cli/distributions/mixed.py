@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 
+from vae_cli.data.columns import Column
 from vae_cli.distributions.count_likelihoods import (
     CountLikelihood,
     NegativeBinomialLikelihood,
@@ -25,9 +26,6 @@ from vae_cli.distributions.likelihoods import (
     ScaledLikelihood,
     StudentTLikelihood,
 )
-
-if TYPE_CHECKING:
-    from vae_cli.data.columns import Column
 
 REAL: dict[str, type[ScaledLikelihood]] = {
     "normal": NormalLikelihood,

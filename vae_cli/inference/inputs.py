@@ -188,7 +188,7 @@ def _load(dataset: Dataset, facts: DataFacts, has_notes: bool = True) -> Source:
     if isinstance(dataset, Folder | Arrays) and has_notes:
         dataset.has_keys = False
     if isinstance(dataset, Table):
-        source = dataset.load(facts.columns)
+        source = dataset.load(facts.columns, facts.class_names)
     else:
         source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()
     if has_notes:

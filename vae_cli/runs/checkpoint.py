@@ -128,6 +128,9 @@ def load(path: Path) -> dict[str, Any]:
         data = contents["data"]
         contents["config"] = with_later_keys(contents["config"])
         contents["data"] = data | {key: tuple(data[key]) for key in ("shape", "class_names") if key in data}
+        if "columns" in data:
+            plain = ({**column, "categories": tuple(column["categories"])} for column in data["columns"])
+            contents["data"]["columns"] = tuple(plain)
     except InvalidFile as error:
         raise CheckpointError(f"{path}: {error}") from error
     except OSError as error:

@@ -210,7 +210,7 @@ def load_data(config: Config, trusted: Collection[str] | None, rank: Rank) -> Da
         data = parts.dataset(config, trusted).splits()
     facts = asdict(data.facts)
     main = collectives.broadcast(facts)
-    if DataFacts(**main) != data.facts:
+    if DataFacts.of(main) != data.facts:
         raise DataError(f"the data here, {_difference(main, facts)}, are not those of rank 0")
     return data
 

@@ -82,18 +82,19 @@ class Table(Dataset):
         self.label, self.categorical, self.counts, self.split = label, categorical or (), counts or (), split
         self.standardize, self.missing = standardize, missing
 
-    def load(self, columns: Sequence[Column] = ()) -> Source:
+    def load(self, columns: Sequence[Column] = (), class_names: Sequence[str] = ()) -> Source:
         """Read the rows.
 
         Args:
             columns: of a trained model, which the file must have, in any order.
+            class_names: its labels; of a file without that column no row has one.
 
         Raises:
             DataError: if the file is missing or broken, or a column cannot be modelled; with the fix.
         """
         frame = read(self.path)
         notes: list[str] = []
-        labels, classes = self._labels(frame)
+        labels, classes = self._labels(frame, tuple(class_names) if columns else None)
         parts = self._parts(frame)
         if columns:
             own = {column.name: _values_of(frame, column, self.path) for column in columns}
@@ -185,15 +186,22 @@ class Table(Dataset):
             return Column(name, "binary", ("False", "True") if cells.dtype == bool else ("0", "1"))
         return Column(name, "real", (), is_whole)
 
-    def _labels(self, frame: pd.DataFrame) -> tuple[np.ndarray | None, tuple[str, ...]]:
-        """Return the number of each row's label, and the labels' names."""
-        if self.label is None:
+    def _labels(self, frame: pd.DataFrame, known: tuple[str, ...] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        """Return the number of each row's label, and the labels' names, which a trained model knows already."""
+        if self.label is None or (known is not None and self.label not in frame.columns):
             return None, ()
         self._check_names(frame, "label", [self.label])
         cells = frame[self.label]
         if cells.isna().any():
             row = int(np.flatnonzero(cells.isna())[0]) + 1
             raise DataError(f"dataset.label={self.label}: row {row} has no label; give each row one, or leave it out")
+        if known is not None:
+            texts = [_text(cell) for cell in cells]
+            unknown = next((n for n, text in enumerate(texts) if text not in known), None)
+            if unknown is not None:
+                what, names_known = printable(texts[unknown]), shortened(known)
+                raise DataError(f"{self.path}: the label of row {unknown + 1} is {what}; the model knows {names_known}")
+            return np.array([known.index(text) for text in texts], np.int64), known
         names = sorted(set(cells), key=lambda value: (isinstance(value, str), value))
         if len(names) < 2:
             raise DataError(f"dataset.label={self.label}: all rows have the label {names[0]}; choose another column")

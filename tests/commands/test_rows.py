@@ -1,0 +1,134 @@
+"""The commands on tables: rows in, and rows out."""
+
+import json
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+
+from vae_cli.commands import encode, evaluate, reconstruct, sample  # noqa: E402
+from vae_cli.config import compose  # noqa: E402
+from vae_cli.errors import ConfigError, DataError  # noqa: E402
+from vae_cli.training.run import run as train  # noqa: E402
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table with gaps, two of whose columns go with a third."""
+    random, path = np.random.default_rng(0), tmp_path_factory.mktemp("table") / "people.csv"
+    z = random.normal(size=ROWS)
+    frame = pd.DataFrame(
+        {
+            "age": (40 + 10 * z + random.normal(size=ROWS)).round().astype(int),
+            "wage": 1000 * np.exp(0.5 * z + 0.1 * random.normal(size=ROWS)),
+            "town": random.choice(["Oslo", "Rome", "Bonn"], ROWS),
+            "visits": random.poisson(np.exp(0.5 * z)),
+            "rich": np.where(z > 0, "yes", "no"),
+        }
+    )
+    frame.loc[random.random(ROWS) < 0.3, "wage"] = np.nan
+    frame.loc[random.random(ROWS) < 0.2, "town"] = None
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(table, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run")
+    line = ["dataset=table", f"dataset.path={table}", "dataset.counts=[visits]", "dataset.label=rich", "latent_dim=2"]
+    line += ["epochs=60", "batch_size=32", "optimizer.lr=5e-3", "device=cpu", "report=false", "sample_every=0"]
+    assert train(compose.compose("train", line), directory) == 0
+    return directory
+
+
+def of(command, run, *settings):
+    config = compose.compose(command, [f"checkpoint={run}", *settings])
+    {"sample": sample, "reconstruct": reconstruct, "encode": encode, "evaluate": evaluate}[command].run(config)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_samples_are_rows_with_the_columns_names_and_kinds_of_values(suffix, run, table, tmp_path, capsys):
+    of("sample", run, "n=400", f"output={tmp_path / f'rows.{suffix}'}")
+    assert "400 rows from" in capsys.readouterr().out
+    rows = getattr(pd, f"read_{suffix}")(tmp_path / f"rows.{suffix}")
+    data = pd.read_csv(table)
+    assert list(rows.columns) == ["age", "wage", "town", "visits"]
+    assert rows["age"].dtype == rows["visits"].dtype == np.int64 and rows["visits"].min() >= 0
+    assert set(rows["town"]) <= {"Oslo", "Rome", "Bonn"} and not rows.isna().any().any()
+    assert rows["age"].mean() == pytest.approx(data["age"].mean(), abs=3)
+    assert rows["age"].std() == pytest.approx(data["age"].std(), rel=0.3)
+    assert np.corrcoef(rows["age"], rows["wage"])[0, 1] > 0.4
+
+
+def test_samples_of_a_seed_are_the_same_in_every_format_whatever_their_number(run, tmp_path):
+    of("sample", run, "n=300", f"output={tmp_path / 'a.csv'}")
+    of("sample", run, "n=20", f"output={tmp_path / 'b.parquet'}")
+    of("sample", run, "n=20", f"output={tmp_path / 'c.npz'}")
+    a, b = pd.read_csv(tmp_path / "a.csv"), pd.read_parquet(tmp_path / "b.parquet")
+    pd.testing.assert_frame_equal(a[:20], b, rtol=1e-6, check_dtype=False)
+    np.testing.assert_allclose(np.load(tmp_path / "c.npz")["images"][:, 1], b["wage"], rtol=1e-6)
+
+
+def test_what_was_missing_is_filled_near_what_goes_with_it_and_the_rest_stays(run, table, tmp_path):
+    of("reconstruct", run, f"input={table}", f"output={tmp_path / 'filled.csv'}")
+    filled, data = pd.read_csv(tmp_path / "filled.csv"), pd.read_csv(table)
+    assert not filled.isna().any().any()
+    for name in filled.columns:
+        there = data[name].notna()
+        if name == "town":
+            assert (filled[name][there] == data[name][there]).all()
+        else:
+            np.testing.assert_allclose(filled[name][there], data[name][there], rtol=1e-6)
+    gaps = data["wage"].isna()
+    assert np.corrcoef(filled["wage"][gaps], data["age"][gaps])[0, 1] > 0.8
+    of("reconstruct", run, f"input={table}", "fill=all", f"output={tmp_path / 'all.csv'}")
+    assert (pd.read_csv(tmp_path / "all.csv")["wage"] != filled["wage"])[~gaps].mean() > 0.9
+
+
+def test_codes_are_a_table_with_the_row_and_its_label(run, tmp_path):
+    of("encode", run, "input=test", f"output={tmp_path / 'codes.csv'}")
+    of("encode", run, "input=test", f"output={tmp_path / 'codes.npz'}")
+    codes, arrays = pd.read_csv(tmp_path / "codes.csv"), np.load(tmp_path / "codes.npz")
+    assert list(codes.columns) == ["row", "label", "z0_mean", "z1_mean", "z0_std", "z1_std"]
+    assert set(codes["label"]) == {"no", "yes"} and list(codes["row"]) == list(range(30))
+    np.testing.assert_allclose(codes[["z0_mean", "z1_mean"]], arrays["mean"], rtol=1e-6)
+
+
+def test_the_numbers_of_each_row_have_the_means_of_the_evaluation_and_find_a_row_that_is_unlike_all(
+    run, table, tmp_path
+):
+    of("evaluate", run, f"rows={tmp_path / 'rows.csv'}", "num_importance_samples=50")
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    numbers = json.loads((run / "evaluation.json").read_text())
+    for name in ("log_likelihood", "elbo", "reconstruction", "kl"):
+        assert rows[name].mean() == pytest.approx(numbers[name]["value"], rel=1e-6)
+    assert "psnr" not in numbers and numbers["mse"]["value"] < 1
+    odd = pd.read_csv(table).drop(columns="rich")[:100]
+    odd.loc[7, ["age", "wage"]] = [70, 200.0]
+    odd.assign(rich="yes").to_csv(tmp_path / "odd.csv", index=False)
+    of(
+        "evaluate",
+        run,
+        f"dataset.path={tmp_path / 'odd.csv'}",
+        f"rows={tmp_path / 'odd_rows.csv'}",
+        "num_importance_samples=50",
+    )
+    assert pd.read_csv(tmp_path / "odd_rows.csv")["log_likelihood"].idxmin() == 7
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "error", "message"),
+    [
+        ("sample", ["format=grid"], ConfigError, "format=grid is of images"),
+        ("reconstruct", ["format=png"], ConfigError, "use format=csv, parquet or npz"),
+        ("evaluate", ["rows=x.txt"], ConfigError, "rows=x.txt: end it in .csv or .parquet"),
+        ("reconstruct", ["input=/nowhere.csv"], DataError, "there is no such file"),
+    ],
+)
+def test_what_rows_have_not_is_refused(command, settings, error, message, run):
+    with pytest.raises(error, match=message):
+        of(command, run, *settings)
