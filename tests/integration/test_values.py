@@ -106,6 +106,7 @@ def test_with_missing_values_the_log_likelihood_is_the_closed_form_of_what_is_ob
         ("counts", ["prior=vampprior", "prior.components=5"], "NegativeBinomialLikelihood", "counts"),
         ("bits", [], "BernoulliLikelihood", "binary"),
         ("sequences", ["dataset.support=real", "dataset.standardize=robust"], "NormalLikelihood", "real"),
+        ("sequences", ["dataset.support=real", "encoder=conv1d", "decoder=conv1d"], "NormalLikelihood", "real"),
     ],
 )
 def test_a_run_over_values_ends_with_charts_and_no_warning(values, settings, likelihood, support, tmp_path):
@@ -120,7 +121,8 @@ def test_a_run_over_values_ends_with_charts_and_no_warning(values, settings, lik
     }[values]
     np.savez(tmp_path / "x.npz", train=made[~np.isnan(made.astype(float)).reshape(200, -1).all(1)])
     line = ["dataset=arrays", f"dataset.path={tmp_path / 'x.npz'}", "epochs=2", "batch_size=32", "device=cpu"]
-    line += [] if "model=ladder" in settings else ["latent_dim=2", "encoder.hidden=[16]", "decoder.hidden=[16]"]
+    line += [] if "model=ladder" in settings else ["latent_dim=2"]
+    line += [] if {"model=ladder", "encoder=conv1d"} & set(settings) else ["encoder.hidden=[16]", "decoder.hidden=[16]"]
     config = compose.compose("train", [*line, *settings])
     assert train(config, tmp_path / "run") == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
