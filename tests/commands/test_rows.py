@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 
+import vae_cli  # noqa: E402
 from vae_cli.commands import encode, evaluate, reconstruct, sample  # noqa: E402
 from vae_cli.config import compose  # noqa: E402
 from vae_cli.errors import ConfigError, DataError  # noqa: E402
@@ -132,3 +134,22 @@ def test_the_numbers_of_each_row_have_the_means_of_the_evaluation_and_find_a_row
 def test_what_rows_have_not_is_refused(command, settings, error, message, run):
     with pytest.raises(error, match=message):
         of(command, run, *settings)
+
+
+def test_python_takes_data_frames_and_gives_rows_that_are_those_of_the_commands(run, table, tmp_path):
+    loaded, frame = vae_cli.load(run), pd.read_csv(table)
+    of("reconstruct", run, f"input={table}", "fill=all", f"output={tmp_path / 'all.parquet'}")
+    of("sample", run, "n=30", f"output={tmp_path / 'rows.parquet'}")
+    filled = loaded.as_frame(loaded.reconstruct(frame[frame.columns[::-1]]))
+    pd.testing.assert_frame_equal(filled, pd.read_parquet(tmp_path / "all.parquet"), check_dtype=False)
+    drawn = loaded.as_frame(loaded.sample(30, draw=True))
+    pd.testing.assert_frame_equal(drawn, pd.read_parquet(tmp_path / "rows.parquet"), check_dtype=False)
+    vectors = loaded.preprocess(frame[:5])
+    torch.testing.assert_close(loaded.encode(vectors).mean, loaded.encode(frame[:5]).mean)
+    for wrong, message in (
+        (frame.drop(columns="town"), "the data frame has no column town"),
+        (torch.full((2, 6), torch.inf), "x has infinite values"),
+        (torch.zeros(2, 5), r"this model takes \(N, 6\)"),
+    ):
+        with pytest.raises(DataError, match=message):
+            loaded.encode(wrong)

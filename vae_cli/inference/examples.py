@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vae_cli.data import DataFacts, Images, Split, pictures
 from vae_cli.data.base import Binarize, Support, as_split
+from vae_cli.data.sources.table import vectors_of
 from vae_cli.errors import DataError, describe
 
 MADE_BINARY = "made black and white, as the model's pixels are: white from one half on"
@@ -23,19 +24,24 @@ KINDS = "give a tensor, an array, a PIL image, or a list of them"
 def as_examples(x: Any, facts: DataFacts, binarize: Binarize) -> Split:
     """Return examples as a split of the model's support.
 
+    Examples that are no images keep their values, NaN where one is missing; a data frame has the columns of the model's
+    table, in any order.
+
     Floats for a model of 8-bit images are rounded to their levels. For a model of binary pixels, bool and floats of 0
     and 1 stay; other floats and PIL images are gray and are binarized as its own data were. Bytes are what its data
     held: 0 to 255 if those were binarized, else 0 and 1. A tensor that needs a gradient is left as it is, so that the
     gradient reaches it.
 
     Args:
-        x: a tensor, an array or a PIL image of one example or of several, or a list of examples.
+        x: a tensor, an array or a PIL image of one example or of several, a list of examples, or a data frame.
         facts: about the model's data.
         binarize: of the model's data. If it is `none`, gray images get `threshold`, with a warning.
 
     Raises:
         DataError: for values of another type, shape or range, with the fix.
     """
+    if not facts.is_image:
+        return Split(_values(x, facts), None, 1.0)
     values = _shaped(_joined(x, facts), facts.shape)
     if values.requires_grad:
         _check_range(values)
@@ -49,6 +55,28 @@ def as_examples(x: Any, facts: DataFacts, binarize: Binarize) -> Split:
     if bool(((values != 0) & (values != white)).any()):
         _warn(f"x is gray and was {MADE_BINARY}")
     return as_split(Images(values.numpy()), support, "threshold", "input")
+
+
+def _values(x: Any, facts: DataFacts) -> Tensor:
+    """Return examples that are no images, float32 (N, *shape).
+
+    Raises:
+        DataError: for values that the model's data cannot have.
+    """
+    if hasattr(x, "columns") and hasattr(x, "iloc"):
+        if not facts.columns:
+            x = x.to_numpy()
+        else:
+            return torch.from_numpy(vectors_of(x.reset_index(drop=True), facts.columns, "the data frame"))
+    values = _shaped(_joined(x, facts), facts.shape).float()
+    there = values.detach()[~values.isnan()]
+    if bool(there.isinf().any()):
+        raise DataError("x has infinite values; correct them, or make them NaN: missing")
+    if facts.support == "counts" and bool(((there < 0) | (there != there.round())).any()):
+        raise DataError("x has values that are no counts; this model takes whole numbers from 0 on")
+    if facts.support == "binary" and bool(((there != 0) & (there != 1)).any()):
+        raise DataError("x has values beside 0 and 1, which is all that this model takes")
+    return values
 
 
 def _joined(x: Any, facts: DataFacts) -> Tensor:

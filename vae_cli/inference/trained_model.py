@@ -19,6 +19,7 @@ from vae_cli.build.settings import RULES
 from vae_cli.build.trained import Trained
 from vae_cli.constraints import Count, check_value
 from vae_cli.data import Split
+from vae_cli.data.columns import as_values
 from vae_cli.distributions import LatentDistribution
 from vae_cli.errors import DataError, OutputError, UserError, describe, printable
 from vae_cli.evaluation.bounds import Scores, score, values_at_once
@@ -40,7 +41,8 @@ class TrainedModel:
     """A trained model, in evaluation mode on its device; `vae_cli.load` returns it.
 
     Examples `x` are tensors, arrays or PIL images, or lists of them: bytes (0 … 255), floats in [0, 1] or bool. A model
-    of binary pixels makes gray ones black and white; it takes bytes of 0 and 1 if its data were such bytes. Latent
+    of binary pixels makes gray ones black and white; it takes bytes of 0 and 1 if its data were such bytes. A model of
+    a table takes data frames with its columns, and vectors, NaN where a value is missing. Latent
     vectors `z` are (…, D). A conditional model takes a `label` for all or one for each, by names or by numbers. Images
     and numbers come back on the CPU and without gradients; with `grad=True` on the model's device and with the graph
     that gradients follow. The numbers are those of the commands.
@@ -122,6 +124,19 @@ class TrainedModel:
             parts = [None] * len(points.split(TOGETHER)) if labels is None else labels.flatten().split(TOGETHER)
             images = [self.model.image(part, y) for part, y in zip(points.split(TOGETHER), parts)]
             return self._returned(torch.cat(images).unflatten(0, batch), grad)
+
+    def as_frame(self, x: Float[Tensor, "n d"]) -> Any:
+        """Return rows, such as `sample` and `reconstruct` give, as a pandas data frame with the table's columns: whole
+        numbers where it has them, categories by their names.
+
+        Raises:
+            DataError: if the model's data are no table.
+        """
+        if not self.data.columns:
+            raise DataError(f"the model's data are no table but {self.data.name}; use the tensor as it is")
+        import pandas as pd
+
+        return pd.DataFrame(as_values(x.detach().cpu().numpy(), self.data.columns))
 
     @torch.no_grad()
     def sample(

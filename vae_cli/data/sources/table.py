@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from vae_cli.constraints import Described, FilePath, Index, Length, Name
 from vae_cli.data.base import Dataset, Source, Standardize, Support
@@ -97,7 +98,7 @@ class Table(Dataset):
         labels, classes = self._labels(frame, tuple(class_names) if columns else None)
         parts = self._parts(frame)
         if columns:
-            own = {column.name: _values_of(frame, column, self.path) for column in columns}
+            own = {column.name: _values_of(frame, column, str(self.path)) for column in columns}
         else:
             columns, own, notes = self._columns(self._chosen(frame))
         vectors = as_vectors(own, columns)
@@ -147,7 +148,7 @@ class Table(Dataset):
                 continue
             column = self._column(frame[name], name)
             columns.append(column)
-            own[name] = _values_of(frame, column, self.path)
+            own[name] = _values_of(frame, column, str(self.path))
         notes = [f"{counted(len(same), 'column')} left out, of one value only: {shortened(same)}"] if same else []
         if not columns:
             raise DataError(f"{self.path}: every column has one value only; there is nothing to learn")
@@ -270,6 +271,20 @@ def read(path: Path) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+def vectors_of(frame: pd.DataFrame, columns: Sequence[Column], name: str) -> Float[np.ndarray, "n d"]:
+    """Return the rows of a data frame as vectors of a trained model.
+
+    Args:
+        frame: with the columns, in any order.
+        columns: of the model.
+        name: of the frame, for messages.
+
+    Raises:
+        DataError: if a column is missing, or has other values than the model knows.
+    """
+    return as_vectors({column.name: _values_of(frame, column, name) for column in columns}, columns)
+
+
 def _check_texts(present: pd.Series[Any], where: str, name: str, is_named: bool) -> None:
     """Raise DataError for texts that are numbers with mistakes, or too many different ones."""
     import pandas as pd
@@ -287,7 +302,7 @@ def _check_texts(present: pd.Series[Any], where: str, name: str, is_named: bool)
         )
 
 
-def _values_of(frame: pd.DataFrame, column: Column, path: Path) -> np.ndarray:
+def _values_of(frame: pd.DataFrame, column: Column, path: str) -> np.ndarray:
     """Return the values of a column as numbers, NaN or −1 where they are missing.
 
     Raises:
