@@ -78,7 +78,12 @@ def _of_split(trained: Trained, split: Split, count: int) -> Examples:
 
 def _samples(trained: Trained, kind: str) -> Examples:
     y = class_labels(trained.model.classes, CHUNK)
-    x = torch.cat(list(generate_images(Sampler(trained.model, SEED), CHUNK, y=y))).clamp(0, 1)
+    x = torch.cat(
+        list(generate_images(Sampler(trained.model, SEED), CHUNK, trained.model.preprocessing is not None, y))
+    )
+    if trained.model.preprocessing is not None:
+        return _with_codes(trained, x, y, kind)
+    x = x.clamp(0, 1)
     levels = {"binary": 1, "levels256": 255}.get(trained.facts.support)
     return _with_codes(trained, x if levels is None else (levels * x).round() / levels, y, kind)
 

@@ -25,6 +25,9 @@ PIXELS = {
     "levels256": ("uint8", "8-bit images, values 0 to 255"),
     "binary": ("uint8", "binary images, values 0 and 1; a gray image is made so by image > 127"),
     "unit": ("float32", "values in [0, 1]"),
+    "real": ("float32", "values in the data's own units, NaN where one is missing"),
+    "counts": ("float32", "counts, NaN where one is missing"),
+    "mixed": ("float32", "the columns of a table, categories as ones among zeros, NaN where a value is missing"),
 }
 REASONS = {  # in torch's words, and in plain ones
     "data-dependent": "it branches on the values of its input (torch: data-dependent control flow)",
@@ -293,7 +296,7 @@ def _of_values(p: Distribution) -> Distribution:
 def _only(model: Model, *parts: str) -> Model:
     """Return a model without its other parts, whose weights would be exported too."""
     for name, _ in list(model.named_children()):
-        if name not in parts:
+        if name not in (*parts, "preprocessing"):
             setattr(model, name, nn.Identity())
     return model
 

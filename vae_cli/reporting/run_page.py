@@ -25,6 +25,15 @@ PICTURES = {  # captions
     "kl_per_dim": "the information about an image in each latent dimension",
     "kl_per_level": "the information about a test image in each level, given the levels above: near 0 it is unused",
 }
+OF_VALUES = {  # captions where examples are no images
+    "samples": "{rows} drawn from the model beside test data",
+    "correlations": "how the columns of test data go together, and those of as many drawn rows",
+    "reconstructions": "what reconstructions from the codes of test data leave unexplained; all of it where a column "
+    "tells nothing that the codes hold",
+    "latents": "where the test data lie in latent space; a dashed line, if there is one, is at two standard deviations "
+    "of the prior, which codes should fill",
+    "kl_per_dim": "the information about an example in each latent dimension",
+}
 OF_TOP = {  # captions of a hierarchy with its top level in them
     "traversals": "along {along} of {top}, the top level, over three standard deviations of its prior to either side; "
     "the levels below follow at the prior's mean",
@@ -144,11 +153,21 @@ def _pictures(run: Run) -> list[dict[str, Any]]:
         along, each = "each dimension", "dimensions"
     if latent_dim > grids.TRAVERSED_DIMENSIONS:
         along = f"{grids.TRAVERSED_DIMENSIONS} of the {latent_dim} {each}"
+    shape = mapping(run.summary.get("data")).get("shape")
     captions = PICTURES | (OF_TOP if len(levels) > 1 else {})
-    captions = {name: caption.format(along=along, top=top) for name, caption in captions.items()}
+    rows = "sequences" if isinstance(shape, list) and len(shape) == 2 else "rows"
+    if isinstance(shape, list) and len(shape) < 3:
+        captions = {**OF_VALUES, **{name: text for name, text in captions.items() if name not in OF_VALUES}}
+    if rows == "sequences":
+        captions["reconstructions"] = "test data above, their reconstructions below"
+    captions = {name: caption.format(along=along, top=top, rows=rows) for name, caption in captions.items()}
     for name in ("levels", "traversals"):
         captions[name] += "; label 0" if run.settings.get("conditional") else ""
-    wide = {"traversals", "levels"} | ({"kl_per_dim"} if latent_dim > WIDE_FROM else set())
+    wide = (
+        {"traversals", "levels", "correlations"}
+        | ({"samples"} if "correlations" in captions else set())
+        | ({"kl_per_dim"} if latent_dim > WIDE_FROM else set())
+    )
     pictures = []
     for name, caption in captions.items():
         if data := page.picture(run.path / f"{name}.png"):

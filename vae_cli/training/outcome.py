@@ -120,7 +120,7 @@ def outcome(
         directory=directory,
         steps=state.position.step,
         epochs=state.position.epoch,
-        uniform=-pixels * math.log(levels) if likelihood.discrete else None,
+        uniform=-pixels * math.log(levels) if likelihood.discrete and state.model.preprocessing is None else None,
         pixels=pixels,
         test=test,
         train_elbo=next((elbo for elbo in reversed(train_elbos) if elbo is not None), math.nan),
@@ -163,9 +163,11 @@ def _likeness(state: TrainingState, data: Data) -> tuple[float, float]:
     model, some = state.model, on_device(data.test.spread(COMPARED), state.device)
     sums, at_bound = torch.zeros(4, *data.facts.shape, dtype=torch.float64), 0.0
     for x, p in reconstructions(model, some, state.config["seed"]):
-        x, shown = x.cpu().double(), model.likelihood.image(p).cpu().double()
-        missing = x.isnan()
-        x, shown = x.masked_fill(missing, 0), shown.masked_fill(missing, 0)
+        shown = model.likelihood.image(p)
+        if model.preprocessing is not None:
+            x, shown = (model.preprocessing.standardized(each) for each in (x, shown))
+            shown, x = shown.masked_fill(x.isnan(), 0), x.nan_to_num(0)
+        x, shown = x.cpu().double(), shown.cpu().double()
         sums += torch.stack([x.sum(0), x.square().sum(0), shown.sum(0), shown.square().sum(0)])
         at_bound += len(x) * model.likelihood.scale_at_bound(p)
     if len(some) == 1:
