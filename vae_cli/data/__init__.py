@@ -10,6 +10,7 @@ from vae_cli.data.sets.mnist import KMNIST, MNIST, FashionMNIST
 from vae_cli.data.sets.omniglot import Omniglot
 from vae_cli.data.sets.static_mnist import StaticMNIST
 from vae_cli.data.sets.svhn import SVHN
+from vae_cli.data.sources.anndata import AnnData
 from vae_cli.data.sources.arrays import Arrays, InMemory
 from vae_cli.data.sources.folder import Folder
 from vae_cli.data.sources.table import Table
@@ -20,6 +21,7 @@ __all__ = [
     "KMNIST",
     "MNIST",
     "SVHN",
+    "AnnData",
     "Arrays",
     "CelebA",
     "Data",

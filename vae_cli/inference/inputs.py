@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vae_cli.build import parts, registry
 from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.constraints import FilePath, check_value
-from vae_cli.data import Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split, Table
+from vae_cli.data import AnnData, Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split, Table
 from vae_cli.data.base import SPLITS, Support
 from vae_cli.data.sources.folder import Listed
 from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
@@ -187,7 +187,7 @@ def _load(dataset: Dataset, facts: DataFacts, has_notes: bool = True) -> Source:
     """Load a data set, whose values are of the model's support where they can be, and say what was made of them."""
     if isinstance(dataset, Folder | Arrays) and has_notes:
         dataset.has_keys = False
-    if isinstance(dataset, Table):
+    if isinstance(dataset, Table | AnnData):
         source = dataset.load(facts.columns, facts.class_names)
     else:
         source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()

@@ -95,8 +95,8 @@ class Table(Dataset):
         """
         frame = read(self.path)
         notes: list[str] = []
-        labels, classes = self._labels(frame, tuple(class_names) if columns else None)
-        parts = self._parts(frame)
+        labels, classes = labels_of(frame, self.label, str(self.path), tuple(class_names) if columns else None)
+        parts = parts_of(frame, self.split, str(self.path))
         if columns:
             own = {column.name: _values_of(frame, column, str(self.path)) for column in columns}
         else:
@@ -122,20 +122,14 @@ class Table(Dataset):
     def _chosen(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the columns that are used."""
         for key, names in (("columns", self.columns), ("drop", self.drop), ("categorical", self.categorical)):
-            self._check_names(frame, key, names or ())
-        self._check_names(frame, "counts", self.counts)
+            _check_names(frame, key, names or (), str(self.path))
+        _check_names(frame, "counts", self.counts or (), str(self.path))
         chosen = list(self.columns) if self.columns else list(frame.columns)
         left_out = {*(self.drop or ()), *([self.label] if self.label else []), *([self.split] if self.split else [])}
         chosen = [name for name in chosen if name not in left_out]
         if not chosen:
             raise DataError(f"{self.path}: no column is left; choose others with dataset.columns= or dataset.drop=")
         return frame[chosen]
-
-    def _check_names(self, frame: pd.DataFrame, key: str, names: Sequence[str]) -> None:
-        for name in names:
-            if name not in frame.columns:
-                known = shortened(list(frame.columns))
-                raise ConfigError(f"dataset.{key}: {printable(name)} is no column of {self.path}; it has {known}")
 
     def _columns(self, frame: pd.DataFrame) -> tuple[list[Column], dict[str, np.ndarray], list[str]]:
         """Return the columns, their values as numbers, and notes."""
@@ -187,43 +181,6 @@ class Table(Dataset):
             return Column(name, "binary", ("False", "True") if cells.dtype == bool else ("0", "1"))
         return Column(name, "real", (), is_whole)
 
-    def _labels(self, frame: pd.DataFrame, known: tuple[str, ...] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-        """Return the number of each row's label, and the labels' names, which a trained model knows already."""
-        if self.label is None or (known is not None and self.label not in frame.columns):
-            return None, ()
-        self._check_names(frame, "label", [self.label])
-        cells = frame[self.label]
-        if cells.isna().any():
-            row = int(np.flatnonzero(cells.isna())[0]) + 1
-            raise DataError(f"dataset.label={self.label}: row {row} has no label; give each row one, or leave it out")
-        if known is not None:
-            texts = [_text(cell) for cell in cells]
-            unknown = next((n for n, text in enumerate(texts) if text not in known), None)
-            if unknown is not None:
-                what, names_known = printable(texts[unknown]), shortened(known)
-                raise DataError(f"{self.path}: the label of row {unknown + 1} is {what}; the model knows {names_known}")
-            return np.array([known.index(text) for text in texts], np.int64), known
-        names = sorted(set(cells), key=lambda value: (isinstance(value, str), value))
-        if len(names) < 2:
-            raise DataError(f"dataset.label={self.label}: all rows have the label {names[0]}; choose another column")
-        number = {value: n for n, value in enumerate(names)}
-        return cells.map(number).to_numpy(np.int64), tuple(_text(value) for value in names)
-
-    def _parts(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Return the rows of each split, if a column says so."""
-        if self.split is None:
-            return {}
-        self._check_names(frame, "split", [self.split])
-        words = frame[self.split].map(lambda cell: SPLITS.get(str(cell).strip().lower()))
-        if words.isna().any():
-            row = int(np.flatnonzero(words.isna())[0])
-            what = printable(str(frame[self.split].iloc[row]))
-            raise DataError(f"dataset.split={self.split}: {what} in row {row + 1}; write train, valid or test")
-        parts = {split: np.flatnonzero(words == split) for split in ("train", "validation", "test")}
-        if not len(parts["train"]):
-            raise DataError(f"dataset.split={self.split}: no row is of train")
-        return {split: rows for split, rows in parts.items() if len(rows)}
-
     def _check_missing(self, vectors: np.ndarray) -> None:
         missing = np.isnan(vectors)
         if missing.any() and self.missing == "error":
@@ -232,6 +189,61 @@ class Table(Dataset):
         if (empty := np.flatnonzero(missing.all(1))).size:
             rows = shortened([str(row + 1) for row in empty])
             raise DataError(f"{self.path}: rows without any value: {rows}; remove them")
+
+
+def labels_of(
+    frame: pd.DataFrame, column: str | None, path: str, known: tuple[str, ...] | None
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Return the number of each row's label, and the labels' names.
+
+    Args:
+        frame: the rows.
+        column: of the labels, if they have any.
+        path: of the file, for messages.
+        known: the labels of a trained model, for which a file may be without that column.
+    """
+    if column is None or (known is not None and column not in frame.columns):
+        return None, ()
+    _check_names(frame, "label", [column], path)
+    cells = frame[column]
+    if cells.isna().any():
+        row = int(np.flatnonzero(cells.isna())[0]) + 1
+        raise DataError(f"dataset.label={column}: row {row} has no label; give each row one, or leave it out")
+    if known is not None:
+        texts = [_text(cell) for cell in cells]
+        unknown = next((n for n, text in enumerate(texts) if text not in known), None)
+        if unknown is not None:
+            what, names_known = printable(texts[unknown]), shortened(known)
+            raise DataError(f"{path}: the label of row {unknown + 1} is {what}; the model knows {names_known}")
+        return np.array([known.index(text) for text in texts], np.int64), known
+    names = sorted(set(cells), key=lambda value: (isinstance(value, str), value))
+    if len(names) < 2:
+        raise DataError(f"dataset.label={column}: all rows have the label {names[0]}; choose another column")
+    number = {value: n for n, value in enumerate(names)}
+    return np.array([number[value] for value in cells], np.int64), tuple(_text(value) for value in names)
+
+
+def parts_of(frame: pd.DataFrame, column: str | None, path: str) -> dict[str, np.ndarray]:
+    """Return the rows of each split, if a column says so."""
+    if column is None:
+        return {}
+    _check_names(frame, "split", [column], path)
+    words = [SPLITS.get(str(cell).strip().lower()) for cell in frame[column]]
+    if None in words:
+        row = words.index(None)
+        what = printable(str(frame[column].iloc[row]))
+        raise DataError(f"dataset.split={column}: {what} in row {row + 1}; write train, valid or test")
+    parts = {split: np.flatnonzero(np.array(words) == split) for split in ("train", "validation", "test")}
+    if not len(parts["train"]):
+        raise DataError(f"dataset.split={column}: no row is of train")
+    return {split: rows for split, rows in parts.items() if len(rows)}
+
+
+def _check_names(frame: pd.DataFrame, key: str, names: Sequence[str], path: str) -> None:
+    for name in names:
+        if name not in frame.columns:
+            known = shortened(list(frame.columns))
+            raise ConfigError(f"dataset.{key}: {printable(name)} is no column of {path}; it has {known}")
 
 
 def read(path: Path) -> pd.DataFrame:
