@@ -201,9 +201,9 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
     if y is None:
         return counted(count, loaded.facts.noun)
     if bool((y == y[0]).all()):
-        return f"{counted(count, 'image')} of label {label_name(int(y[0]), names)}"
+        return f"{counted(count, loaded.facts.noun)} of label {label_name(int(y[0]), names)}"
     shown = shortened(names[: int(y.max()) + 1]) if names else f"0 to {int(y.max())}"
-    return f"{counted(count, 'image')} of labels {shown} in turn"
+    return f"{counted(count, loaded.facts.noun)} of labels {shown} in turn"
 
 
 def _rows(chunks: Iterable[Tensor], loaded: Trained, y: Tensor | None) -> Iterator[row_files.Values]:
@@ -271,7 +271,7 @@ def _write_walk(loaded: Trained, config: Config, output: Path) -> str:
             if walk.y is not None:
                 arrays["labels"] = walk.y.flatten().cpu().numpy()
             image_files.write_npz(output, arrays, images, (rows * steps, *loaded.facts.shape))
-    what = f"{counted(rows, 'row')} of {steps} images"
+    what = f"{counted(rows, 'row')} of {steps} {loaded.facts.noun}s"
     if walk.y is None or not bool((walk.y == walk.y[0, 0]).all()):
         return what
     return f"{what} of label {label_name(int(walk.y[0, 0]), loaded.facts.class_names)}"

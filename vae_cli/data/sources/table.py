@@ -144,6 +144,9 @@ class Table(Dataset):
             columns.append(column)
             own[name] = _values_of(frame, column, str(self.path))
         notes = [f"{counted(len(same), 'column')} left out, of one value only: {shortened(same)}"] if same else []
+        whole = [c.name for c in columns if c.kind == "real" and c.is_whole and np.nanmin(own[c.name]) >= 0]
+        if whole:
+            notes.append(f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=")
         if not columns:
             raise DataError(f"{self.path}: every column has one value only; there is nothing to learn")
         kinds = {kind: [c.name for c in columns if c.kind == kind] for kind in ("real", "counts", "binary")}
