@@ -227,7 +227,7 @@ def test_a_part_that_is_not_passed_again_is_named(tmp_path):
         ({"encoder": Encoder((1, 5, 5), 4)}, r"encoder: Encoder fails on an input of shape \(1, 8, 8\)"),
         ({"likelihood": BernoulliLikelihood((1, 8, 8))}, "Bernoulli models binary pixels, but digits holds 8-bit"),
         ({"objective": ELBO(mc_samples=3)}, "objective: the object has mc_samples=3, and the model mc_samples=1"),
-        ({"dataset": np.zeros((4, 5))}, r"dataset train is 4x5; reshape it"),
+        ({"dataset": np.zeros(20)}, r"dataset train is 20; reshape it"),
         ({"dataset": {"pictures": np.zeros((4, 5, 5)), "test": np.zeros((4, 5, 5))}}, "dataset has no array train"),
         ({"dataset": np.full((4, 5, 5), 2.0)}, r"dataset train has floats from 2 to 2"),
         ({"dataset": "mnist"}, "dataset='mnist': an option is named in a string of its own, as in 'dataset=mnist'"),

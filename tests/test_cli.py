@@ -80,7 +80,7 @@ def test_a_wrong_line_gets_one_line(line, answer, capsys):
         ("", "checkpoint=RUN_DIR_OR_FILE is missing"),
         ("n=3", "checkpoint=RUN_DIR_OR_FILE is missing"),
         ("checkpoint=x n=0", "n=0: n accepts null or an integer of at least 1"),
-        ("checkpoint=x format=gif", "format=gif: format accepts grid, png or npz"),
+        ("checkpoint=x format=gif", "format=gif: format accepts auto, grid, png, npz, csv or parquet"),
         ("chekpoint=x", "unknown key chekpoint: did you mean checkpoint?"),
         (
             "dataset=mnist",

@@ -17,7 +17,10 @@ from vae_cli.config import compose, overrides
         (["lr=3"], ["optimizer.lr"]),
         (["datset=mnist"], ["did you mean dataset?"]),
         (["dataset.pth=x"], ["dataset.path"]),
-        (["encoder.channels=[8]"], ["encoder=mlp has no channels", "encoder=conv and encoder=resnet"]),
+        (
+            ["encoder.channels=[8]"],
+            ["encoder=mlp has no channels", "encoder=conv and encoder=conv1d and encoder=resnet"],
+        ),
         (["+unknown=1"], ["unknown key unknown"]),
         (["+a.b=1"], ["unknown key a"]),
         (["latent_dim.foo=3"], ["latent_dim.foo"]),
@@ -85,6 +88,6 @@ def test_keys_are_those_that_are_set():
 
 def test_options_that_serve_one_preset_are_not_among_those_to_choose_from():
     message = refusal("encoder=banana")
-    assert message.endswith("encoder is one of conv, gated_mlp, linear, mlp, resnet")
+    assert message.endswith("encoder is one of conv, conv1d, gated_mlp, linear, mlp, resnet")
     assert "resnet_wide" not in refusal("encoder.channels=[8]")
     assert compose.compose("train", ["encoder=resnet_wide"])["encoder"]["channels"] == [64, 128]

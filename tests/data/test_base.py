@@ -9,7 +9,7 @@ import torch
 import vae_cli.data
 from tests.support.files import error_of
 from vae_cli.constraints import accepts
-from vae_cli.data import DataFacts, Dataset, Digits, Images, Source, Table
+from vae_cli.data import AnnData, DataFacts, Dataset, Digits, Images, Source, Table
 from vae_cli.errors import ConfigError
 
 BITS = np.arange(2, dtype=np.uint8)
@@ -100,6 +100,6 @@ def test_every_data_set_says_what_its_settings_accept():
     wrong = {"binarize": "maybe", "validation": -1, "image_size": 0, "channels": 2, "on_error": "ignore", "subset": "x"}
     for cls in set(classes) - {Dataset}:
         hints = typing.get_type_hints(cls.__init__, include_extras=True)
-        assert "validation" in hints and ("binarize" in hints or cls is Table)
+        assert "validation" in hints and ("binarize" in hints or cls in (AnnData, Table))
         assert not any(accepts(hints[key], value) for key, value in wrong.items() if key in hints)
         assert accepts(hints.get("binarize", str), "dynamic") and accepts(hints["validation"], None)

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from tests.support.annotations import takes
-from vae_cli.data.columns import Column
+from vae_cli.data.columns import Column, kinds_of
 from vae_cli.distributions import MixedLikelihood, StudentTLikelihood
 from vae_cli.distributions.mixed import OneHot
 from vae_cli.models.preprocessing import Preprocessing
@@ -26,8 +26,14 @@ MEAN = torch.tensor([0.2, 0.5, 0.3, 0.0, 0.4, 3.0, 0.1, 0.2, 0.3, 0.4, 0.0])
 STD = torch.tensor([0.4, 0.5, 0.46, 1.0, 0.49, 3.0, 0.3, 0.4, 0.46, 0.49, 1.0])
 
 
+def mixed(columns, **settings):
+    kinds = kinds_of(columns)
+    sizes = [column.size for column in columns if column.kind == "categorical"]
+    return MixedLikelihood((len(kinds),), kinds, sizes, **settings)
+
+
 def started(**settings):
-    likelihood = MixedLikelihood((D,), COLUMNS, **settings)
+    likelihood = mixed(COLUMNS, **settings)
     return likelihood, likelihood.start_at(MEAN, STD)
 
 
@@ -64,7 +70,7 @@ def test_a_rows_log_probability_is_the_sum_of_scipys_over_its_columns():
 
 def test_rows_of_categories_bits_and_counts_sum_to_one():
     columns = (Column("b", "binary", ("n", "y")), Column("c", "counts"), Column("t", "categorical", ("u", "v", "w")))
-    likelihood = MixedLikelihood((5,), columns, counts="poisson").double()
+    likelihood = mixed(columns, counts="poisson").double()
     assert likelihood.discrete
     output = torch.randn(likelihood.output_shape, dtype=torch.float64)
     rows = [[b, n, *np.eye(3)[k]] for b, n, k in itertools.product(range(2), range(60), range(3))]
@@ -73,7 +79,7 @@ def test_rows_of_categories_bits_and_counts_sum_to_one():
 
 
 def test_a_missing_category_has_no_part_in_a_row():
-    kinds = [column.kind for column in COLUMNS for _ in range(column.size)]
+    kinds = kinds_of(COLUMNS)
     preprocessing = Preprocessing((D,), [k == "counts" for k in kinds], [k == "real" for k in kinds], True)
     preprocessing.start_at(torch.full((D,), 5.0), torch.full((D,), 2.0))
     likelihood, output = started()

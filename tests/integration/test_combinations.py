@@ -34,7 +34,8 @@ def choices(group):
     return configs | ({f"{group} flow {kind}": flow | {"kind": kind} for kind in FLOWS} if flow else {})
 
 
-OPTIONS = {group: choices(group) for group in GROUPS}
+OF_VALUES = ("mixed", "negative_binomial", "poisson", "student_t", "zero_inflated_negative_binomial")  # not of images
+OPTIONS = {group: {name: node for name, node in choices(group).items() if name not in OF_VALUES} for group in GROUPS}
 COMBINATIONS = list(itertools.product(*OPTIONS.values(), (False, True)))
 
 

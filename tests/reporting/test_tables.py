@@ -19,7 +19,7 @@ RESULT = {
 def test_a_table_has_a_line_for_each_number_with_its_error_and_unit():
     title, _, elbo, likelihood, by_one, active, information, kl = tables.table(RESULT).splitlines()
     assert title == "1,234 images of digits, test split, 30 importance samples"
-    assert elbo.split() == ["elbo", "-100.2500", "±", "0.5000", "nats", "per", "image"]
+    assert elbo.split() == ["elbo", "-100.2500", "±", "0.5000", "nats", "per", "example"]
     assert "±" not in likelihood and by_one.split()[:5] == ["with", "K", "=", "1", "-101.0000"]
     assert active.split()[:2] == ["active_units", "3"]
     assert information.endswith("nats, at most log N = 7.12 with N = 1,234, saturated")

@@ -14,6 +14,7 @@ from vae_cli.build.registry import Config, construct, constructor_parameters, re
 from vae_cli.build.settings import FEWEST_EPOCHS
 from vae_cli.data import DataFacts, Dataset
 from vae_cli.data.base import UNBOUNDED
+from vae_cli.data.columns import kinds_of
 from vae_cli.distributions import Likelihood, Posterior, Prior
 from vae_cli.errors import ConfigError, describe
 from vae_cli.models import Model
@@ -162,7 +163,9 @@ def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: s
         about = {"shape": facts.shape, "classes": facts.classes, "size": facts.size}
         return part("prior", latent_dim=latent_dim, is_bounded=preprocessing is None, **about)
 
-    likelihood: Likelihood = part("likelihood", shape=facts.shape, columns=facts.columns)
+    columns = facts.columns
+    sizes = [column.size for column in columns if column.kind == "categorical"]
+    likelihood: Likelihood = part("likelihood", shape=facts.shape, kinds=kinds_of(columns), categories=sizes)
     _check_support(likelihood, facts)
     preprocessing = None
     if facts.support in UNBOUNDED:
@@ -186,7 +189,7 @@ def _preprocessing(facts: DataFacts) -> Preprocessing:
     is_count: Any = facts.support == "counts"
     is_real: Any = facts.support == "real"
     if facts.support == "mixed":
-        kinds = [column.kind for column in facts.columns for _ in range(column.size)]
+        kinds = kinds_of(facts.columns)
         is_count, is_real = ([kind == wanted for kind in kinds] for wanted in ("counts", "real"))
     return Preprocessing(facts.shape, is_count, is_real, facts.has_missing)
 

@@ -49,7 +49,7 @@ GROUPS = {
     "decoder": Group(nn.Module, frozenset({"latent_dim", "out_shape", "classes"})),
     "posterior": Group(Posterior, frozenset({"latent_dim"})),
     "prior": Group(Prior, frozenset({"latent_dim", "shape", "classes", "size", "is_bounded"})),
-    "likelihood": Group(Likelihood, frozenset({"shape", "columns"})),
+    "likelihood": Group(Likelihood, frozenset({"shape", "kinds", "categories"})),
     "objective": Group(Objective, frozenset({"mc_samples", "steps_per_epoch", "size"})),
     "optimizer": Group(torch.optim.Optimizer, frozenset({"params", "matrices"})),
     "scheduler": Group(Schedule, frozenset({"steps_per_epoch", "total_steps"})),

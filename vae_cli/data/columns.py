@@ -55,6 +55,11 @@ def places(columns: Sequence[Column]) -> list[slice]:
     return [slice(start, end) for start, end in zip(ends, ends[1:])]
 
 
+def kinds_of(columns: Sequence[Column]) -> list[Kind]:
+    """Return the kind of each number in the vector of a row."""
+    return [column.kind for column in columns for _ in range(column.size)]
+
+
 def support_of(columns: Sequence[Column]) -> str:
     """Return the support of the vectors: that of all columns, or `mixed`."""
     kinds = {column.kind for column in columns}

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 
-from vae_cli.data.columns import Column
 from vae_cli.distributions.count_likelihoods import (
     CountLikelihood,
     NegativeBinomialLikelihood,
@@ -119,7 +118,8 @@ class MixedLikelihood(Likelihood):
 
     Args:
         shape: (D,).
-        columns: of the table.
+        kinds: of each value of the vector: `real`, `counts`, `binary` or `categorical`.
+        categories: K of each block of categories, in the order of the vector.
         real: of real columns.
         scale: of these, as of `NormalLikelihood`; `per_position` is one for each column.
         counts: of counts, with a dispersion for each column.
@@ -132,17 +132,17 @@ class MixedLikelihood(Likelihood):
     def __init__(
         self,
         shape: tuple[int, ...],
-        columns: Sequence[Column],
+        kinds: Sequence[str],
+        categories: Sequence[int],
         real: Literal["normal", "laplace", "student_t"] = "normal",
         scale: Scale = "per_position",
         counts: Literal["poisson", "negative_binomial", "zero_inflated_negative_binomial"] = "negative_binomial",
     ) -> None:
         super().__init__(shape)
-        kinds = [column.kind for column in columns for _ in range(column.size)]
         places = {kind: [n for n, each in enumerate(kinds) if each == kind] for kind in dict.fromkeys(kinds)}
         self.kinds = list(places)
         self.sizes = [len(place) for place in places.values()]
-        self.categories = [column.size for column in columns if column.kind == "categorical"]
+        self.categories = list(categories)
         heads: dict[str, nn.Module] = {}
         if "real" in places:
             heads["real"] = REAL[real]((len(places["real"]),), scale)
