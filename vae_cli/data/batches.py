@@ -157,27 +157,29 @@ def _read_ahead(read: Callable[[Tensor], Stored], parts: Iterable[Tensor]) -> It
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def moments(split: Split) -> tuple[Tensor, Tensor]:
+def moments(split: Split, is_centered: bool = False) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the images at each value, both of an image's shape and float32.
 
     A dynamic split's are those of its probabilities; missing values do not count. Of more than a gigabyte they are
-    estimated from as much, spread evenly.
+    estimated from as much, spread evenly. With `is_centered` no digits of a deviation are lost beside a large mean.
     """
     total = torch.zeros(split.shape, dtype=torch.float64)
     squares, count, first = torch.zeros_like(total), torch.zeros_like(total), None
     for images in split.chunks(every=1 + len(split) * split.image_bytes // SAMPLED):
         values = images.cpu().float()
         observed = ~values.isnan()
-        if first is None:  # about which the squares lose no digits
-            first = (values.nan_to_num(0).double().sum(0) / observed.sum(0).clamp(min=1)).float()
-        values = (values - first).masked_fill(~observed, 0)
-        total += values.sum(0, dtype=torch.float64)
-        squares += values.square().sum(0, dtype=torch.float64)
+        if is_centered:
+            if first is None:
+                first = (values.nan_to_num(0).double().sum(0) / observed.sum(0).clamp(min=1)).float()
+            values = (values - first).double()
+        values = values.masked_fill(~observed, 0)
+        total += values.sum(0)
+        squares += values.square().sum(0)
         count += observed.sum(0)
-    assert first is not None
     mean = total / count.clamp(min=1)
     variance = (squares / count.clamp(min=1) - mean.square()).clamp(min=0)
-    return ((mean + first) / split.scale).float(), (variance.sqrt() / split.scale).float()
+    mean = mean if first is None else mean + first
+    return (mean / split.scale).float(), (variance.sqrt() / split.scale).float()
 
 
 def quartiles(split: Split) -> tuple[Tensor, Tensor]:

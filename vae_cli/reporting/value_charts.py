@@ -135,10 +135,13 @@ def correlations(
 
 def _correlation(values: np.ndarray) -> np.ndarray:
     """Return the correlations of columns over the rows in which both are there."""
-    here = np.isfinite(values)
-    filled = np.where(here, values, np.nanmean(np.where(here, values, np.nan), axis=0, keepdims=True))
+    here = np.isfinite(values).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(np.corrcoef(filled, rowvar=False).reshape(values.shape[1], values.shape[1]))
+        u = np.nan_to_num((values - np.nanmean(values, 0)) / np.nanstd(values, 0))
+        count, sums, squares = here.T @ here, u.T @ here, np.square(u).T @ here
+        spread = squares / count - np.square(sums / count)
+        matrix = (u.T @ u / count - sums * sums.T / count**2) / np.sqrt(spread * spread.T)
+    return np.nan_to_num(matrix, posinf=0.0, neginf=0.0).clip(-1, 1)
 
 
 def unexplained_shares(

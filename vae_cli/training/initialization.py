@@ -26,8 +26,8 @@ def seed_everything(seed: int) -> None:
 @torch.no_grad()
 def start_at_mean_image(model: Model, split: Split, seed: int) -> None:
     """Set the decoder's output bias to the mean training image, and the likelihood's scale to what then is left."""
-    mean, std = moments(split)
     preprocessing = model.preprocessing
+    mean, std = moments(split, is_centered=preprocessing is not None)
     if preprocessing is not None:
         mean, std = preprocessing.of_likelihood(mean, std)
     if not model.start_at(model.likelihood.start_at(mean, std)):
@@ -64,5 +64,5 @@ def standardize(model: Model, split: Split, how: str) -> None:
     """
     if model.preprocessing is None or how == "none":
         return
-    center, scale = moments(split) if how == "zscore" else quartiles(split)
+    center, scale = moments(split, is_centered=True) if how == "zscore" else quartiles(split)
     model.preprocessing.start_at(center, torch.where(scale > 0, scale, 1))
