@@ -24,6 +24,7 @@ UNBOUNDED = ("real", "counts", "mixed")  # supports of values that are no images
 Standardize = Literal["auto", "zscore", "robust", "none"]
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 SPLITS = ("train", "validation", "test")
+IN_ORDER = "order"  # dataset.split=order
 
 # The held-out images and the binarized validation and test images are the same in every run, whatever its seed.
 FIXED_SEED = 20131220
@@ -124,6 +125,7 @@ class Dataset(ABC):
 
     name: str
     test_fraction = 0.1
+    is_in_order = False  # held out are the last examples, not some at random: a time series' future
     standardize: Standardize = "auto"
 
     def __init__(self, binarize: Binarize = "none", validation: Index | None = None) -> None:
@@ -180,7 +182,7 @@ class Dataset(ABC):
             note = "there is one image alone: it is the test set too, whose numbers say nothing about others"
             return replace(source, test=source.train, notes=(*source.notes, note))
         count = max(1, round(len(source.train) * self.test_fraction))
-        train, test = _divide(source.train, count, "test")
+        train, test = _divide(source.train, count, "test", self.is_in_order)
         return replace(source, train=train, test=test)
 
     def _hold_out(self, source: Source) -> tuple[Images, Images | None]:
@@ -201,7 +203,7 @@ class Dataset(ABC):
             raise ConfigError(
                 f"dataset.validation={count} leaves nothing of {len(train)} training images; choose fewer"
             )
-        return (train, None) if count == 0 else _divide(train, count, "validation")
+        return (train, None) if count == 0 else _divide(train, count, "validation", self.is_in_order)
 
     def prepare(self, images: Images, support: Support, name: str, dynamic: bool = False) -> Split:
         """Return images as a split, binarized as the set is; `name` seeds the drawing of pixels."""
@@ -254,8 +256,12 @@ def _digest(images: Images) -> str:
     return f"{crc:08x}"
 
 
-def _divide(images: Images, count: int, purpose: str) -> tuple[Images, Images]:
-    """Return all but `count` images, and `count` images at random places; each part keeps the order."""
-    generator = noise.generator(FIXED_SEED, "hold out", purpose)
-    order = torch.randperm(len(images), generator=generator).numpy()
+def _divide(images: Images, count: int, purpose: str, is_in_order: bool) -> tuple[Images, Images]:
+    """Return all but `count` images, and `count` images, the last ones or at random places; each part keeps the
+    order."""
+    if is_in_order:
+        order = np.arange(len(images))[::-1]
+    else:
+        generator = noise.generator(FIXED_SEED, "hold out", purpose)
+        order = torch.randperm(len(images), generator=generator).numpy()
     return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))

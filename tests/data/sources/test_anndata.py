@@ -9,6 +9,7 @@ pd = pytest.importorskip("pandas")
 
 from vae_cli.data import AnnData  # noqa: E402
 from vae_cli.data.sources import anndata as source_module  # noqa: E402
+from vae_cli.data.sources import values  # noqa: E402
 from vae_cli.errors import ConfigError, DataError  # noqa: E402
 
 CELLS, GENES = 50, 7
@@ -31,7 +32,7 @@ def saved(tmp_path, matrix, name="x.h5ad", genes=None, **layers):
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_matrix, scipy.sparse.csc_matrix])
 @pytest.mark.parametrize("is_mapped", [False, True])
 def test_dense_and_sparse_counts_are_read_whole_or_mapped(form, is_mapped, tmp_path, monkeypatch):
-    monkeypatch.setattr(source_module, "IN_MEMORY", 0.0 if is_mapped else 0.5)
+    monkeypatch.setattr(values, "IN_MEMORY", 0.0 if is_mapped else 0.5)
     monkeypatch.setattr(source_module, "CHUNK", 4 * GENES * 8)
     source = AnnData(saved(tmp_path, form(COUNTS)), label="type").load()
     np.testing.assert_array_equal(source.train.values, COUNTS)

@@ -7,6 +7,7 @@ pd = pytest.importorskip("pandas")
 
 from vae_cli.data import Table  # noqa: E402
 from vae_cli.data.columns import Column, as_values, as_vectors, names_of, places  # noqa: E402
+from vae_cli.data.sources import table_file, values  # noqa: E402
 from vae_cli.errors import ConfigError, DataError  # noqa: E402
 
 RANDOM = np.random.default_rng(0)
@@ -97,6 +98,44 @@ def test_columns_are_chosen_and_labels_and_splits_have_columns_of_their_own(tmp_
     )
 
 
+def test_a_parquet_file_is_read_some_rows_at_a_time_and_mapped_where_it_does_not_fit(tmp_path, monkeypatch):
+    frame = people(
+        part=np.resize(["train", "train", "valid", "test"], ROWS), town=pd.Categorical(["Oslo", "Rome"] * 30)
+    )
+    frame.loc[::7, "wage"] = np.nan
+    keys = {"split": "part", "label": "flag", "counts": ["visits"]}
+    whole = Table(saved(tmp_path, frame), **keys).load()
+    monkeypatch.setattr(table_file, "ROWS", 7)
+    monkeypatch.setattr(values, "IN_MEMORY", 0.0)
+    frame.index += 5  # which is no column
+    mapped = Table(saved(tmp_path, frame, ".parquet"), **keys).load()
+    assert isinstance(mapped.train.values, np.memmap) and mapped.columns == whole.columns
+    for split in ("train", "validation", "test"):
+        one, other = getattr(mapped, split), getattr(whole, split)
+        np.testing.assert_allclose(one.values[one.rows], other.values, rtol=1e-6)
+        np.testing.assert_array_equal(one.labels, other.labels)
+    frame.loc[11, "town"] = None
+    with pytest.raises(DataError, match="column town has Rome in row 2; the model knows Bonn, Oslo"):
+        columns = [Column("town", "binary", ("Bonn", "Oslo"))]
+        Table(saved(tmp_path, frame, ".parquet")).load(columns)
+
+
+def test_the_last_rows_are_held_out_in_order(tmp_path):
+    frame = people(age=np.arange(ROWS))
+    data = Table(saved(tmp_path, frame), columns=["age", "wage"], split="order", validation=5).splits()
+    splits = [split.images[:, 0].tolist() for split in (data.train, data.validation, data.test)]
+    assert splits == [list(range(49)), list(range(49, 54)), list(range(54, 60))]
+
+
+def test_columns_may_be_separated_by_semicolons(tmp_path):
+    path = tmp_path / "x.csv"
+    people().to_csv(path, sep=";", index=False)
+    assert [c.name for c in Table(str(path)).load().columns][:3] == ["age", "wage", "sex"]
+    people().to_csv(path, sep=";", decimal=",", index=False)
+    with pytest.raises(DataError, match='column wage has numbers with a decimal comma, ".*,.*"; write points'):
+        Table(str(path)).load()
+
+
 def test_a_column_of_one_value_is_left_out_and_noted_and_an_index_that_pandas_wrote_is_no_column(tmp_path):
     frame = people(same=3, none=None)
     path = tmp_path / "x.csv"
@@ -179,7 +218,7 @@ def test_other_files_and_none_are_refused(tmp_path):
 
 def test_a_models_columns_are_found_by_their_names_in_any_order(tmp_path):
     frame = people()
-    source = Table(saved(tmp_path, frame)).load()
+    source = Table(saved(tmp_path, frame), counts=["visits"]).load()
     other = frame[frame.columns[::-1]].assign(more=1)
     again = Table(saved(tmp_path, other, ".parquet")).load(source.columns)
     np.testing.assert_allclose(again.train.values, source.train.values, rtol=1e-6)
@@ -187,6 +226,8 @@ def test_a_models_columns_are_found_by_their_names_in_any_order(tmp_path):
         (frame.drop(columns="town"), "has no column town, which the model was trained on"),
         (frame.assign(town="Paris"), "column town has Paris in row 1; the model knows Bonn, Oslo, Rome"),
         (frame.assign(age="old"), "column age holds texts, and the model's numbers"),
+        (frame.assign(age=np.inf), "column age has an infinite value in row 1"),
+        (frame.assign(visits=0.5), "column visits has 0.5 in row 1, which is no count"),
     ):
         with pytest.raises(DataError, match=message):
             Table(saved(tmp_path, changed)).load(source.columns)

@@ -8,18 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from vae_cli.constraints import FilePath, Index, Name
-from vae_cli.data.base import Dataset, Source, Standardize
+from vae_cli.data.base import IN_ORDER, Dataset, Source, Standardize
 from vae_cli.data.columns import Column
 from vae_cli.data.images import CHUNK, Images
-from vae_cli.data.mapped import scratch
 from vae_cli.data.sources import values
 from vae_cli.data.sources.numpy_file import NamedArray
 from vae_cli.data.sources.table import labels_of, parts_of
 from vae_cli.errors import ConfigError, DataError, describe, printable, shortened
-from vae_cli.system import memory
 from vae_cli.system.paths import expand
-
-IN_MEMORY = 0.25  # of the free memory, up to which the dense rows are kept there
 
 
 class AnnData(Dataset):
@@ -32,7 +28,7 @@ class AnnData(Dataset):
         path: the file.
         layer: the layer of the values, such as `counts`; None is X.
         label: the column of obs with the labels.
-        split: a column of obs whose values are train, valid and test.
+        split: a column of obs whose values are train, valid and test; or `order`, see `Dataset.is_in_order`.
         support: `counts`, `real`, or `auto`: counts if all values are whole numbers from 0 on.
         validation: see `Dataset`.
         standardize: as of `Arrays`.
@@ -56,7 +52,8 @@ class AnnData(Dataset):
         super().__init__("none", validation)
         if not path:
             raise ConfigError("dataset.path is not set: name an .h5ad file")
-        self.path, self.layer, self.label, self.split = expand(str(path)), layer, label, split
+        self.path, self.layer, self.label = expand(str(path)), layer, label
+        self.is_in_order, self.split = split == IN_ORDER, None if split == IN_ORDER else split
         self.support, self.standardize = support, standardize
 
     def load(self, columns: Sequence[Column] = (), class_names: Sequence[str] = ()) -> Source:
@@ -81,7 +78,8 @@ class AnnData(Dataset):
         shape = (data.n_obs, data.n_vars if order is None else len(order))
         if not all(shape):
             raise DataError(f"{self.path} has {shape[0]} cells and {shape[1]} genes; name a file with some")
-        array = NamedArray(str(self.path), self._stored(matrix, order, shape))
+        rows = max(1, CHUNK // (4 * matrix.shape[1]))
+        array = NamedArray(str(self.path), values.gathered(_dense(matrix, order, rows, shape[0]), shape))
         found = values.contents(array.values)
         wanted = {"counts": "counts", "real": "real"}.get(self.support)
         support = wanted or ("counts" if found.are_whole and found.low >= 0 else "real")
@@ -118,13 +116,6 @@ class AnnData(Dataset):
             has = shortened(sorted(data.layers)) or "none"
             raise ConfigError(f"dataset.layer={printable(self.layer)}: {self.path} has no such layer; it has {has}")
         return data.layers[self.layer]
-
-    def _stored(self, matrix: Any, order: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
-        """Return the dense rows, float32, in memory or mapped."""
-        chunks = _dense(matrix, order, max(1, CHUNK // (4 * matrix.shape[1])), shape[0])
-        if 4 * shape[0] * shape[1] > IN_MEMORY * memory.available():
-            return scratch(chunks, np.float32, shape)
-        return np.concatenate(list(chunks))
 
 
 def _dense(matrix: Any, order: np.ndarray | None, rows: int, count: int) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vae_cli.constraints import FilePath, Index, Positive
-from vae_cli.data.base import SPLITS, UNBOUNDED, Binarize, Dataset, Source, Standardize, Support
+from vae_cli.data.base import IN_ORDER, SPLITS, UNBOUNDED, Binarize, Dataset, Source, Standardize, Support
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.sources import numpy_file, values
@@ -43,6 +43,7 @@ class Arrays(Dataset):
         standardize: of real values, with the training's constants: `zscore`, mean and standard deviation; `robust`,
             median and quartiles; `none`; `auto` is zscore.
         missing: `mask`, NaN is a missing value; `error`, there is to be none.
+        split: `random`, what the file does not hold out is at random places; `order`, see `Dataset.is_in_order`.
 
     Raises:
         ConfigError: if there is no `path`.
@@ -61,13 +62,14 @@ class Arrays(Dataset):
         support: Literal["auto"] | Support = "auto",
         standardize: Standardize = "auto",
         missing: Missing = "mask",
+        split: Literal["random", "order"] = "random",
     ) -> None:
         super().__init__(binarize, validation)
         if not path:
             raise ConfigError("dataset.path is not set: name an .npz or .npy file")
         self.path, self.white = expand(str(path)), range
         self.support: Support | None = None if support == "auto" else support
-        self.standardize, self.missing = standardize, missing
+        self.standardize, self.missing, self.is_in_order = standardize, missing, split == IN_ORDER
 
     def load(self, support: Support | None = None) -> Source:
         """Read the splits in the file, as (N, C, H, W).

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from vae_cli.constraints import Described, FilePath, Index, Length, Name
-from vae_cli.data.base import Dataset, Source, Standardize, Support
-from vae_cli.data.columns import Column, as_vectors, support_of
-from vae_cli.data.images import Images
-from vae_cli.data.sources import values
+from vae_cli.data.base import IN_ORDER, Dataset, Source, Standardize, Support
+from vae_cli.data.columns import Column, as_vectors, support_of, width
+from vae_cli.data.images import Images, Split
+from vae_cli.data.sources import table_file, values
+from vae_cli.data.sources.table_file import TableFile
 from vae_cli.data.sources.values import EXACT, Missing
-from vae_cli.errors import ConfigError, DataError, counted, describe, printable, shortened
+from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
 from vae_cli.system.paths import expand
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CATEGORIES = 100
+DECIMAL_COMMA = r"-?\d+,\d+"
 MOSTLY = 0.5  # of the texts that are numbers, from which a column is one of numbers with mistakes
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
-}
-READERS = {
-    ".csv": ("read_csv", {}),
-    ".tsv": ("read_csv", {"sep": "\t"}),
-    ".parquet": ("read_parquet", {}),
-    ".feather": ("read_feather", {}),
 }
 Names = Annotated[Sequence[Name], Length(1), Described("a list of columns' names, such as [age,income]")] | None
 
@@ -51,7 +46,7 @@ class Table(Dataset):
         label: the column of the labels, which is no part of a row then.
         categorical: columns of numbers that are names.
         counts: columns of numbers that count something.
-        split: a column whose values are train, valid and test.
+        split: a column whose values are train, valid and test; or `order`, see `Dataset.is_in_order`.
         validation: see `Dataset`.
         standardize: as of `Arrays`.
         missing: as of `Arrays`.
@@ -80,7 +75,8 @@ class Table(Dataset):
         if not path:
             raise ConfigError("dataset.path is not set: name a .csv, .tsv, .parquet or .feather file")
         self.path, self.columns, self.drop = expand(str(path)), columns, drop
-        self.label, self.categorical, self.counts, self.split = label, categorical or (), counts or (), split
+        self.label, self.categorical, self.counts = label, categorical or (), counts or ()
+        self.is_in_order, self.split = split == IN_ORDER, None if split == IN_ORDER else split
         self.standardize, self.missing = standardize, missing
 
     def load(self, columns: Sequence[Column] = (), class_names: Sequence[str] = ()) -> Source:
@@ -93,58 +89,60 @@ class Table(Dataset):
         Raises:
             DataError: if the file is missing or broken, or a column cannot be modelled; with the fix.
         """
-        frame = read(self.path)
+        table = table_file.opened(self.path)
         notes: list[str] = []
-        labels, classes = labels_of(frame, self.label, str(self.path), tuple(class_names) if columns else None)
-        parts = parts_of(frame, self.split, str(self.path))
-        if columns:
-            own = {column.name: _values_of(frame, column, str(self.path)) for column in columns}
-        else:
-            columns, own, notes = self._columns(self._chosen(frame))
-        vectors = as_vectors(own, columns)
-        self._check_missing(vectors)
-        support: Support = support_of(columns)  # type: ignore[assignment]
-        if not parts:
-            parts = {"train": np.arange(len(frame))}
-        if real := [column.name for column in columns if column.kind == "real"]:
-            train = np.column_stack([own[name] for name in real])[parts["train"]]
-            values.check_columns(str(self.path), train, real)
-        splits = {
-            split: Images(vectors[rows], None if labels is None else labels[rows]) for split, rows in parts.items()
-        }
-        if count := int(np.isnan(vectors).sum()):
-            notes.append(f"{count:,} of {vectors.size:,} values are missing ({count / vectors.size:.1%})")
-        has_missing = bool(np.isnan(vectors[parts["train"]]).any())
+        labels, classes = labels_of(table, self.label, str(self.path), tuple(class_names) if columns else None)
+        parts = parts_of(table, self.split, str(self.path)) or {"train": np.arange(len(table))}
+        if not columns:
+            columns, notes = self._columns(table, parts["train"])
+        vectors = self._vectors(table, columns)
+        found = values.contents(vectors)
+        self._check_missing(vectors, found)
+        if found.missing:
+            notes.append(
+                f"{found.missing:,} of {vectors.size:,} values are missing ({found.missing / vectors.size:.1%})"
+            )
+        every = Images(vectors, labels)
+        splits = {split: every if len(rows) == len(every) else every.take(rows) for split, rows in parts.items()}
+        has_missing = found.missing > 0 and Split.of(splits["train"], 1.0).has_missing()
         train, validation, test = (splits.get(split) for split in ("train", "validation", "test"))
         assert train is not None
+        support: Support = support_of(columns)  # type: ignore[assignment]
         return Source(train, validation, test, support, tuple(notes), classes, has_missing, tuple(columns))
 
-    def _chosen(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the columns that are used."""
-        for key, names in (("columns", self.columns), ("drop", self.drop), ("categorical", self.categorical)):
-            _check_names(frame, key, names or (), str(self.path))
-        _check_names(frame, "counts", self.counts or (), str(self.path))
-        chosen = list(self.columns) if self.columns else list(frame.columns)
-        left_out = {*(self.drop or ()), *([self.label] if self.label else []), *([self.split] if self.split else [])}
-        chosen = [name for name in chosen if name not in left_out]
+    def _vectors(self, table: TableFile, columns: Sequence[Column]) -> Float[np.ndarray, "n d"]:
+        frames = table_file.frames(table, [column.name for column in columns], str(self.path))
+        chunks = (vectors_of(frame, columns, str(self.path)) for frame in frames)
+        return values.gathered(chunks, (len(table), width(columns)))
+
+    def _chosen(self, table: TableFile) -> list[str]:
+        """Return the names of the columns that are used."""
+        for key in ("columns", "drop", "categorical", "counts"):
+            _check_names(table, key, getattr(self, key) or (), str(self.path))
+        left_out = {*(self.drop or ()), self.label, self.split}
+        chosen = [name for name in self.columns or table.columns if name not in left_out]
         if not chosen:
             raise DataError(f"{self.path}: no column is left; choose others with dataset.columns= or dataset.drop=")
-        return frame[chosen]
+        return chosen
 
-    def _columns(self, frame: pd.DataFrame) -> tuple[list[Column], dict[str, np.ndarray], list[str]]:
-        """Return the columns, their values as numbers, and notes."""
+    def _columns(self, table: TableFile, rows: np.ndarray) -> tuple[list[Column], list[str]]:
+        """Return the columns and notes; `rows` are those of the training."""
         columns: list[Column] = []
-        own: dict[str, np.ndarray] = {}
         same: list[str] = []
-        for name in frame.columns:
-            if frame[name].nunique(dropna=True) <= 1:
+        whole: list[str] = []  # that may be counts
+        for name in self._chosen(table):
+            cells = table[name]
+            if cells.nunique(dropna=True) <= 1:
                 same.append(name)
                 continue
-            column = self._column(frame[name], name)
+            column = self._column(cells, name)
             columns.append(column)
-            own[name] = _values_of(frame, column, str(self.path))
+            if column.kind == "real":
+                numbers = cells.to_numpy(np.float64, na_value=np.nan)
+                values.check_columns(str(self.path), numbers[rows, None], [name])
+                if column.is_whole and np.nanmin(numbers) >= 0:
+                    whole.append(name)
         notes = [f"{counted(len(same), 'column')} left out, of one value only: {shortened(same)}"] if same else []
-        whole = [c.name for c in columns if c.kind == "real" and c.is_whole and np.nanmin(own[c.name]) >= 0]
         if whole:
             notes.append(f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=")
         if not columns:
@@ -152,7 +150,7 @@ class Table(Dataset):
         kinds = {kind: [c.name for c in columns if c.kind == kind] for kind in ("real", "counts", "binary")}
         kinds["categorical"] = [f"{c.name} ({c.size})" for c in columns if c.kind == "categorical"]
         notes += [f"{kind} columns: {shortened(names)}" for kind, names in kinds.items() if names]
-        return columns, own, notes
+        return columns, notes
 
     def _column(self, cells: pd.Series[Any], name: str) -> Column:
         """Return what a column holds, with more than one value.
@@ -171,9 +169,7 @@ class Table(Dataset):
             texts = tuple(sorted({_text(value) for value in present}))
             return Column(name, "binary" if len(texts) == 2 else "categorical", texts)
         numbers = present.to_numpy(np.float64)
-        if np.isinf(numbers).any():
-            row = present.index[np.isinf(numbers)][0]
-            raise DataError(f"{where} has an infinite value in row {row + 1}; correct it, or leave the cell empty")
+        _check_numbers(numbers, present, Column(name, "real"), str(self.path))
         is_whole = bool((numbers == np.rint(numbers)).all())
         if name in self.counts:
             if not is_whole or numbers.min() < 0 or numbers.max() > EXACT:
@@ -184,31 +180,34 @@ class Table(Dataset):
             return Column(name, "binary", ("False", "True") if cells.dtype == bool else ("0", "1"))
         return Column(name, "real", (), is_whole)
 
-    def _check_missing(self, vectors: np.ndarray) -> None:
-        missing = np.isnan(vectors)
-        if missing.any() and self.missing == "error":
-            row = int(np.flatnonzero(missing.any(1))[0]) + 1
+    def _check_missing(self, vectors: np.ndarray, found: values.Contents) -> None:
+        if found.missing and self.missing == "error":
+            row, start = None, 0
+            for chunk in values.chunks(vectors):
+                if row is None and (gaps := np.flatnonzero(np.isnan(chunk).any(1))).size:
+                    row = start + int(gaps[0]) + 1
+                start += len(chunk)
             raise DataError(f"{self.path}: row {row} has an empty cell, and dataset.missing=error; fill it")
-        if (empty := np.flatnonzero(missing.all(1))).size:
-            rows = shortened([str(row + 1) for row in empty])
+        if found.empty:
+            rows = shortened([str(row + 1) for row in found.empty])
             raise DataError(f"{self.path}: rows without any value: {rows}; remove them")
 
 
 def labels_of(
-    frame: pd.DataFrame, column: str | None, path: str, known: tuple[str, ...] | None
+    table: TableFile | pd.DataFrame, column: str | None, path: str, known: tuple[str, ...] | None
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Return the number of each row's label, and the labels' names.
 
     Args:
-        frame: the rows.
+        table: the file, or its rows.
         column: of the labels, if they have any.
         path: of the file, for messages.
         known: the labels of a trained model, for which a file may be without that column.
     """
-    if column is None or (known is not None and column not in frame.columns):
+    if column is None or (known is not None and column not in table.columns):
         return None, ()
-    _check_names(frame, "label", [column], path)
-    cells = frame[column]
+    _check_names(table, "label", [column], path)
+    cells = table[column]
     if cells.isna().any():
         row = int(np.flatnonzero(cells.isna())[0]) + 1
         raise DataError(f"dataset.label={column}: row {row} has no label; give each row one, or leave it out")
@@ -226,15 +225,15 @@ def labels_of(
     return np.array([number[value] for value in cells], np.int64), tuple(_text(value) for value in names)
 
 
-def parts_of(frame: pd.DataFrame, column: str | None, path: str) -> dict[str, np.ndarray]:
+def parts_of(table: TableFile | pd.DataFrame, column: str | None, path: str) -> dict[str, np.ndarray]:
     """Return the rows of each split, if a column says so."""
     if column is None:
         return {}
-    _check_names(frame, "split", [column], path)
-    words = [SPLITS.get(str(cell).strip().lower()) for cell in frame[column]]
+    _check_names(table, "split", [column], path)
+    words = [SPLITS.get(str(cell).strip().lower()) for cell in table[column]]
     if None in words:
         row = words.index(None)
-        what = printable(str(frame[column].iloc[row]))
+        what = printable(str(table[column].iloc[row]))
         raise DataError(f"dataset.split={column}: {what} in row {row + 1}; write train, valid or test")
     parts = {split: np.flatnonzero(np.array(words) == split) for split in ("train", "validation", "test")}
     if not len(parts["train"]):
@@ -242,62 +241,28 @@ def parts_of(frame: pd.DataFrame, column: str | None, path: str) -> dict[str, np
     return {split: rows for split, rows in parts.items() if len(rows)}
 
 
-def _check_names(frame: pd.DataFrame, key: str, names: Sequence[str], path: str) -> None:
+def _check_names(table: TableFile | pd.DataFrame, key: str, names: Sequence[str], path: str) -> None:
     for name in names:
-        if name not in frame.columns:
-            known = shortened(list(frame.columns))
+        if name not in table.columns:
+            known = shortened(list(table.columns))
             raise ConfigError(f"dataset.{key}: {printable(name)} is no column of {path}; it has {known}")
-
-
-def read(path: Path) -> pd.DataFrame:
-    """Return the table in a file.
-
-    Raises:
-        DataError: if it is missing, of another kind or broken, has two columns of one name, or pandas is not there.
-    """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise DataError('dataset=table needs pandas: pip install "vae-cli[table]"') from error
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() in READERS]
-    if not path.exists():
-        raise DataError(f"{path} does not exist; set dataset.path to a .csv, .tsv, .parquet or .feather file")
-    if not suffixes:
-        raise DataError(f"{path} is no .csv, .tsv, .parquet or .feather file; save the table as one")
-    reader, options = READERS[suffixes[-1]]
-    try:
-        if reader == "read_csv":
-            head = pd.read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0]
-            twice = [str(name) for name in head[head.duplicated()].dropna().unique()]
-            if twice:
-                raise DataError(f"{path} has two columns named {shortened(twice)}; rename one")
-        frame = getattr(pd, reader)(path, **options)
-    except DataError:
-        raise
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not in UTF-8 ({describe(error)}); save it in that encoding") from error
-    except Exception as error:  # pandas and its engines raise many kinds
-        raise DataError(f"{path} cannot be read as a table ({describe(error)}); correct or save it again") from error
-    frame.columns = [str(name) for name in frame.columns]
-    unnamed = [name for name in frame.columns[:1] if name.startswith("Unnamed:")]
-    frame = frame.drop(columns=unnamed)  # the index that pandas writes by itself
-    if not len(frame) or not len(frame.columns):
-        raise DataError(f"{path} has no rows; name a table with some")
-    return frame.reset_index(drop=True)
 
 
 def vectors_of(frame: pd.DataFrame, columns: Sequence[Column], name: str) -> Float[np.ndarray, "n d"]:
     """Return the rows of a data frame as vectors of a trained model.
 
     Args:
-        frame: with the columns, in any order.
+        frame: with the columns, in any order, and the numbers of its rows as its index.
         columns: of the model.
         name: of the frame, for messages.
 
     Raises:
         DataError: if a column is missing, or has other values than the model knows.
     """
-    return as_vectors({column.name: _values_of(frame, column, name) for column in columns}, columns)
+    missing = [column.name for column in columns if column.name not in frame.columns]
+    if missing:
+        raise DataError(f"{name} has no column {shortened(missing)}, which the model was trained on; add it")
+    return as_vectors({column.name: _values_of(frame[column.name], column, name) for column in columns}, columns)
 
 
 def _check_texts(present: pd.Series[Any], where: str, name: str, is_named: bool) -> None:
@@ -306,6 +271,10 @@ def _check_texts(present: pd.Series[Any], where: str, name: str, is_named: bool)
 
     kinds = present.nunique()
     if not is_named and kinds > 2:
+        if present.map(str).str.fullmatch(DECIMAL_COMMA).mean() >= MOSTLY:
+            raise DataError(
+                f'{where} has numbers with a decimal comma, "{printable(str(present.iloc[0]))}"; write points'
+            )
         numbers = pd.to_numeric(present, errors="coerce")
         if numbers.notna().mean() >= MOSTLY and not numbers.notna().all():
             row = present.index[numbers.isna()][0]
@@ -317,32 +286,45 @@ def _check_texts(present: pd.Series[Any], where: str, name: str, is_named: bool)
         )
 
 
-def _values_of(frame: pd.DataFrame, column: Column, path: str) -> np.ndarray:
+def _values_of(cells: pd.Series[Any], column: Column, path: str) -> np.ndarray:
     """Return the values of a column as numbers, NaN or −1 where they are missing.
 
     Raises:
-        DataError: if the file does not have it, or has other values than the model knows.
+        DataError: if it has other values than the model knows.
     """
-    if column.name not in frame.columns:
-        raise DataError(f"{path} has no column {printable(column.name)}, which the model was trained on; add it")
-    cells = frame[column.name]
+    name = printable(column.name)
     if not column.categories:
         try:
-            return cells.to_numpy(np.float64, na_value=np.nan)
+            found = cells.to_numpy(np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: column {printable(column.name)} holds texts, and the model's numbers") from error
+            raise DataError(f"{path}: column {name} holds texts, and the model's numbers") from error
+        _check_numbers(found, cells, column, path)
+        return found
     texts = [None if missing else _text(cell) for cell, missing in zip(cells, cells.isna())]
     number: dict[str | None, float] = {text: n for n, text in enumerate(column.categories)}
     none = -1 if column.kind == "categorical" else np.nan
-    for row, text in enumerate(texts):
+    for row, text in zip(cells.index, texts):
         if text is not None and text not in number:
             known = shortened(column.categories)
             raise DataError(
-                f"{path}: column {printable(column.name)} has {printable(text)} in row {row + 1}; the model knows "
-                f"{known}; leave the cell empty if it is missing"
+                f"{path}: column {name} has {printable(text)} in row {row + 1}; the model knows {known}; leave the "
+                "cell empty if it is missing"
             )
     found = np.array([none if text is None else number[text] for text in texts])
     return found.astype(np.int64) if column.kind == "categorical" else found
+
+
+def _check_numbers(found: np.ndarray, cells: pd.Series[Any], column: Column, path: str) -> None:
+    """Raise DataError for values that are infinite, or none of the column's kind."""
+    where = f"{path}: column {printable(column.name)}"
+    if np.isinf(found).any():
+        row = cells.index[np.isinf(found)][0]
+        raise DataError(f"{where} has an infinite value in row {row + 1}; correct it, or leave the cell empty")
+    if column.kind == "counts":
+        wrong = (found < 0) | (found != np.rint(found)) & ~np.isnan(found) | (found > EXACT)
+        if wrong.any():
+            row = cells.index[wrong][0]
+            raise DataError(f"{where} has {found[wrong][0]:.9g} in row {row + 1}, which is no count")
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,9 +14,11 @@ from vae_cli.data.images import CHUNK
 from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.sources.numpy_file import NamedArray
 from vae_cli.errors import DataError, counted, shortened
+from vae_cli.system import memory
 
 Missing = Literal["mask", "error"]
 EXACT = 1 << 24  # up to which float32 has every integer
+IN_MEMORY = 0.25  # of the free memory, up to which rows are kept there
 FINE = 1e-5  # of a column's size, under which its spread is lost in float32
 
 
@@ -68,6 +71,18 @@ def chunks(values: np.ndarray) -> Iterator[np.ndarray]:
     rows = max(1, CHUNK // max(1, values[0].nbytes))
     for start in range(0, len(values), rows):
         yield values[start : start + rows]
+
+
+def gathered(parts: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return rows that come some at a time as one array, float32: in memory, or mapped where they would take more than
+    a quarter of the free memory."""
+    if 4 * math.prod(shape) > IN_MEMORY * memory.available():
+        return scratch(parts, np.float32, shape)
+    every, start = np.empty(shape, np.float32), 0
+    for part in parts:
+        every[start : start + len(part)] = part
+        start += len(part)
+    return every
 
 
 def check_shapes(arrays: Sequence[NamedArray], example: str) -> None:
