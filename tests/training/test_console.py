@@ -13,6 +13,9 @@ from vae_cli.reporting import charts
 from vae_cli.training import console
 
 
+IMAGES = SimpleNamespace(noun="image")
+
+
 def test_keys_of_a_replaced_class_are_dropped_and_named(tmp_path, capsys):
     trained(tmp_path, "optimizer._target_=torch.optim.Adagrad", "epochs=1")
     assert "dropped     optimizer.betas" in capsys.readouterr().out
@@ -51,7 +54,7 @@ def epoch_numbers(**held_out):
 
 
 def test_rows_of_epochs_keep_their_columns_and_fit_a_terminal(tmp_path):
-    state = SimpleNamespace(config={"epochs": 1000}, position=SimpleNamespace(epoch=1), rows=0)
+    state = SimpleNamespace(facts=IMAGES, config={"epochs": 1000}, position=SimpleNamespace(epoch=1), rows=0)
     lines = []
     for epoch, scale in ((1, 100.0), (20, 1.0), (999, 0.001)):
         state.position.epoch = epoch
@@ -87,12 +90,12 @@ def test_rows_name_the_bound_where_it_is_not_the_elbo_and_titles_come_again(obje
 )
 def test_a_row_says_why_steps_were_skipped(limit, reason):
     config = {"epochs": 2, "skip_grad_norm": limit}
-    state = SimpleNamespace(config=config, position=SimpleNamespace(epoch=1), rows=0)
+    state = SimpleNamespace(facts=IMAGES, config=config, position=SimpleNamespace(epoch=1), rows=0)
     assert console.epoch_line(state, epoch_numbers()[0] | {"skipped_steps": 3}, None, False).endswith(reason)
 
 
 def test_without_validation_the_rows_hold_the_trainings_numbers():
-    state = SimpleNamespace(config={"epochs": 2}, position=SimpleNamespace(epoch=1), rows=0)
+    state = SimpleNamespace(facts=IMAGES, config={"epochs": 2}, position=SimpleNamespace(epoch=1), rows=0)
     titles, row = console.epoch_line(state, epoch_numbers()[0], None, False).splitlines()
     assert titles.split() == ["epoch", "train", "elbo", "reconstruction", "kl", "images/s"]
     assert row.split() == ["1/2", "-1234.50", "-1200.00", "34.50", "123,457"]

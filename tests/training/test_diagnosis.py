@@ -36,6 +36,7 @@ def fine():
         Path("runs/my run"),
         5000,
         6,
+        "image",
         -355.0,
         64,
         {"elbo": -6.0, "kl": 3.0},

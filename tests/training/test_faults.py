@@ -137,7 +137,7 @@ def test_a_file_that_could_not_be_written_is_not_announced(tmp_path, monkeypatch
         raise full()
 
     monkeypatch.setattr(run_page, "write", broken)
-    monkeypatch.setattr("vae_cli.training.console.sample_grid", broken)
+    monkeypatch.setattr("vae_cli.training.pictures.sample_grid", broken)
     train(settings("epochs=1", "report=true"), tmp_path / "run")
     announced = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("pictures ", "report "))]
     assert announced == [f"pictures    {tmp_path / 'run/reconstructions.png'}"]

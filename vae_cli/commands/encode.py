@@ -34,7 +34,7 @@ def run(config: dict[str, Any]) -> None:
     loaded = trained.load(path, config["device"], config["allow"])
     images = inputs.read(loaded, config)
     count = min(config["limit"] or len(images.split), len(images.split))
-    examples = images.chunks(loaded.model, count, config["seed"], "encoding")
+    examples = images.chunks(loaded.model, count, config["seed"], "encoding", loaded.facts.noun)
     chunks = list(codes(loaded.model, examples, config["seed"]))
     arrays = {name: torch.cat([chunk[name] for chunk in chunks]).numpy() for name in chunks[0]}
     where = written_or_replaced(output)

@@ -55,6 +55,7 @@ def run(config: dict[str, Any]) -> None:
     about = {
         "checkpoint": config["checkpoint"] if is_remote else str(path),
         "data": data.facts.name,
+        "noun": data.facts.noun,
         "split": config["split"],
         "seed": config["seed"],
         "step": loaded.step,
@@ -79,7 +80,7 @@ def run(config: dict[str, Any]) -> None:
     if rows is not None:
         with image_files.errors_name(rows, "rows"):
             row_files.write(rows, row_files.KINDS[rows.suffix.lower()], [by_row(scores, split, loaded.facts)])
-        print(f"the numbers of {counted(len(scores.elbo), 'example')}: {rows}")
+        print(f"the numbers of {counted(len(scores.elbo), loaded.facts.noun)}: {rows}")
     if output is None:
         print(tables.table(result))
         return
@@ -135,7 +136,7 @@ def reason_not_to_write(directory: Path, path: Path, about: Mapping[str, Any], c
     images, draws = finite(mapping(kept.get("elbo")).get("n")), finite(kept.get("num_importance_samples"))
     if images is None or draws is None or (images, draws) <= (count, about["num_importance_samples"]):
         return None
-    return f"has more already: {counted(int(images), 'image')} with {counted(int(draws), 'draw')} each"
+    return f"has more already: {counted(int(images), about['noun'])} with {counted(int(draws), 'draw')} each"
 
 
 def _stands_for(path: Path, directory: Path) -> bool:
@@ -152,7 +153,7 @@ def evaluate(loaded: Trained, data: Data, split: Split, config: Mapping[str, Any
     model, seed = loaded.model, config["seed"]
     count = min(len(split), config["limit"] or len(split))
     draws = draws_up_to(config["num_importance_samples"])
-    with tqdm(total=count, desc="log_likelihood", unit=" images", disable=None) as bar:
+    with tqdm(total=count, desc="log_likelihood", unit=f" {loaded.facts.noun}s", disable=None) as bar:
         scores = score(model, split, draws, seed, count, values_at_once(config["memory"]), bar.update)
     numbers = _bounds(scores, draws)
     if model.likelihood.discrete and loaded.facts.support == "levels256":

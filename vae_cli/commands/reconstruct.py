@@ -44,7 +44,7 @@ def run(config: dict[str, Any]) -> None:
     count = min(config["limit"] or (GRID if kind == "grid" else len(images.split)), len(images.split))
     if kind == "grid":
         count = min(count, image_files.LARGEST_GRID)
-    examples = images.chunks(loaded.model, count, config["seed"], "reconstructing")
+    examples = images.chunks(loaded.model, count, config["seed"], "reconstructing", loaded.facts.noun)
     pairs = reconstructions(loaded.model, examples, config["seed"], config["draw"], config["levels"])
     is_partial = config["fill"] == "missing" or (config["fill"] == "auto" and images.split.has_missing())
     where = written_or_replaced(output)

@@ -187,7 +187,7 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
         count = in_whole_rows(count, classes)
     y = class_labels(classes, count, config["label"])
     images = generate_images(_sampler(loaded, config), count, config["draw"], y)
-    chunks = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=" images")
+    chunks = tqdm(images, total=-(-count // CHUNK), disable=None, unit_scale=CHUNK, unit=f" {loaded.facts.noun}s")
     with image_files.errors_name(output):
         if kind == "grid":
             write_png(output, labeled_grid(torch.cat(list(chunks)), y, names))
@@ -347,7 +347,7 @@ def _levels(loaded: Trained, config: Config, label: int) -> Walk:
     else:
         y = torch.full((CHUNK,), label, device=sampler.device) if model.classes else None
         z = sampler.chunk(0, y)[0]
-    first = "one draw" if config["around"] is None else f"image {config['around']}"
+    first = "one draw" if config["around"] is None else f"{loaded.facts.noun} {config['around']}"
     tempered = model.tempered(drawn, config["temperature"])
     return redraw(model, z[None], tempered[None], [first], label=label)
 
@@ -370,7 +370,7 @@ def _test_images(
         ConfigError: naming the setting, if there are not so many.
     """
     if max(numbers) >= len(test):
-        raise ConfigError(f"{setting}: the test split's images are numbered 0 to {len(test) - 1}")
+        raise ConfigError(f"{setting}: the test split's {loaded.facts.noun}s are numbered 0 to {len(test) - 1}")
     pairs = [batch(loaded.model, test, slice(number, number + 1), seed) for number in numbers]
     labels = [y for _, y in pairs if y is not None]
     return torch.cat([x for x, _ in pairs]), torch.cat(labels) if labels else None

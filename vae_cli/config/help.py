@@ -10,9 +10,9 @@ from vae_cli.errors import ConfigError
 
 DESCRIPTION = {
     "train": "trains a variational autoencoder, measures it on held-out data and writes a run directory.",
-    "sample": "draws new images from a trained variational autoencoder.",
-    "reconstruct": "passes images through a trained variational autoencoder.",
-    "encode": "writes the latent codes of images.",
+    "sample": "draws new images or rows from a trained variational autoencoder.",
+    "reconstruct": "passes images or rows through a trained variational autoencoder.",
+    "encode": "writes the latent codes of images or rows.",
     "evaluate": "measures a trained variational autoencoder: log-likelihood, bound, reconstructions, latent codes.",
     "export": "writes a trained model for other programs (ONNX, torch.export) or uploads it for other people.",
     "explore": "opens a page on this machine to move through a trained model's latent space by hand.",

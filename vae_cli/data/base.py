@@ -179,7 +179,7 @@ class Dataset(ABC):
         if source.test is not None:
             return source
         if len(source.train) == 1:
-            note = "there is one image alone: it is the test set too, whose numbers say nothing about others"
+            note = "there is one example alone: it is the test set too, whose numbers say nothing about others"
             return replace(source, test=source.train, notes=(*source.notes, note))
         count = max(1, round(len(source.train) * self.test_fraction))
         train, test = _divide(source.train, count, "test", self.is_in_order)
@@ -194,14 +194,14 @@ class Dataset(ABC):
             if count not in (None, len(own)):
                 raise ConfigError(
                     f"dataset.validation={count}: the data have a validation split of their own with {len(own)} "
-                    "images; leave it at null, or 0 to train on those too and select nothing"
+                    "examples; leave it at null, or 0 to train on those too and select nothing"
                 )
             return train, own
         if count is None:
             count = round(len(train) * 0.1)
         if count >= len(train):
             raise ConfigError(
-                f"dataset.validation={count} leaves nothing of {len(train)} training images; choose fewer"
+                f"dataset.validation={count} leaves nothing of {len(train)} training examples; choose fewer"
             )
         return (train, None) if count == 0 else _divide(train, count, "validation", self.is_in_order)
 

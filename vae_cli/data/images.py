@@ -105,11 +105,15 @@ class Split:
         # Ten times as fast as images[index], which asks what kind of index it is for every image.
         return self.images.index_select(0, index)
 
+    def places(self, most: int) -> Tensor:
+        """Return the places in the set of at most so many of its images, spread evenly over it."""
+        return torch.linspace(0, len(self) - 1, min(most, len(self)), dtype=torch.float64).long()
+
     def spread(self, most: int) -> Split:
         """Return at most so many of the images, spread evenly over the set."""
         if len(self) <= most:
             return self
-        chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long()
+        chosen = self.places(most)
         labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
         chosen = chosen.to(self.images.device)
         return replace(self, labels=labels, rows=chosen if self.rows is None else self.rows[chosen])

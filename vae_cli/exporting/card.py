@@ -80,7 +80,7 @@ def _summary(trained: Trained) -> str:
     levels = trained.model.level_sizes
     sizes = f" in {len(levels)} levels" if len(levels) > 1 else ""
     return (
-        f"{kind} of {size} images, trained on `{trained.facts.name}` with vae_cli {__version__}. "
+        f"{kind} of {size} {trained.facts.noun}s, trained on `{trained.facts.name}` with vae_cli {__version__}. "
         f"It has {trained.model.latent_dim} latent dimensions{sizes} and {parameters:,} parameters."
     )
 
@@ -91,10 +91,10 @@ def _data(trained: Trained, run: Run | None) -> str:
     binarize = settings["dataset"].get("binarize", "none")
     rows = [
         f"- data set: `{facts.name}`, {SUPPORTS[facts.support]}, binarize={binarize}",
-        f"- training images: {facts.size:,}, digest `{facts.digest}`",
+        f"- training {facts.noun}s: {facts.size:,}, digest `{facts.digest}`",
     ]
     held_out = [f"{sizes[name]:,} {name}" for name in ("validation", "test") if isinstance(sizes.get(name), int)]
-    rows += [f"- held out: {', '.join(held_out)} images"] if held_out else []
+    rows += [f"- held out: {', '.join(held_out)} {facts.noun}s"] if held_out else []
     if trained.model.classes:
         names = ", ".join(map(printable, facts.class_names)) or f"0 to {trained.model.classes - 1}"
         rows.append(f"- labels: {names}")
@@ -110,12 +110,12 @@ def _numbers(trained: Trained, run: Run | None) -> str:
     if _is_of_test(run.evaluation, trained):
         return _evaluated(run.evaluation)
     test, number = mapping(run.summary.get("test")), mapping(run.summary.get("data")).get("test")
-    images = counted(number, "image") if isinstance(number, int) else "all images"
+    images = counted(number, run.noun) if isinstance(number, int) else f"all {run.noun}s"
     rows = [_row(name, finite(test.get(name)), None) for name in NUMBERS if finite(test.get(name)) is not None]
     draws = trained.settings["mc_samples"]
     how = (
         f"Measured at the end of the training on the test split ({images}), with {counted(draws, 'draw')} of z per "
-        "image. Standard errors are not known: `vae-evaluate` measures them."
+        f"{run.noun}. Standard errors are not known: `vae-evaluate` measures them."
     )
     return _table(rows) + "\n\n" + how if rows else "None were measured."
 
@@ -136,15 +136,15 @@ def _evaluated(evaluation: Mapping[str, Any]) -> str:
         for name, number in numbers.items()
         if finite(number.get("value")) is not None
     ]
-    images = numbers["elbo"].get("n")
+    images, noun = numbers["elbo"].get("n"), evaluation.get("noun", "image")
     if evaluation.get("limit") is None:
-        where = f"the test split ({images} images)"
+        where = f"the test split ({images} {noun}s)"
     else:
-        where = f"the first {images} images of the test split (limit={evaluation['limit']})"
+        where = f"the first {images} {noun}s of the test split (limit={evaluation['limit']})"
     how = (
         f"Measured by `vae-evaluate` on {where}, with "
-        f"{evaluation.get('num_importance_samples')} draws of z per image and seed {evaluation.get('seed')}. "
-        "`log_likelihood` is the importance-weighted estimate. ± is the standard error over the images."
+        f"{evaluation.get('num_importance_samples')} draws of z per {noun} and seed {evaluation.get('seed')}. "
+        f"`log_likelihood` is the importance-weighted estimate. ± is the standard error over the {noun}s."
     )
     return _table(rows) + "\n\n" + how
 

@@ -53,9 +53,9 @@ class Inputs:
             arrays["file"] = np.array(self.names[:count])
         return arrays
 
-    def chunks(self, model: Model, count: int, seed: int, title: str) -> Iterator[Chunk]:
-        """Yield the first images in chunks on the model's device, with a progress bar: the first one's number, x, y."""
-        with tqdm(total=count, desc=title, unit=" images", disable=None, leave=False) as bar:
+    def chunks(self, model: Model, count: int, seed: int, title: str, noun: str = "image") -> Iterator[Chunk]:
+        """Yield the first examples in chunks on the model's device, with a bar: the first one's number, x, y."""
+        with tqdm(total=count, desc=title, unit=f" {noun}s", disable=None, leave=False) as bar:
             for chunk in chunks(model, self.split, count, seed):
                 yield chunk
                 bar.update(len(chunk[1]))
@@ -246,15 +246,17 @@ def _number(name: str, classes: int) -> int | None:
 def _check_fit(shape: tuple[int, ...], support: str, facts: DataFacts) -> None:
     if shape != tuple(facts.shape):
         one, other = ("x".join(map(str, each)) for each in (shape, facts.shape))
-        raise DataError(f"these images are {one}, the model's are {other}; resize them, or use another model")
+        fix = "resize them, or use another model" if facts.is_image else "use a model of such data"
+        raise DataError(f"these {facts.noun}s are {one}, the model's are {other}; {fix}")
     if support != facts.support and not (support == "levels256" and facts.support == "unit"):
         kinds, fix = parts.SUPPORTS, FIXES.get((support, facts.support), "convert them")
-        raise DataError(f"these images are {kinds[support]}, the model's are {kinds[facts.support]}; {fix}")
+        raise DataError(f"these {facts.noun}s are {kinds[support]}, the model's are {kinds[facts.support]}; {fix}")
 
 
 def _check_labels(split: Split, trained: Trained) -> None:
     classes = trained.model.classes
     if classes and split.labels is None:
-        raise DataError("a conditional model needs a label for every image, and these have none")
+        raise DataError(f"a conditional model needs a label for every {trained.facts.noun}, and these have none")
     if classes and split.labels is not None and int(split.labels.max()) >= classes:
-        raise DataError(f"the images have labels up to {int(split.labels.max())}, the model knows 0 to {classes - 1}")
+        most = int(split.labels.max())
+        raise DataError(f"the {trained.facts.noun}s have labels up to {most}, the model knows 0 to {classes - 1}")

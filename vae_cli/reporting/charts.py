@@ -204,6 +204,7 @@ def latent_codes(
     prior: tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d"]] | None = None,
     names: Sequence[str] = (),
     level: str | None = None,
+    noun: str = "image",
 ) -> alt.LayerChart:
     """Return a chart of codes in the plane, colored by label, within two standard deviations of the prior.
 
@@ -215,6 +216,7 @@ def latent_codes(
         prior: its mean and standard deviations, if it has independent dimensions.
         names: of the labels from 0 on, if they have any.
         level: the name of the level of a hierarchy that they are of.
+        noun: what an example is called.
     """
     import altair as alt
 
@@ -225,11 +227,11 @@ def latent_codes(
     points, axes, titles = _plane(np.asarray(means, np.float64), level)
     border = np.zeros((0, len(axes))) if prior is None else _border(*prior, axes)
     title = alt.Title(
-        f"means of q({level or 'z'}|x) of {len(means):,} test images",
+        f"means of q({level or 'z'}|x) of {len(means):,} test {noun}s",
         subtitle=[] if prior is None else "dashed: 2 standard deviations of the prior",
     )
     if len(axes) == 1:
-        chart = _histogram(points[:, 0], labels, border[:, 0], titles[0])
+        chart = _histogram(points[:, 0], labels, border[:, 0], titles[0], noun)
     else:
         chart = _scatter(points, labels, titles, border)
     return chart.properties(title=title)
@@ -267,7 +269,9 @@ def _scatter(
     return alt.layer(circles.encode(x=x, y=y, color=_label_color(labels)), line).properties(width=400, height=400)
 
 
-def _histogram(values: np.ndarray, labels: np.ndarray | None, border: np.ndarray, title: str) -> alt.LayerChart:
+def _histogram(
+    values: np.ndarray, labels: np.ndarray | None, border: np.ndarray, title: str, noun: str
+) -> alt.LayerChart:
     """Return outlines of the counts in 60 bins, one for each label where they are few, and dashed borders."""
     import altair as alt
 
@@ -278,12 +282,12 @@ def _histogram(values: np.ndarray, labels: np.ndarray | None, border: np.ndarray
     for label in np.unique(groups).tolist():
         counts, _ = np.histogram(values[groups == label], edges)
         heights = [0, *counts.tolist(), 0]  # the outline begins and ends at zero
-        rows += [{"x": x, "images": n, "label": label} for x, n in zip([edges[0], *edges], heights)]
+        rows += [{"x": x, "count": n, "label": label} for x, n in zip([edges[0], *edges], heights)]
     color = _label_color(groups) if has_names else alt.value(SPLITS["validation"])
     x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False))
     line = alt.Chart(values_of(rows)).mark_line(interpolate="step-after", strokeWidth=1.5)
     ends = alt.Chart(values_of([{"x": end} for end in sorted(set(border.tolist()))])).mark_rule(**DASHED).encode(x=x)
-    lines = line.encode(x=x, y=alt.Y("images:Q", title="images"), color=color)
+    lines = line.encode(x=x, y=alt.Y("count:Q", title=f"{noun}s"), color=color)
     return alt.layer(lines, ends).properties(width=400, height=400)
 
 

@@ -154,13 +154,13 @@ def named_settings(run: Run) -> dict[str, Any]:
 
 def _row(run: Run, settings: Sequence[str]) -> Row:
     values = named_settings(run)
-    images, draws = run.evaluated_images, run.evaluation.get("num_importance_samples")
+    images, draws = run.evaluated_examples, run.evaluation.get("num_importance_samples")
     row: Row = {"run": run.name, "status": run.status, "epochs": run.epochs}
     row |= {metric: run.number(metric) for metric in (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS)}
     for key in settings:
         value = values.get(key)
         row[setting_column(key)] = show(value) if isinstance(value, list) else value
-    evaluated = "" if images is None else f"{format_number(images)} images, K = {format_number(draws)}"
+    evaluated = "" if images is None else f"{format_number(images)} {run.noun}s, K = {format_number(draws)}"
     numbers = {metric: run.number(metric) for metric in ("parameters", "seconds")}
     return row | {"evaluated": evaluated, **numbers, "warnings": len(run.warnings), "error": run.error}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vae_cli.reporting import charts, grids, level_charts, page, tables
+from vae_cli.reporting import charts, grids, level_charts, page, tables, unlikely_rows
 from vae_cli.reporting.comparison import named_settings
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
 from vae_cli.system.atomic import write_png, write_text
@@ -81,6 +81,7 @@ def _render(run: Run, curves: dict[str, Any]) -> str:
         evaluated=evaluated,
         charts={f"chart-{quantity}": charts.to_spec(chart) for quantity, chart in curves.items()},
         pictures=_pictures(run),
+        unlikely=unlikely_rows.stored(run.path),
         facts=_facts(run, data),
         config=read(run.path / "config.yaml"),
         next=_next_commands(run),
@@ -93,7 +94,7 @@ def _cards(run: Run) -> list[dict[str, str]]:
     cards = {}
     likelihood, seconds = run.number("log_likelihood"), run.number("seconds")
     if likelihood is not None:
-        name = f"log-likelihood of {page.format_number(run.evaluated_images)} test images, nats each"
+        name = f"log-likelihood of {page.format_number(run.evaluated_examples)} test {run.noun}s, nats each"
         cards[name] = page.format_number(likelihood)
     for key, name in (("elbo", "test ELBO, nats per example"), ("kl", "test KL, nats per example")):
         if finite(test.get(key)) is not None:
@@ -104,7 +105,7 @@ def _cards(run: Run) -> list[dict[str, str]]:
     if seconds is not None:
         cards["time"] = page.format_duration(seconds)
     if run.speed is not None:
-        cards["training images a second"] = f"{run.speed:,.0f}"
+        cards[f"training {run.noun}s a second"] = f"{run.speed:,.0f}"
     return [{"name": name, "value": value} for name, value in cards.items()]
 
 

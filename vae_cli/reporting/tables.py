@@ -32,7 +32,7 @@ class Row(NamedTuple):
 def title(result: Mapping[str, Any]) -> str:
     """Return what was measured, from the contents of evaluation.json."""
     images, draws = result["elbo"]["n"], result["num_importance_samples"]
-    of = f"{images:,} images of {result['path'] or result['data']}, {result['split']} split"
+    of = f"{images:,} {result.get('noun', 'image')}s of {result['path'] or result['data']}, {result['split']} split"
     return f"{of}, {draws:,} importance samples"
 
 

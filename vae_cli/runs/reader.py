@@ -146,8 +146,13 @@ class Run:
         return finite(self.summary.get(metric))
 
     @property
-    def evaluated_images(self) -> int | None:
-        """The number of test images that vae-evaluate scored."""
+    def noun(self) -> str:
+        """What an example is called."""
+        return str(mapping(self.summary.get("data")).get("noun", "image"))
+
+    @property
+    def evaluated_examples(self) -> int | None:
+        """The number of test examples that vae-evaluate scored."""
         return None if self.number("log_likelihood") is None else mapping(self.evaluation["log_likelihood"]).get("n")
 
     def flat_settings(self) -> dict[str, Any]:

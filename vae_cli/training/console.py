@@ -1,4 +1,4 @@
-"""What a training tells on the terminal, and the pictures it writes."""
+"""What a training tells on the terminal."""
 
 from __future__ import annotations
 
@@ -7,28 +7,15 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli import __version__
 from vae_cli.build import options, parts
 from vae_cli.constraints import show
-from vae_cli.data import Data, Split
-from vae_cli.data.batches import labels, pixels
-from vae_cli.data.columns import Column, names_of
-from vae_cli.evaluation.bounds import reconstructions
-from vae_cli.evaluation.latent_codes import Codes
-from vae_cli.evaluation.levels import kl_by_level
-from vae_cli.generation.pictures import levels_picture, reconstruction_grid, sample_grid, traversal_picture
-from vae_cli.generation.samplers import Sampler, generate_images
-from vae_cli.models import Hierarchy
-from vae_cli.models.level_distributions import HierarchicalPrior
-from vae_cli.reporting import charts, level_charts, value_charts
+from vae_cli.data import Data
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import RunDirectory, log
 from vae_cli.training.state import TrainingState
@@ -92,7 +79,7 @@ def _division(state: TrainingState) -> str:
     """How a batch is divided among the processes."""
     count, images = state.rank.world_size, state.batches.batch_size
     each = f"{images // count}" if images % count == 0 else f"{images // count} to {state.batches.largest}"
-    return f"{count} × {each} images = batches of {images}"
+    return f"{count} × {each} {state.facts.noun}s = batches of {images}"
 
 
 def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
@@ -101,7 +88,7 @@ def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
     sizes = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
     kind = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else str(state.device)
     return {
-        "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support} | sizes,
+        "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support, "noun": facts.noun} | sizes,
         "parameters": sum(p.numel() for p in state.parameters),
         "levels": state.model.level_sizes,
         "device": kind,
@@ -132,7 +119,7 @@ def epoch_line(
         numbers["validation bound"] = held_out["bound"]
     numbers["kl"] = (held_out or train).get("kl")
     cells = {name: f"{value:.2f}" for name, value in numbers.items() if value is not None}
-    cells["images/s"] = f"{train['images_per_second']:,.0f}"
+    cells[f"{state.facts.noun}s/s"] = f"{train['images_per_second']:,.0f}"
     width = max(5, 2 * len(str(epochs)) + 1)
     row = [f"{state.position.epoch}/{epochs}".rjust(width)]
     row += [cell.rjust(max(len(name), NARROWEST)) for name, cell in cells.items()]
@@ -177,7 +164,7 @@ class ProgressBar:
         speed = at.batch * self.state.batches.batch_size / max(at.seconds, 1e-9)
         numbers = [f"{key} {means[key]:.1f}" for key in ("elbo", "kl") if key in means]
         self._bar.set_description_str(f"epoch {at.epoch + 1}/{self.state.config['epochs']}", refresh=False)
-        self._bar.set_postfix_str(", ".join([*numbers, f"{speed:,.0f} images/s"]))
+        self._bar.set_postfix_str(", ".join([*numbers, f"{speed:,.0f} {self.state.facts.noun}s/s"]))
         self._shown = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
@@ -191,86 +178,3 @@ def _is_notebook() -> bool:
     """Return whether the cells of a Jupyter notebook run here."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return type(shell).__name__ == "ZMQInteractiveShell" or "google.colab" in sys.modules
-
-
-def write_pictures(state: TrainingState, split: Split | None, output: RunDirectory, name: str | None) -> None:
-    """Write samples and reconstructions: as `name` in their folders, or without one as the final ones."""
-    seed, step = state.config["seed"], state.position.step
-    if not state.facts.is_image:
-        if split is not None and name is None:
-            write_value_charts(state, split, output)
-        return
-    suffix = "" if name is None else f"/{name}"
-    with state.averaged_weights() as model:
-        model.eval()
-        output.picture(f"samples{suffix}", lambda: sample_grid(model, seed, state.facts.class_names), step)
-        if split is not None:
-            index = slice(0, RECONSTRUCTIONS)
-            x, y = pixels(split, index, state.device), labels(split, index, state.device)
-            output.picture(f"reconstructions{suffix}", lambda: reconstruction_grid(model, x, y), step)
-        model.train()
-
-
-@torch.no_grad()
-def write_value_charts(state: TrainingState, split: Split, output: RunDirectory) -> None:
-    """Write the final charts of examples that are no images: draws beside test data, and what reconstructions leave."""
-    model, seed, step = state.model.eval(), state.config["seed"], state.position.step
-    some = split.spread(CHARTED)
-    pairs = [(x.cpu(), model.likelihood.image(p).cpu()) for x, p in reconstructions(model, some, seed)]
-    x, shown = (torch.cat(part).numpy() for part in zip(*pairs))
-    y = labels(some, slice(None), torch.device("cpu")) if model.classes else None
-    drawn = torch.cat(list(generate_images(Sampler(model, seed), len(some), True, y))).numpy()
-    if len(state.facts.shape) == 2:
-        for name, other in (("samples", drawn), ("reconstructions", shown)):
-            chart = value_charts.sequences(x, other, ("test data", name.removesuffix("s")))
-            output.picture(name, partial(charts.to_png, chart), step)
-        return
-    x, shown, drawn = (values.reshape(len(values), -1) for values in (x, shown, drawn))
-    columns = state.facts.columns or [Column(str(number), "real") for number in range(x.shape[1])]
-    names = names_of(columns)
-    output.picture("samples", lambda: charts.to_png(value_charts.marginals(x, drawn, columns)), step)
-    output.picture("correlations", lambda: charts.to_png(value_charts.correlations(x, drawn, names)), step)
-    shares = value_charts.unexplained_shares(x, shown)
-    output.picture("reconstructions", lambda: charts.to_png(value_charts.unexplained(shares, names)), step)
-
-
-@torch.no_grad()
-def write_latent_pictures(
-    state: TrainingState,
-    codes: Codes,
-    relative: Float[Tensor, "n d"],
-    kl_per_dim: Float[Tensor, "d"] | None,
-    numbers: Mapping[str, float],
-    output: RunDirectory,
-) -> None:
-    """Write the final pictures of the latent space, of a conditional model for the label 0.
-
-    They show where the test images lie, of a hierarchy in its top level, and what each dimension or level tells and
-    does.
-
-    Args:
-        codes: of test images.
-        relative: their means as `relative_means` gives them.
-        kl_per_dim: of them, where it is known.
-        numbers: the test split's, the KL of each level among them.
-    """
-    model, step, means = state.model, state.position.step, codes.means
-    y, names, level = None if codes.labels is None else codes.labels.numpy(), state.facts.class_names, None
-    if state.facts.is_image:
-        output.picture("traversals", lambda: traversal_picture(model, relative), step)
-    _, prior = model.example_distributions()
-    shown = means
-    if isinstance(model, Hierarchy) and isinstance(prior, HierarchicalPrior):
-        prior, shown, level = prior.top, model.split(means)[-1], [*model.level_sizes][-1]
-    border = None
-    if prior.is_factorized and prior.provides("moments") and not prior.batch_shape:
-        mean, std = prior.moments()
-        border = mean.cpu().numpy(), std.cpu().numpy()
-    output.picture("latents", lambda: charts.to_png(charts.latent_codes(shown.numpy(), y, border, names, level)), step)
-    if isinstance(model, Hierarchy):
-        if state.facts.is_image:
-            output.picture("levels", lambda: levels_picture(model, state.config["seed"]), step)
-        if kl := kl_by_level(model, numbers):
-            output.picture("kl_per_level", lambda: charts.to_png(level_charts.kl_per_level(kl)), step)
-    elif kl_per_dim is not None:
-        output.picture("kl_per_dim", lambda: charts.to_png(charts.kl_per_dim(kl_per_dim.tolist())), step)

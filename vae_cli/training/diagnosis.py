@@ -35,7 +35,7 @@ def warnings(outcome: Outcome) -> list[str]:
 
 
 def _constant(o: Outcome) -> str | None:
-    return "all test images are the same: there is nothing to learn; try other images" if o.is_constant else None
+    return f"all test {o.noun}s are the same: there is nothing to learn; try other data" if o.is_constant else None
 
 
 def _diverged(o: Outcome) -> str | None:
@@ -44,7 +44,8 @@ def _diverged(o: Outcome) -> str | None:
     worse = WORSE if o.steps < FEW_STEPS else 1
     least = -HOPELESS * o.pixels if o.uniform is None else worse * o.uniform
     if not elbo >= least and not o.train_elbo >= least:
-        known = f"{elbo / o.pixels:,.0f} nats a pixel" if o.uniform is None else f"random pixels have {o.uniform:,.0f}"
+        known = f"random {o.value_noun}s have {o.uniform:,.0f}" if o.uniform is not None else ""
+        known = known or f"{elbo / o.pixels:,.0f} nats a {o.value_noun}"
         return f"diverged: the test ELBO is {elbo:,.0f} ({known}); {fix}"
     if len(curve) < 2:
         return None
@@ -75,7 +76,7 @@ def _too_few_steps(o: Outcome) -> str | None:
 
 
 def _collapsed(o: Outcome) -> str | None:
-    silent = f"have a KL under {DEAD} nats" if o.is_kl_known else "hardly depend on the image"
+    silent = f"have a KL under {DEAD} nats" if o.is_kl_known else f"hardly depend on the {o.noun}"
     if _is_collapsed(o):
         units = "levels" if o.is_hierarchy else "latent dimensions"
         what = f"{o.dead} of {o.units} {units} {silent}" if o.dead else ""
@@ -142,8 +143,8 @@ def _unlike_validation(o: Outcome) -> str | None:
         return None
     side = "above" if far > 0 else "below"
     return (
-        f"the test ELBO lies {abs(far):.1f} standard deviations of an image {side} validation's: the two splits hold "
-        "different kinds of images; try to shuffle images of your own before they are split"
+        f"the test ELBO lies {abs(far):.1f} standard deviations of one {o.noun} {side} validation's: the two splits "
+        f"hold different kinds of {o.noun}s; try to shuffle your own before they are split"
     )
 
 
@@ -152,8 +153,8 @@ def _unlike_prior(o: Outcome) -> str | None:
         return None
     richer = "" if o.is_prior_learned else ", or train with prior=flow or prior=mixture_of_normals"
     return (
-        f"samples are far worse than reconstructions: codes of images lie {o.prior_gap:.1f} nats from the prior that "
-        f"samples are drawn from; try vae-sample checkpoint={shlex.quote(str(o.directory))} sampler=gmm{richer}"
+        f"samples are far worse than reconstructions: codes of {o.noun}s lie {o.prior_gap:.1f} nats from the prior "
+        f"that samples are drawn from; try vae-sample checkpoint={shlex.quote(str(o.directory))} sampler=gmm{richer}"
     )
 
 
@@ -162,8 +163,8 @@ def _scale_at_bound(o: Outcome) -> str | None:
         return None
     levels = ", or likelihood=discretized_logistic for images of 8 bits" if o.uniform is None else ""
     return (
-        f"the likelihood's scale is at its limit for {o.scale_at_bound:.0%} of the pixels, and the ELBO depends on "
-        f"that limit; try likelihood.scale=0.05{levels}"
+        f"the likelihood's scale is at its limit for {o.scale_at_bound:.0%} of the {o.value_noun}s, and the ELBO "
+        f"depends on that limit; try likelihood.scale=0.05{levels}"
     )
 
 

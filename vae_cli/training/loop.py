@@ -17,7 +17,8 @@ from vae_cli.evaluation.bounds import evaluate
 from vae_cli.evaluation.totals import Totals
 from vae_cli.objectives import Sums
 from vae_cli.runs.directory import RunDirectory, log
-from vae_cli.training.console import ProgressBar, epoch_line, write_pictures
+from vae_cli.training.console import ProgressBar, epoch_line
+from vae_cli.training.pictures import write_pictures
 from vae_cli.training.signals import Interrupted, StopSignals
 from vae_cli.training.state import TrainingState
 from vae_cli.training.step import gradient_norm, is_finite, step_if_finite

@@ -39,6 +39,7 @@ class Outcome:
         directory: of the run.
         steps: of the optimizer in all, in so many epochs.
         epochs: that were trained.
+        noun: what an example is called.
         uniform: log-probability of an image by a uniform distribution over its levels, in nats; None for a density.
         pixels: values of an image.
         test: the test split's numbers.
@@ -64,6 +65,7 @@ class Outcome:
     directory: Path
     steps: int
     epochs: int
+    noun: str
     uniform: float | None
     pixels: int
     test: dict[str, float]
@@ -84,6 +86,11 @@ class Outcome:
     split_gap: tuple[float, float] = (0.0, 0.0)
     scale_at_bound: float = 0.0
     skipped: int = 0
+
+    @property
+    def value_noun(self) -> str:
+        """What a value of an example is called."""
+        return "pixel" if self.noun == "image" else "value"
 
 
 @torch.no_grad()
@@ -120,6 +127,7 @@ def outcome(
         directory=directory,
         steps=state.position.step,
         epochs=state.position.epoch,
+        noun=data.facts.noun,
         uniform=-pixels * math.log(levels) if likelihood.discrete and state.model.preprocessing is None else None,
         pixels=pixels,
         test=test,

@@ -41,9 +41,10 @@ from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, Run, stored_checkpoints
 from vae_cli.system import threads
 from vae_cli.system.paths import expand
 from vae_cli.training import diagnosis
-from vae_cli.training.console import announce, numbers_line, summary_facts, write_latent_pictures, write_pictures
+from vae_cli.training.console import announce, numbers_line, summary_facts
 from vae_cli.training.loop import best_of, fit
 from vae_cli.training.outcome import outcome
+from vae_cli.training.pictures import write_latent_pictures, write_pictures
 from vae_cli.training.signals import Interrupted, StopSignals
 from vae_cli.training.state import Config, TrainingState, on_device
 

@@ -319,6 +319,6 @@ def _check_memory(model: Model, config: Config, batch_size: int, device: torch.d
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
     if needed > free:
         raise ConfigError(
-            f"mc_samples={config['mc_samples']} with batches of {batch_size} images takes at least "
+            f"mc_samples={config['mc_samples']} with batches of {batch_size} takes at least "
             f"{memory.format_size(needed)} a step, of which {memory.format_size(free)} are free; choose fewer"
         )
