@@ -22,6 +22,7 @@ def test_counts_of_any_shape_start_at_the_trainings_mean(cls, shape, offset):
     likelihood = cls(shape, offset=offset)
     mean = 5 * torch.rand(shape) + 0.1
     output = likelihood.start_at(mean, (mean + mean.square()).sqrt())
+    likelihood.set_total(mean.sum())
     assert tuple(output.shape) == likelihood.output_shape
     p = likelihood(output.expand(7, 2, *output.shape))
     assert p.batch_shape == (7, 2) and p.mean.shape == p.sample().shape == (7, 2, *shape)

@@ -14,7 +14,7 @@ from vae_cli.build import parts
 from vae_cli.config import compose
 from vae_cli.data import Arrays
 from vae_cli.evaluation.bounds import score
-from vae_cli.training.initialization import standardize
+from vae_cli.training.initialization import measure
 from vae_cli.training.run import run as train
 
 LINEAR = ["encoder=linear", "decoder=linear", "posterior=full_normal", "likelihood=normal", "latent_dim=2"]
@@ -36,7 +36,7 @@ def linear_gaussian(data, fitted, per_position):
         ["dataset=arrays", "dataset.path=x", *LINEAR, *(["likelihood.scale=per_position"] if per_position else [])],
     )
     model = parts.model(config, data.facts)
-    standardize(model, data.train, data.facts.standardize)
+    measure(model, data.train, data.facts.standardize)
     loadings, noise = fitted.components_.T, np.broadcast_to(fitted.noise_variance_, fitted.mean_.shape)
     if isinstance(fitted, PCA):
         loadings = loadings * np.sqrt(fitted.explained_variance_ - fitted.noise_variance_)

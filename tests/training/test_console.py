@@ -12,7 +12,6 @@ from vae_cli.build import parts
 from vae_cli.reporting import charts
 from vae_cli.training import console
 
-
 IMAGES = SimpleNamespace(noun="image")
 
 

@@ -98,7 +98,7 @@ FAULTS = {
         "curves": {"train": curve(-9, -8, -7, -6, -5, -4), "validation": curve(-10, -7, -7.5, -8, -8.5, -9)}
     },
     "no epoch was selected": {"best_epoch": None},
-    "the test ELBO lies 0.5 standard deviations of an image below": {"split_gap": (-0.5, -9.0)},
+    "the test ELBO lies 0.5 standard deviations of one image below": {"split_gap": (-0.5, -9.0)},
     "samples are far worse than reconstructions: .* 7.5 nats .*checkpoint='runs/my run' sampler=gmm.*prior=flow": {
         "prior_gap": 7.5
     },
@@ -212,7 +212,7 @@ def test_test_images_of_another_kind_are_told_from_validations(tmp_path):
     dark, light = (generator.integers(low, low + 30, (300, 1, 4, 4)).astype(np.uint8) for low in (0, 200))
     np.savez(tmp_path / "two.npz", train=dark, test=light)
     found = warnings_of(tmp_path / "run", "dataset=arrays", f"dataset.path={tmp_path / 'two.npz'}", "epochs=40")
-    assert any("standard deviations of an image below validation's" in text for text in found)
+    assert any("standard deviations of one image below validation's" in text for text in found)
 
 
 def test_a_large_beta_is_named_as_the_cause_of_a_collapse_before_anything_else(fine):

@@ -161,14 +161,14 @@ def _assemble(config: Config, facts: DataFacts, trusted: Trusted, networks_on: s
 
     def make_prior(latent_dim: int) -> Prior:
         about = {"shape": facts.shape, "classes": facts.classes, "size": facts.size}
-        return part("prior", latent_dim=latent_dim, is_bounded=preprocessing is None, **about)
+        return part("prior", latent_dim=latent_dim, is_bounded=facts.support not in UNBOUNDED, **about)
 
     columns = facts.columns
     sizes = [column.size for column in columns if column.kind == "categorical"]
     likelihood: Likelihood = part("likelihood", shape=facts.shape, kinds=kinds_of(columns), categories=sizes)
     _check_support(likelihood, facts)
     preprocessing = None
-    if facts.support in UNBOUNDED:
+    if not facts.is_image:
         preprocessing = _preprocessing(facts)
     given = {"likelihood": likelihood, "precision": getattr(torch, config["precision"]), "classes": classes}
     given["preprocessing"] = preprocessing

@@ -43,6 +43,11 @@ class CountLikelihood(Likelihood):
         self.offset = offset
         self.register_buffer("usual", torch.zeros(()))  # log of the mean total
 
+    @torch.no_grad()
+    def set_total(self, total: Tensor) -> None:
+        """Set the mean total of the training's examples."""
+        self.usual.copy_(total.clamp(min=1e-6).log())
+
     def forward(self, output: Tensor) -> Independent:
         parts = self.split(output)
         if self.offset == "none":
@@ -54,12 +59,8 @@ class CountLikelihood(Likelihood):
         )
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
-        with torch.no_grad():
-            self.usual.copy_(mean.sum().clamp(min=1e-6).log())
         log_mean = mean.clamp(min=1e-4).log()
-        return torch.cat(
-            [log_mean if self.offset == "none" else log_mean - self.usual, *self.further_starts(mean, std)]
-        )
+        return torch.cat([log_mean, *self.further_starts(mean, std)])  # shares are these up to a constant
 
     @abstractmethod
     def counts(self, log_mean: Tensor, further: tuple[Tensor, ...]) -> Distribution:

@@ -11,6 +11,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid, softplus
 
 FROM = 16.0  # the argument from which log Γ is its asymptotic series
+LEAST_TOTAL = 1e-6  # of an example without any counts
 
 
 class Poisson(Distribution):
@@ -28,11 +29,21 @@ class Poisson(Distribution):
         super().__init__(log_mean.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return times_log(value, self.log_mean) - self.log_mean.exp() - torch.lgamma(value + 1)
+        """Return x log μ − μ − log x!; from 16 on x (t + e^{−t} − 1) + ½ log 2πx + r(x) below 0, t = log (x / μ), which
+        loses no digits where x and μ are large."""
+        few, many = value.clamp(max=FROM), value.clamp(min=FROM)
+        of_few = few * self.log_mean - self.log_mean.exp() - torch.lgamma(few + 1)
+        t = many.log() - self.log_mean
+        of_many = -many * (t + torch.expm1(-t)) - 0.5 * (2 * math.pi * many).log() - _remainder(many)
+        return torch.where(value < FROM, of_few, of_many)
 
     @property
     def mean(self) -> Tensor:
         return self.log_mean.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -58,12 +69,15 @@ class NegativeBinomial(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         odds, shape = self.log_mean - self.log_shape, self.log_shape.exp()
-        of_x = times_log(value, -softplus(-odds)) - torch.lgamma(value + 1)
-        return log_rising(shape, value) - shape * softplus(odds) + of_x
+        return log_ways(shape, value) - shape * softplus(odds) - value * softplus(-odds)
 
     @property
     def mean(self) -> Tensor:
         return self.log_mean.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean + self.mean.square() / self.log_shape.exp()
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -96,6 +110,11 @@ class ZeroInflated(Distribution):
     def mean(self) -> Tensor:
         return torch.sigmoid(-self.gate) * self.counts.mean
 
+    @property
+    def variance(self) -> Tensor:
+        kept, mean = torch.sigmoid(-self.gate), self.counts.mean
+        return kept * (self.counts.variance + (1 - kept) * mean.square())
+
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         full = self._extended_shape(torch.Size(sample_shape))
@@ -122,24 +141,48 @@ class GivenTotal(Distribution):
         self.log_share, self.counts, self.dims, self.usual = log_share, counts, dims, usual
         super().__init__(log_share.shape, validate_args=False)
 
+    def of(self, x: Tensor) -> Distribution:
+        """Return the distribution of the counts of examples with the totals of x, in which missing counts are NaN: of
+        these examples n is the total of what is observed, and s its share of that."""
+        dims = tuple(range(-self.dims, 0))
+        log_total = x.nansum(dims, keepdim=True).clamp(min=LEAST_TOTAL).log()
+        log_observed = self.log_share.masked_fill(x.isnan(), -math.inf).logsumexp(dims, keepdim=True)
+        return self.counts(self.log_share - log_observed + log_total)
+
     def log_prob(self, value: Tensor) -> Tensor:
-        total = value.sum(tuple(range(-self.dims, 0)), keepdim=True)
+        """Return log p(x|n) of each count; NaN is a missing one, whose own number here says nothing."""
+        log_p = self.of(value).log_prob(value.nan_to_num(0))
         # Of an example without any counts each has the mean 0, and 0 is certain.
-        log_p = self.counts(self.log_share + total.clamp(min=1).log()).log_prob(value)
-        return torch.where(total > 0, log_p, 0)
+        return torch.where(value.nansum(tuple(range(-self.dims, 0)), keepdim=True) > 0, log_p, 0)
 
     @property
     def mean(self) -> Tensor:
         return self.counts(self.log_share + self.usual).mean
+
+    @property
+    def variance(self) -> Tensor:
+        return self.counts(self.log_share + self.usual).variance
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         return self.counts(self.log_share + self.usual).sample(sample_shape)
 
 
-def times_log(value: Tensor, log: Tensor) -> Tensor:
-    """Return value · log, and 0 where value is 0 whatever the logarithm is."""
-    return torch.where(value == 0, 0, value * log)
+def log_ways(shape: Tensor, value: Tensor) -> Tensor:
+    """Return log Γ(x + θ) − log Γ(θ) − log x! without the loss of digits of these differences for a large x or θ.
+
+    From x = 16 on log Γ(x + θ) and log x! have Stirling's series, and what they share cancels: x log(1 + θ / x) +
+    (θ − ½) log(x + θ) − θ − ½ log x + r(x + θ) − r(x) − log Γ(θ), r(a) = 1/(12 a) − 1/(360 a³) + 1/(1260 a⁵); from
+    θ = 16 on log Γ(θ) has it too.
+    """
+    few, many = value.clamp(max=FROM), value.clamp(min=FROM)
+    small, large = shape.clamp(max=FROM), shape.clamp(min=FROM)
+    ended, half_log = many + shape, 0.5 * many.log()
+    shared = many * torch.log1p(shape / many) - half_log + _remainder(ended) - _remainder(many)
+    of_small = (small - 0.5) * ended.log() - small - torch.lgamma(small)
+    of_large = (large - 0.5) * torch.log1p(many / large) - 0.5 * math.log(2 * math.pi) - _remainder(large)
+    of_many = shared + torch.where(shape < FROM, of_small, of_large)
+    return torch.where(value < FROM, log_rising(shape, few) - torch.lgamma(few + 1), of_many)
 
 
 def log_rising(start: Tensor, steps: Tensor) -> Tensor:

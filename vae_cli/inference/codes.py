@@ -79,4 +79,4 @@ def reconstructions(
         if hierarchy is not None and levels is not None:
             epsilon = noise.by_image(len(z), 1, model.noise_dim, seed, "reconstruct", start=start)[0].to(z)
             z = hierarchy.complete(z, levels, epsilon if draw else None, y)
-        yield x, model.image(z, y)
+        yield x, model.likelihood.image(model.decode_for(x, z, y))

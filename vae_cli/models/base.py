@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae_cli.distributions import LatentDistribution, Likelihood, Prior, as_latent
+from vae_cli.distributions.observed import Observed
 from vae_cli.models.evidence import Evidence
 from vae_cli.models.preprocessing import Preprocessing
 
@@ -143,7 +144,14 @@ class Model(nn.Module, ABC):
 
     def reconstruct(self, x: Float[Tensor, "b *shape"], y: Tensor | None = None) -> Distribution:
         """Return p(x|z) at the mean of q(z|x), of batch shape (B,)."""
-        return self.decode(self.encode(x, y).mean, y)
+        return self.decode_for(x, self.encode(x, y).mean, y)
+
+    def decode_for(
+        self, x: Float[Tensor, "b *shape"], z: Float[Tensor, "b d"], y: Tensor | None = None
+    ) -> Distribution:
+        """Return p(x|z) of examples of which something is taken as known, such as the total of counts."""
+        p = self.decode(z, y)
+        return p.given(x) if isinstance(p, Observed) else p
 
     @torch.no_grad()
     def example_distributions(self) -> tuple[LatentDistribution, LatentDistribution]:

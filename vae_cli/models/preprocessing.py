@@ -1,23 +1,24 @@
-"""What stands between data that are no images and the networks: standardized values, and values that are missing."""
+"""What stands between examples that are no images and the networks: standardized values, and missing ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
+
+from vae_cli.distributions.observed import Observed
 
 
 class Preprocessing(nn.Module):
     """From examples in the data's own units to what an encoder sees, and back from a likelihood to these units.
 
     Real values are standardized, u = (x − c) / s, with constants of the training data that are kept with the weights;
-    of counts the encoder sees log(1 + x). A missing value is NaN in x. The encoder sees 0 there, the mean of the
-    training's, and, where the training has missing values, a mask of them as further channels.
+    of counts the encoder sees log(1 + x). A missing value is NaN in x. The encoder sees the training's mean of u there
+    and, where the training has missing values, a mask of them as further channels.
 
     Args:
         shape: (C, …), of an example.
@@ -28,6 +29,7 @@ class Preprocessing(nn.Module):
 
     center: Tensor
     scale: Tensor
+    usual: Tensor
     is_count: Tensor
     is_real: Tensor
 
@@ -42,6 +44,7 @@ class Preprocessing(nn.Module):
         self.shape, self.has_missing = tuple(shape), has_missing
         self.register_buffer("center", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
+        self.register_buffer("usual", torch.zeros(shape))  # the mean of u
         for name, value in (("is_count", is_count), ("is_real", is_real)):
             self.register_buffer(name, torch.as_tensor(value).expand(shape).clone(), persistent=False)
         self.has_counts, self.has_real = bool(np.any(is_count)), bool(np.any(is_real))
@@ -55,8 +58,12 @@ class Preprocessing(nn.Module):
     def forward(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *seen_shape"]:
         u = self.standardized(x)
         missing = u.isnan()
-        u = u.masked_fill(missing, 0)
+        u = self.filled(u)
         return torch.cat([u, missing.to(u)], dim=1) if self.has_missing else u
+
+    def filled(self, u: Float[Tensor, "*batch_shape"]) -> Float[Tensor, "*batch_shape"]:
+        """Return u with the training's mean where it is NaN."""
+        return torch.where(u.isnan(), self.usual, u)
 
     def standardized(self, x: Float[Tensor, "*batch_shape"]) -> Float[Tensor, "*batch_shape"]:
         """Return u, NaN where x is."""
@@ -66,7 +73,7 @@ class Preprocessing(nn.Module):
     def inverse(self, u: Float[Tensor, "*batch_shape"]) -> Float[Tensor, "*batch_shape"]:
         """Return the x of a u."""
         x = self.center + self.scale * u
-        return torch.where(self.is_count, torch.expm1(x.clamp(min=0)), x) if self.has_counts else x
+        return torch.where(self.is_count, torch.expm1(x), x) if self.has_counts else x
 
     @torch.no_grad()
     def start_at(self, center: Float[Tensor, "*shape"], scale: Float[Tensor, "*shape"]) -> None:
@@ -82,54 +89,7 @@ class Preprocessing(nn.Module):
 
     def in_data_units(self, p: Distribution) -> Observed:
         """Return the distribution of x by that of u for real values, and by their own for others."""
-        assert isinstance(p, Independent)
         return Observed(p, self.center, self.scale) if self.has_real else Observed(p)
 
     def extra_repr(self) -> str:
         return f"{self.shape}, has_missing={self.has_missing}"
-
-
-class Observed(Independent):
-    r"""Independent values x = c + s u, of which some may be missing:
-
-        log p(x) = Σ_i log p_u((x_i − c_i) / s_i) − log s_i,   over the values that are not NaN
-
-    Args:
-        p: the distribution of u, (*batch, *shape).
-        center: c, of the shape; None if u is x.
-        scale: s.
-    """
-
-    def __init__(self, p: Independent, center: Tensor | None = None, scale: Tensor | None = None) -> None:
-        self.center, self.scale = center, scale
-        super().__init__(p.base_dist, p.reinterpreted_batch_ndims, validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density of what is observed, in nats and the data's units."""
-        missing = value.isnan()
-        u = value.masked_fill(missing, 0)
-        if self.center is not None and self.scale is not None:
-            u = ((u - self.center) / self.scale).masked_fill(missing, 0)
-        log_p: Tensor = self.base_dist.log_prob(u)
-        if self.scale is not None:
-            log_p = log_p - self.scale.log()
-        return log_p.masked_fill(missing, 0).flatten(-self.reinterpreted_batch_ndims).sum(-1)
-
-    @property
-    def mean(self) -> Tensor:
-        return self._in_units(super().mean)
-
-    @property
-    def variance(self) -> Tensor:
-        variance = super().variance
-        return variance if self.scale is None else variance * self.scale.square()
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self._in_units(super().rsample(torch.Size(sample_shape)))
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        return self._in_units(super().sample(torch.Size(sample_shape)))
-
-    def _in_units(self, u: Tensor) -> Tensor:
-        return u if self.center is None or self.scale is None else self.center + self.scale * u

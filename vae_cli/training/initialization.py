@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from vae_cli.data import Split
-from vae_cli.data.batches import moments, quartiles
+from vae_cli.data.batches import SAMPLED, moments, quartiles
+from vae_cli.distributions import CountLikelihood
 from vae_cli.evaluation.bounds import reconstructions
 from vae_cli.models import Model
 from vae_cli.runs.directory import log
@@ -51,18 +52,31 @@ def start_at_training_images(model: Model, split: Split) -> None:
     if count := model.prior.starting_images:
         index = torch.linspace(0, len(split) - 1, count, dtype=torch.float64).long()
         x, preprocessing = split.select(index).float() / split.scale, model.preprocessing
-        model.prior.start_at(x if preprocessing is None else preprocessing.standardized(x).nan_to_num(0))
+        model.prior.start_at(x if preprocessing is None else preprocessing.filled(preprocessing.standardized(x)))
 
 
-def standardize(model: Model, split: Split, how: str) -> None:
-    """Give a model that standardizes real values the constants of the training examples.
+@torch.no_grad()
+def measure(model: Model, split: Split, how: str) -> None:
+    """Give a model of examples that are no images the constants of the training's: of standardized values, of what the
+    encoder sees where a value is missing, and the usual total of counts.
 
     Args:
         model: not trained yet.
         split: the training examples.
         how: `zscore`, `robust` or `none`.
     """
-    if model.preprocessing is None or how == "none":
+    preprocessing, likelihood = model.preprocessing, model.likelihood
+    if preprocessing is None:
         return
-    center, scale = moments(split, is_centered=True) if how == "zscore" else quartiles(split)
-    model.preprocessing.start_at(center, torch.where(scale > 0, scale, 1))
+    mean, std = moments(split, is_centered=True)
+    if how != "none":
+        center, scale = (mean, std) if how == "zscore" else quartiles(split)
+        scale = torch.where(scale > 0, scale, std)  # the quartiles of a column may be the same
+        preprocessing.start_at(center, torch.where(scale > 0, scale, 1))
+    if isinstance(likelihood, CountLikelihood):
+        likelihood.set_total(mean.sum())
+    total, count = (torch.zeros(split.shape, dtype=torch.float64) for _ in range(2))
+    for chunk in split.chunks(every=1 + len(split) * split.image_bytes // SAMPLED):
+        u = preprocessing.standardized(chunk.float().to(preprocessing.center) / split.scale).double().cpu()
+        total, count = total + u.nan_to_num(0).sum(0), count + (~u.isnan()).sum(0)
+    preprocessing.usual.copy_(total / count.clamp(min=1))

@@ -29,7 +29,7 @@ from vae_cli.runs import checkpoint
 from vae_cli.system import memory
 from vae_cli.system.cache import cache_dir
 from vae_cli.training.ema import EMA
-from vae_cli.training.initialization import seed_everything, standardize, start_at_mean_image, start_at_training_images
+from vae_cli.training.initialization import measure, seed_everything, start_at_mean_image, start_at_training_images
 from vae_cli.training.step import SkippedSteps
 from vae_cli.training.step_log import StepLog
 
@@ -88,7 +88,7 @@ class TrainingState:
         seed_everything(noise.key(seed, "weights"))
         self.model = parts.model(config, data.facts, trusted, weights)
         if weights is None:
-            standardize(self.model, data.train, data.facts.standardize)
+            measure(self.model, data.train, data.facts.standardize)
             if config["init_output_bias"]:
                 start_at_mean_image(self.model, data.train, seed)
             start_at_training_images(self.model, data.train)
