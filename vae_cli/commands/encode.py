@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.commands import image_files, row_files
-from vae_cli.data.base import label_name
+from vae_cli.data.base import label_names
 from vae_cli.errors import counted
 from vae_cli.inference import inputs
 from vae_cli.inference.codes import codes
@@ -37,27 +36,27 @@ def run(config: dict[str, Any]) -> None:
     examples = images.chunks(loaded.model, count, config["seed"], "encoding", loaded.facts.noun)
     chunks = list(codes(loaded.model, examples, config["seed"]))
     arrays = {name: torch.cat([chunk[name] for chunk in chunks]).numpy() for name in chunks[0]}
+    image_files.keep(output, [config["input"], loaded.settings["dataset"].get("path")])
     where = written_or_replaced(output)
     with image_files.errors_name(output):
         if kind == "npz":
             image_files.write_npz(output, arrays | images.arrays(count))
         else:
-            row_files.write(output, kind, [_table(arrays, images.arrays(count), loaded)])
+            beside = {"row": images.split.in_file[:count].numpy()} | images.arrays(count)
+            row_files.write(output, kind, [_table(arrays, beside, loaded)])
     print(f"{counted(count, 'code')} of {config['input']} by {path}: {where}")
 
 
 def _table(arrays: dict[str, Any], beside: dict[str, Any], loaded: Trained) -> dict[str, Any]:
-    """Return the codes as columns: the row, its label or file, and the mean and deviation of each dimension."""
+    """Return the codes as columns: what is beside them, and the mean and deviation of each dimension."""
     names = [
         f"{level}[{number}]" if len(loaded.model.level_sizes) > 1 else f"z{number}"
         for level, size in loaded.model.level_sizes.items()
         for number in range(size)
     ]
-    table: dict[str, Any] = {"row": np.arange(len(arrays["mean"])), **beside}
+    table = dict(beside)
     if "label" in table and loaded.facts.class_names:
-        table["label"] = np.array(
-            [label_name(label, loaded.facts.class_names) for label in table["label"].tolist()], object
-        )
+        table["label"] = label_names(table["label"].tolist(), loaded.facts.class_names)
     for kind in ("mean", "std"):
         table |= {f"{name}_{kind}": arrays[kind][:, number] for number, name in enumerate(names)}
     return table

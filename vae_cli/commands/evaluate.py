@@ -18,7 +18,7 @@ from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.commands import image_files, row_files
 from vae_cli.data import Data, DataFacts, Split
-from vae_cli.data.base import label_name
+from vae_cli.data.base import label_names
 from vae_cli.errors import CheckpointError, ConfigError, UserError, counted, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
@@ -46,6 +46,7 @@ def run(config: dict[str, Any]) -> None:
     Raises:
         UserError: for a checkpoint or data that cannot be used, or an output that cannot be written.
     """
+    rows = None if config["rows"] is None else row_path(config["rows"])
     path = checkpoint.find(config["checkpoint"])
     is_remote = hub.is_address(config["checkpoint"])  # and lies in the Hub's cache, which is no place for results
     run_directory = Path() if is_remote else directory_of(path)
@@ -70,11 +71,12 @@ def run(config: dict[str, Any]) -> None:
         output = own if reason is None else None
         if reason is not None:
             print(
-                f"note: {own} {reason}; these numbers are only printed, unless output= names a file",
+                f"note: {own} {reason}; these numbers are printed, and written where output= names a file",
                 file=sys.stderr,
                 flush=True,
             )
-    rows = None if config["rows"] is None else row_path(config["rows"])
+    if rows is not None:
+        image_files.keep(rows, [config["dataset"]["path"], loaded.settings["dataset"].get("path")], "rows")
     numbers, scores = evaluate(loaded, data, split, config)
     result = about | numbers
     if rows is not None:
@@ -181,12 +183,11 @@ def row_path(name: str) -> Path:
 
 
 def by_row(scores: Scores, split: Split, facts: DataFacts) -> dict[str, np.ndarray]:
-    """Return the numbers of each example as columns, the row in its split first."""
+    """Return the numbers of each example as columns, its row in the file first, counted from 0."""
     count = len(scores.elbo)
-    columns = {"row": np.arange(count)}
+    columns = {"row": split.in_file[:count].numpy()}
     if split.labels is not None:
-        labels = split.labels[:count].tolist()
-        columns["label"] = np.array([label_name(label, facts.class_names) for label in labels], object)
+        columns["label"] = label_names(split.labels[:count].tolist(), facts.class_names)
     columns["log_likelihood"] = scores.log_likelihood[-1].numpy()
     columns |= {name: getattr(scores, name).numpy() for name in ("elbo", "reconstruction", "kl")}
     return columns

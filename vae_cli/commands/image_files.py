@@ -40,9 +40,9 @@ def output_path(name: str | None, kind: str, stem: str, has_formats: bool = True
     name_suffix = output.suffix.lower()
     if suffix and name_suffix != suffix:
         if not has_formats:
-            raise ConfigError(f"output={name}: end it in {suffix}")
-        fitting = next((key for key, other in SUFFIXES.items() if other == name_suffix), "png")
-        raise ConfigError(f"output={name} is no name for format={kind}: end it in {suffix}, or set format={fitting}")
+            raise ConfigError(f"output={name}: end it in .npz, .csv or .parquet")
+        fitting = [f", or set format={key}" for key, other in SUFFIXES.items() if other == name_suffix]
+        raise ConfigError(f"output={name} is no name for format={kind}: end it in {suffix}{''.join(fitting)}")
     if kind == "png" and name_suffix in (".png", ".npz"):
         raise ConfigError(f"output={name}: format=png fills a folder; name one, or use format=grid or format=npz")
     return output
@@ -64,6 +64,23 @@ def format_of(kind: str, name: str | None, facts: DataFacts) -> str:
     if kind in OF_ROWS and facts.is_image:
         raise ConfigError(f"format={kind} is of rows, and these are images; use format=grid, png or npz")
     return kind
+
+
+def keep(output: Path, inputs: Iterable[str | None], key: str = "output") -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        output: the path to write to.
+        inputs: paths, or other words, of what is read.
+        key: that names the output.
+
+    Raises:
+        ConfigError: if one of the inputs is the output.
+    """
+    if any(
+        each is not None and expand(each).exists() and expand(each).resolve() == output.resolve() for each in inputs
+    ):
+        raise ConfigError(f"{key}={output} is where the data are; name another file")
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def run(config: dict[str, Any]) -> None:
     examples = images.chunks(loaded.model, count, config["seed"], "reconstructing", loaded.facts.noun)
     pairs = reconstructions(loaded.model, examples, config["seed"], config["draw"], config["levels"])
     is_partial = config["fill"] == "missing" or (config["fill"] == "auto" and images.split.has_missing())
+    image_files.keep(output, [config["input"], loaded.settings["dataset"].get("path")])
     where = written_or_replaced(output)
     with image_files.errors_name(output):
         if kind == "grid":
@@ -58,7 +59,11 @@ def run(config: dict[str, Any]) -> None:
             image_files.write_pngs((below.cpu() for _, below in pairs), output, names)
         elif kind in image_files.OF_ROWS:
             columns = row_files.columns_of(loaded.facts)
-            row_files.write(output, kind, row_files.rows_of((x.numpy() for x in _filled(pairs, is_partial)), columns))
+            rows = row_files.rows_of((x.numpy() for x in _filled(pairs, is_partial)), columns)
+            if images.table is not None and is_partial:
+                row_files.write_frame(output, kind, row_files.filled(images.table, list(rows), columns))
+            else:
+                row_files.write(output, kind, rows)
         else:
             shape = (count, *loaded.facts.shape)
             image_files.write_npz(output, images.arrays(count), _filled(pairs, is_partial), shape)

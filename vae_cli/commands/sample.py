@@ -18,7 +18,7 @@ from vae_cli.commands import image_files, row_files
 from vae_cli.commands.image_files import LARGEST_GRID
 from vae_cli.constraints import check_takes, show
 from vae_cli.data import Split
-from vae_cli.data.base import label_name
+from vae_cli.data.base import label_name, label_names
 from vae_cli.data.columns import as_values
 from vae_cli.errors import ConfigError, counted, shortened
 from vae_cli.evaluation import latent_codes
@@ -206,18 +206,30 @@ def _write_samples(loaded: Trained, config: Config, output: Path) -> str:
     return f"{counted(count, loaded.facts.noun)} of labels {shown} in turn"
 
 
-def _rows(chunks: Iterable[Tensor], loaded: Trained, y: Tensor | None) -> Iterator[row_files.Values]:
-    """Yield the columns of rows, chunk by chunk, with their labels where there are any."""
+def _rows(
+    chunks: Iterable[Tensor], loaded: Trained, y: Tensor | None, walk: Walk | None = None
+) -> Iterator[row_files.Values]:
+    """Yield the columns of rows, chunk by chunk, with their labels where there are any; of a walk behind the
+    names of its rows, its steps and its latent vectors."""
     columns, names, start = row_files.columns_of(loaded.facts), loaded.facts.class_names, 0
     for chunk in chunks:
-        rows = dict(as_values(chunk.numpy(), columns))
+        rows = {} if walk is None else _places(walk, slice(start, start + len(chunk)))
+        rows |= as_values(chunk.numpy(), columns)
         if y is not None:
-            own = y[start : start + len(chunk)].tolist()
-            rows[loaded.settings["dataset"].get("label") or "label"] = np.array(
-                [label_name(label, names) for label in own], object
-            )
+            labels = label_names(y[start : start + len(chunk)].tolist(), names)
+            rows[loaded.settings["dataset"].get("label") or "label"] = labels
         start += len(chunk)
         yield rows
+
+
+def _places(walk: Walk, some: slice) -> dict[str, np.ndarray]:
+    """Return some points of a walk as columns: the names of their rows, their steps, and z."""
+    rows, steps = walk.z.shape[:2]
+    captions = np.repeat(np.array(walk.rows or range(rows), object), steps)
+    z = walk.z.flatten(0, 1).cpu().numpy()[some]
+    return {"walk": captions[some], "step": np.tile(np.arange(steps), rows)[some]} | {
+        f"z{number}": values for number, values in enumerate(z.T)
+    }
 
 
 def _sampler(loaded: Trained, config: Config) -> Sampler:
@@ -265,7 +277,9 @@ def _write_walk(loaded: Trained, config: Config, output: Path) -> str:
         elif kind == "png":
             image_files.write_pngs(images, output, names)
         elif kind in image_files.OF_ROWS:
-            row_files.write(output, kind, _rows(images, loaded, None if walk.y is None else walk.y.flatten().cpu()))
+            row_files.write(
+                output, kind, _rows(images, loaded, None if walk.y is None else walk.y.flatten().cpu(), walk)
+            )
         else:
             arrays = {"z": walk.z.flatten(0, 1).cpu().numpy()}
             if walk.y is not None:

@@ -179,7 +179,8 @@ class Dataset(ABC):
         if source.test is not None:
             return source
         if len(source.train) == 1:
-            note = "there is one example alone: it is the test set too, whose numbers say nothing about others"
+            noun = "image" if source.train.values.ndim == 4 else "example"
+            note = f"there is one {noun} alone: it is the test set too, whose numbers say nothing about others"
             return replace(source, test=source.train, notes=(*source.notes, note))
         count = max(1, round(len(source.train) * self.test_fraction))
         train, test = _divide(source.train, count, "test", self.is_in_order)
@@ -239,6 +240,11 @@ def name_of(dataset: Dataset | type[Dataset]) -> str:
 def label_name(label: int, names: Sequence[str]) -> str:
     """Return the name of a label as every terminal can show it, its number where it has none."""
     return printable(names[label]) if label < len(names) else str(label)
+
+
+def label_names(labels: Sequence[int], names: Sequence[str]) -> np.ndarray:
+    """Return the names of labels as an array of texts."""
+    return np.array([label_name(label, names) for label in labels], object)
 
 
 def _classes(labels: list[np.ndarray | None]) -> int:

@@ -100,7 +100,7 @@ def as_values(vectors: Float[np.ndarray, "n d"], columns: Sequence[Column]) -> d
             texts[missing] = None
             values[column.name] = texts
         elif column.kind == "real" and not column.is_whole:
-            values[column.name] = block[:, 0].astype(np.float64)
+            values[column.name] = block[:, 0]
         else:
             whole = np.rint(block[:, 0]).astype(np.float64)
             values[column.name] = whole if missing.any() else whole.astype(np.int64)

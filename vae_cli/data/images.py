@@ -26,11 +26,13 @@ class Images:
             numbers in [0, 1] for `unit`.
         labels: (N,) int64, or None.
         rows: (N,) int64, which of the values these images are, in order; None for all of them.
+        numbers: (N,) int64, where each stood before some were taken; None: where it stands.
     """
 
     values: np.ndarray
     labels: np.ndarray | None = None
     rows: np.ndarray | None = None
+    numbers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values if self.rows is None else self.rows)
@@ -39,7 +41,10 @@ class Images:
         """Return some of the images; of a mapped file only their numbers, none of their pixels."""
         labels = None if self.labels is None else self.labels[index]
         rows = index if self.rows is None else self.rows[index]
-        return Images(self.values, labels, rows) if is_mapped(self.values) else Images(self.values[rows], labels)
+        numbers = index if self.numbers is None else self.numbers[index]
+        if is_mapped(self.values):
+            return Images(self.values, labels, rows, numbers)
+        return Images(self.values[rows], labels, None, numbers)
 
     def join(self, other: Images) -> Images:
         """Return these images, then the others."""
@@ -47,8 +52,13 @@ class Images:
         if self.labels is not None and other.labels is not None:
             labels = np.concatenate([self.labels, other.labels])
         if self.values is other.values and self.rows is not None and other.rows is not None:
-            return Images(self.values, labels, np.concatenate([self.rows, other.rows]))
-        return Images(np.concatenate([self.values, other.values]), labels)
+            return Images(self.values, labels, np.concatenate([self.rows, other.rows]), self._joined_numbers(other))
+        return Images(np.concatenate([self.values, other.values]), labels, None, self._joined_numbers(other))
+
+    def _joined_numbers(self, other: Images) -> np.ndarray | None:
+        if self.numbers is None or other.numbers is None:
+            return None
+        return np.concatenate([self.numbers, other.numbers])
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Split:
         dynamic: every use draws binary pixels anew, with the values as probabilities.
         rows: (N,) int64, which of the images are this split's; None for all of them.
         mapped: the images lie in a file.
+        numbers: (N,) int64, where each image stood in its file; None: where it stands in the split.
     """
 
     images: Tensor
@@ -70,6 +81,7 @@ class Split:
     dynamic: bool = False
     rows: Tensor | None = None
     mapped: bool = False
+    numbers: Tensor | None = None
 
     @staticmethod
     def of(images: Images, scale: float, dynamic: bool = False) -> Split:
@@ -78,7 +90,8 @@ class Split:
         values = images.values if mapped else np.ascontiguousarray(images.values)
         labels = None if images.labels is None else torch.from_numpy(np.ascontiguousarray(images.labels))
         rows = None if images.rows is None else torch.from_numpy(images.rows)
-        return Split(as_tensor(values), labels, scale, dynamic, rows, mapped)
+        numbers = None if images.numbers is None else torch.from_numpy(images.numbers)
+        return Split(as_tensor(values), labels, scale, dynamic, rows, mapped, numbers)
 
     def __len__(self) -> int:
         return len(self.images if self.rows is None else self.rows)
@@ -105,18 +118,20 @@ class Split:
         # Ten times as fast as images[index], which asks what kind of index it is for every image.
         return self.images.index_select(0, index)
 
-    def places(self, most: int) -> Tensor:
-        """Return the places in the set of at most so many of its images, spread evenly over it."""
-        return torch.linspace(0, len(self) - 1, min(most, len(self)), dtype=torch.float64).long()
+    @property
+    def in_file(self) -> Tensor:
+        """Where each image stood in its file, (N,) int64."""
+        return torch.arange(len(self)) if self.numbers is None else self.numbers
 
     def spread(self, most: int) -> Split:
         """Return at most so many of the images, spread evenly over the set."""
         if len(self) <= most:
             return self
-        chosen = self.places(most)
+        chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long()
         labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
-        chosen = chosen.to(self.images.device)
-        return replace(self, labels=labels, rows=chosen if self.rows is None else self.rows[chosen])
+        numbers, chosen = self.in_file[chosen], chosen.to(self.images.device)
+        rows = chosen if self.rows is None else self.rows[chosen]
+        return replace(self, labels=labels, rows=rows, numbers=numbers)
 
     def chunks(self, every: int = 1) -> Iterator[Tensor]:
         """Yield all images in order, some megabytes at a time; or one such chunk out of every few."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vae_cli.data import DataFacts, Images, Split, pictures
 from vae_cli.data.base import Binarize, Support, as_split
+from vae_cli.data.columns import kinds_of
 from vae_cli.data.sources.table import vectors_of
 from vae_cli.errors import DataError, describe
 
@@ -72,10 +73,13 @@ def _values(x: Any, facts: DataFacts) -> Tensor:
     there = values.detach()[~values.isnan()]
     if bool(there.isinf().any()):
         raise DataError("x has infinite values; correct them, or make them NaN: missing")
-    if facts.support == "counts" and bool(((there < 0) | (there != there.round())).any()):
-        raise DataError("x has values that are no counts; this model takes whole numbers from 0 on")
-    if facts.support == "binary" and bool(((there != 0) & (there != 1)).any()):
-        raise DataError("x has values beside 0 and 1, which is all that this model takes")
+    kinds: list[str] = [*kinds_of(facts.columns)] or [facts.support]
+    for kind in set(kinds):
+        own = values.detach() if len(kinds) == 1 else values.detach()[:, [each == kind for each in kinds]]
+        if kind == "counts" and bool(((own < 0) | (own != own.round()) & ~own.isnan()).any()):
+            raise DataError("x has values that are no counts; this model takes whole numbers from 0 on there")
+        if kind in ("binary", "categorical") and bool(((own != 0) & (own != 1) & ~own.isnan()).any()):
+            raise DataError("x has values beside 0 and 1, which is all that this model takes there")
     return values
 
 

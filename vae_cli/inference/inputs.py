@@ -16,7 +16,9 @@ from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.constraints import FilePath, check_value
 from vae_cli.data import AnnData, Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split, Table
 from vae_cli.data.base import SPLITS, Support
+from vae_cli.data.sources import table_file
 from vae_cli.data.sources.folder import Listed
+from vae_cli.data.sources.table_file import TableFile
 from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
 from vae_cli.inference.codes import Chunk, chunks
 from vae_cli.inference.examples import MADE_BINARY
@@ -39,10 +41,12 @@ class Inputs:
     Args:
         split: the images and their labels.
         names: of the files that they come from, if they come from files.
+        table: the file that they are all the rows of, if it is a table.
     """
 
     split: Split
     names: list[str] | None = None
+    table: TableFile | None = None
 
     def arrays(self, count: int) -> dict[str, np.ndarray]:
         """Return the labels and the file names of the first images, where there are any."""
@@ -84,6 +88,8 @@ def read(trained: Trained, config: Config) -> Inputs:
     is_threshold_ours = facts.is_image and facts.support == "binary" and options["binarize"] == "none"
     if is_threshold_ours:
         options["binarize"] = "threshold"
+    if trained.facts.columns:
+        options["split"] = None  # the rows are in their own order
     dataset: Dataset = registry.construct("dataset", options, {})
     images, support, names = _load_in_order(dataset, trained)
     if not is_threshold_ours:
@@ -95,7 +101,7 @@ def read(trained: Trained, config: Config) -> Inputs:
         _say([f"the images were {MADE_BINARY}"])
     _check_fit(tuple(split.shape), support if options.get("binarize", "none") == "none" else "binary", facts)
     _check_labels(split, trained)
-    return Inputs(split, names)
+    return Inputs(split, names, table_file.opened(expand(name)) if isinstance(dataset, Table) else None)
 
 
 def load_data(trained: Trained, config: Config) -> Data:

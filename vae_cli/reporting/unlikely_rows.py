@@ -31,7 +31,7 @@ def table(
         x: rows, NaN where a value is missing.
         shown: their reconstructions.
         elbo: of each row, in nats.
-        numbers: of the rows in their split.
+        numbers: of the rows in their file, from 0 on.
         columns: whose vectors they are.
     """
     errors = errors_of(x, shown, columns)

@@ -68,7 +68,7 @@ def write_value_charts(state: TrainingState, split: Split, output: RunDirectory)
     shares = value_charts.unexplained_shares(x, shown)
     output.picture("reconstructions", lambda: charts.to_png(value_charts.unexplained(shares, names)), step)
     elbo = score(model, some, (1,), seed).elbo.numpy()
-    text = unlikely_rows.table(x, shown, elbo, split.places(CHARTED).numpy(), columns)
+    text = unlikely_rows.table(x, shown, elbo, some.in_file.numpy(), columns)
     output.attempt(lambda: output.write(unlikely_rows.FILE, text), unlikely_rows.FILE)
 
 

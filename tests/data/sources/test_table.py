@@ -176,7 +176,7 @@ def test_columns_that_cannot_be_modelled_are_refused_in_a_line_with_the_fix(chan
 def test_too_many_texts_are_no_categories(tmp_path):
     frame = pd.DataFrame({"id": [f"x{n}" for n in range(500)], "age": RANDOM.random(500)})
     with pytest.raises(
-        DataError, match=r"500 different values, too many for categories; leave it out: dataset.drop=\[id\]"
+        DataError, match=r"500 different values in 500 rows, too many for categories; leave it out: dataset.drop=\[id\]"
     ):
         Table(saved(tmp_path, frame)).load()
 

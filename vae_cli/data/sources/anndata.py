@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from vae_cli.constraints import FilePath, Index, Name
-from vae_cli.data.base import IN_ORDER, Dataset, Source, Standardize
+from vae_cli.data.base import IN_ORDER, SPLITS, Dataset, Source, Standardize
 from vae_cli.data.columns import Column
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.sources import values
 from vae_cli.data.sources.numpy_file import NamedArray
-from vae_cli.data.sources.table import labels_of, parts_of
+from vae_cli.data.sources.table import labels_of, splits_of
 from vae_cli.errors import ConfigError, DataError, describe, printable, shortened
 from vae_cli.system.paths import expand
 
@@ -66,48 +66,56 @@ class AnnData(Dataset):
         Raises:
             DataError: if the file is missing or broken, or its values are no counts or numbers; with the fix.
         """
-        data = self._opened()
+        data, path, is_for_model = self._opened(), str(self.path), bool(columns)
         matrix, names = self._matrix(data), [str(name) for name in data.var_names]
-        order = None
-        if columns:
-            place = {name: number for number, name in enumerate(names)}
-            missing = [column.name for column in columns if column.name not in place]
-            if missing:
-                raise DataError(f"{self.path} has no gene {shortened(missing)}, which the model was trained on")
-            order = np.array([place[column.name] for column in columns])
-        shape = (data.n_obs, data.n_vars if order is None else len(order))
+        order = self._order(names, columns) if is_for_model else np.arange(len(names))
+        shape = (data.n_obs, len(order))
         if not all(shape):
-            raise DataError(f"{self.path} has {shape[0]} cells and {shape[1]} genes; name a file with some")
+            raise DataError(f"{path} has {shape[0]} cells and {shape[1]} genes; name a file with some")
         rows = max(1, CHUNK // (4 * matrix.shape[1]))
-        array = NamedArray(str(self.path), values.gathered(_dense(matrix, order, rows, shape[0]), shape))
-        found = values.contents(array.values)
-        wanted = {"counts": "counts", "real": "real"}.get(self.support)
-        support = wanted or ("counts" if found.are_whole and found.low >= 0 else "real")
-        values.support_of([found], [array], support)  # type: ignore[arg-type]
-        values.check_values(array, found, support, "mask", "cells")  # type: ignore[arg-type]
-        kind = "counts" if support == "counts" else "real"
-        columns = tuple(columns) or tuple(Column(name, kind, (), kind == "counts") for name in names)  # type: ignore[arg-type]
-        labels, classes = labels_of(
-            data.obs, self.label, str(self.path), tuple(class_names) if order is not None else None
-        )
-        parts = parts_of(data.obs, self.split, str(self.path)) or {"train": np.arange(shape[0])}
-        every = Images(array.values, labels)
-        splits = {split: every.take(rows) for split, rows in parts.items()}
-        train, validation, test = (splits.get(split) for split in ("train", "validation", "test"))
+        array = NamedArray(path, values.gathered(_dense(matrix, order, rows, shape[0]), shape))
+        contents = values.contents(array.values)
+        support = self._support(contents, columns)
+        values.support_of([contents], [array], support)
+        values.check_values(array, contents, support, "mask", "cells")
+        columns = columns or [Column(name, support, (), support == "counts") for name in names]
+        labels, classes, notes = labels_of(data.obs, self.label, path, tuple(class_names) if is_for_model else None)
+        splits = splits_of(Images(array.values, labels), data.obs, self.split, path, is_for_model)
+        train, validation, test = (splits.get(split) for split in SPLITS)
         assert train is not None
-        return Source(train, validation, test, support, (), classes, found.missing > 0, columns)  # type: ignore[arg-type]
+        return Source(train, validation, test, support, notes, classes, contents.missing > 0, tuple(columns))
+
+    def _order(self, names: list[str], columns: Sequence[Column]) -> np.ndarray:
+        """Return where the genes of a trained model stand in the file."""
+        place = {name: number for number, name in enumerate(names)}
+        if missing := [column.name for column in columns if column.name not in place]:
+            raise DataError(f"{self.path} has no gene {shortened(missing)}, which the model was trained on")
+        return np.array([place[column.name] for column in columns])
+
+    def _support(self, contents: values.Contents, columns: Sequence[Column]) -> Literal["counts", "real"]:
+        """Return what the values are: as a trained model's, as was set, or by what they are."""
+        if columns:
+            return "counts" if columns[0].kind == "counts" else "real"
+        if self.support != "auto":
+            return self.support
+        return "counts" if contents.are_whole and contents.low >= 0 else "real"
 
     def _opened(self) -> Any:
         try:
             import anndata
         except ImportError as error:
-            raise DataError("dataset=anndata needs anndata: pip install 'vae-cli[anndata]'") from error
+            raise DataError('dataset=anndata needs anndata: pip install "vae-cli[anndata]"') from error
         if not self.path.exists():
             raise DataError(f"{self.path} does not exist; set dataset.path to an .h5ad file")
         try:
-            return anndata.read_h5ad(self.path, backed="r")
+            data = anndata.read_h5ad(self.path, backed="r")
         except Exception as error:  # h5py and anndata raise many kinds
             raise DataError(f"{self.path} cannot be read as .h5ad ({describe(error)}); save it again") from error
+        names = data.var_names.astype(str)
+        if names.has_duplicates:
+            twice = shortened(sorted(set(names[names.duplicated()])))
+            raise DataError(f"{self.path} has several genes named {twice}; save it after adata.var_names_make_unique()")
+        return data
 
     def _matrix(self, data: Any) -> Any:
         if self.layer is None:
@@ -118,8 +126,8 @@ class AnnData(Dataset):
         return data.layers[self.layer]
 
 
-def _dense(matrix: Any, order: np.ndarray | None, rows: int, count: int) -> Iterator[np.ndarray]:
+def _dense(matrix: Any, order: np.ndarray, rows: int, count: int) -> Iterator[np.ndarray]:
     for start in range(0, count, rows):
         part = matrix[start : start + rows]
         dense = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)
-        yield dense if order is None else dense[:, order]
+        yield dense[:, order]

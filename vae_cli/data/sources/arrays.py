@@ -81,7 +81,7 @@ class Arrays(Dataset):
             DataError: if the file is missing or broken, or an array in it is no set of images or labels.
         """
         arrays, notes = numpy_file.read(self.path)
-        source = _source(arrays, self.white, support or self.support, self.has_keys, self.missing)
+        source = _source(arrays, self.white, support or self.support, self.has_keys, self.missing, support is None)
         if source.support in UNBOUNDED and self.binarize != "none":
             raise ConfigError(f"dataset.binarize={self.binarize} is of images, and these are {source.support} values")
         parts = [arrays[split].values for split in SPLITS if split in arrays]
@@ -131,13 +131,15 @@ def _source(
     support: Support | None,
     has_range: bool,
     missing: Missing = "mask",
+    is_new: bool = True,
 ) -> Source:
     """Return the splits of arrays by their roles.
 
-    Where the user cannot set `dataset.range`, no advice names it, and `white` is a training's.
+    Where the user cannot set `dataset.range`, no advice names it, and `white` is a training's. What is not new is for a
+    trained model.
     """
     if arrays["train"].values.ndim == 2 or support in UNBOUNDED:
-        return _source_of_values(arrays, support, missing)
+        return _source_of_values(arrays, support, missing, is_new)
     images = {split: _channels_first(arrays[split]) for split in SPLITS if split in arrays}
     if white is not None and not has_range and all(_is_plain(array.values, white) for array in images.values()):
         white = None
@@ -153,7 +155,9 @@ def _source(
     return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
 
 
-def _source_of_values(arrays: Mapping[str, NamedArray], wanted: Support | None, missing: Missing) -> Source:
+def _source_of_values(
+    arrays: Mapping[str, NamedArray], wanted: Support | None, missing: Missing, is_new: bool
+) -> Source:
     """Return the splits of arrays of vectors or sequences."""
     splits = {split: arrays[split] for split in SPLITS if split in arrays}
     every = list(splits.values())
@@ -163,13 +167,13 @@ def _source_of_values(arrays: Mapping[str, NamedArray], wanted: Support | None, 
     support = values.support_of(list(found.values()), every, wanted)
     for split, array in splits.items():
         values.check_values(array, found[split], support, missing, example)
-    if support == "real":
-        values.check_columns(every[0].name, every[0].values)
     has_missing = any(each.missing for each in found.values())
     stored = {
         split: Images(values.stored(array.values, support, has_missing), _labels(arrays.get(f"{split}_labels"), array))
         for split, array in splits.items()
     }
+    if is_new and support == "real":
+        values.check_columns(every[0].name, values.chunks(every[0].values))
     notes = []
     if wanted is None and support == "real" and all(each.are_whole and each.low >= 0 for each in found.values()):
         notes.append("all values are whole numbers; if they count something, set dataset.support=counts")

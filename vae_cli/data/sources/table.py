@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vae_cli.constraints import Described, FilePath, Index, Length, Name
-from vae_cli.data.base import IN_ORDER, Dataset, Source, Standardize, Support
+from vae_cli.data.base import IN_ORDER, SPLITS, Dataset, Source, Standardize, Support
 from vae_cli.data.columns import Column, as_vectors, support_of, width
 from vae_cli.data.images import Images, Split
 from vae_cli.data.sources import table_file, values
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CATEGORIES = 100
+MOST_LABELS = 200
+FEWEST_NAMES = 20  # texts, of which nearly all may differ and be categories still
+NEARLY_ALL = 0.9
 DECIMAL_COMMA = r"-?\d+,\d+"
 MOSTLY = 0.5  # of the texts that are numbers, from which a column is one of numbers with mistakes
-SPLITS = {
+PARTS = {  # what a split is called in a column
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -89,26 +92,23 @@ class Table(Dataset):
         Raises:
             DataError: if the file is missing or broken, or a column cannot be modelled; with the fix.
         """
-        table = table_file.opened(self.path)
-        notes: list[str] = []
-        labels, classes = labels_of(table, self.label, str(self.path), tuple(class_names) if columns else None)
-        parts = parts_of(table, self.split, str(self.path)) or {"train": np.arange(len(table))}
-        if not columns:
-            columns, notes = self._columns(table, parts["train"])
+        table, path = table_file.opened(self.path), str(self.path)
+        labels, classes, notes = labels_of(table, self.label, path, tuple(class_names) if columns else None)
+        is_for_model = bool(columns)
+        if not is_for_model:
+            columns, notes = self._columns(table)
         vectors = self._vectors(table, columns)
-        found = values.contents(vectors)
-        self._check_missing(vectors, found)
-        if found.missing:
-            notes.append(
-                f"{found.missing:,} of {vectors.size:,} values are missing ({found.missing / vectors.size:.1%})"
-            )
-        every = Images(vectors, labels)
-        splits = {split: every if len(rows) == len(every) else every.take(rows) for split, rows in parts.items()}
-        has_missing = found.missing > 0 and Split.of(splits["train"], 1.0).has_missing()
-        train, validation, test = (splits.get(split) for split in ("train", "validation", "test"))
+        contents = values.contents(vectors)
+        self._check_missing(vectors, contents)
+        if contents.missing:
+            share = contents.missing / vectors.size
+            notes = (*notes, f"{contents.missing:,} of {vectors.size:,} values are missing ({share:.1%})")
+        splits = splits_of(Images(vectors, labels), table, self.split, path, is_for_model)
+        has_missing = contents.missing > 0 and Split.of(splits["train"], 1.0).has_missing()
+        train, validation, test = (splits.get(split) for split in SPLITS)
         assert train is not None
         support: Support = support_of(columns)  # type: ignore[assignment]
-        return Source(train, validation, test, support, tuple(notes), classes, has_missing, tuple(columns))
+        return Source(train, validation, test, support, notes, classes, has_missing, tuple(columns))
 
     def _vectors(self, table: TableFile, columns: Sequence[Column]) -> Float[np.ndarray, "n d"]:
         frames = table_file.frames(table, [column.name for column in columns], str(self.path))
@@ -120,37 +120,34 @@ class Table(Dataset):
         for key in ("columns", "drop", "categorical", "counts"):
             _check_names(table, key, getattr(self, key) or (), str(self.path))
         left_out = {*(self.drop or ()), self.label, self.split}
-        chosen = [name for name in self.columns or table.columns if name not in left_out]
+        chosen = [name for name in dict.fromkeys(self.columns or table.columns) if name not in left_out]
         if not chosen:
             raise DataError(f"{self.path}: no column is left; choose others with dataset.columns= or dataset.drop=")
         return chosen
 
-    def _columns(self, table: TableFile, rows: np.ndarray) -> tuple[list[Column], list[str]]:
-        """Return the columns and notes; `rows` are those of the training."""
+    def _columns(self, table: TableFile) -> tuple[list[Column], tuple[str, ...]]:
+        """Return the columns that a model is trained on, and notes."""
         columns: list[Column] = []
         same: list[str] = []
-        whole: list[str] = []  # that may be counts
         for name in self._chosen(table):
             cells = table[name]
-            if cells.nunique(dropna=True) <= 1:
+            try:
+                kinds = cells.nunique(dropna=True)
+            except TypeError as error:  # of what is no single value
+                what = f"holds {type(cells.dropna().iloc[0]).__name__}s"
+                raise DataError(f"{self.path}: column {printable(name)} {what}; leave it out: {_drop(name)}") from error
+            if kinds <= 1:
                 same.append(name)
-                continue
-            column = self._column(cells, name)
-            columns.append(column)
-            if column.kind == "real":
-                numbers = cells.to_numpy(np.float64, na_value=np.nan)
-                values.check_columns(str(self.path), numbers[rows, None], [name])
-                if column.is_whole and np.nanmin(numbers) >= 0:
-                    whole.append(name)
-        notes = [f"{counted(len(same), 'column')} left out, of one value only: {shortened(same)}"] if same else []
-        if whole:
-            notes.append(f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=")
+            else:
+                columns.append(self._column(cells, name))
         if not columns:
             raise DataError(f"{self.path}: every column has one value only; there is nothing to learn")
-        kinds = {kind: [c.name for c in columns if c.kind == kind] for kind in ("real", "counts", "binary")}
-        kinds["categorical"] = [f"{c.name} ({c.size})" for c in columns if c.kind == "categorical"]
-        notes += [f"{kind} columns: {shortened(names)}" for kind, names in kinds.items() if names]
-        return columns, notes
+        notes = [f"{counted(len(same), 'column')} left out, of one value only: {shortened(same)}"] if same else []
+        if whole := [column.name for column in columns if column.kind == "real" and column.is_whole]:
+            notes.append(f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=")
+        kinds_of = {kind: [c.name for c in columns if c.kind == kind] for kind in ("real", "counts", "binary")}
+        kinds_of["categorical"] = [f"{c.name} ({c.size})" for c in columns if c.kind == "categorical"]
+        return columns, (*notes, *(f"{kind} columns: {shortened(names)}" for kind, names in kinds_of.items() if names))
 
     def _column(self, cells: pd.Series[Any], name: str) -> Column:
         """Return what a column holds, with more than one value.
@@ -164,7 +161,7 @@ class Table(Dataset):
         present = cells.dropna()
         if name in self.categorical or not pd.api.types.is_numeric_dtype(cells):
             if pd.api.types.is_datetime64_any_dtype(cells):
-                raise DataError(f"{where} holds dates; make them numbers, or leave them out: dataset.drop=[{name}]")
+                raise DataError(f"{where} holds dates; make them numbers, or leave them out: {_drop(name)}")
             _check_texts(present, where, name, is_named=name in self.categorical)
             texts = tuple(sorted({_text(value) for value in present}))
             return Column(name, "binary" if len(texts) == 2 else "categorical", texts)
@@ -177,7 +174,8 @@ class Table(Dataset):
                 raise DataError(f"{where} holds {span}, not counts; take it out of dataset.counts=")
             return Column(name, "counts", (), True)
         if set(np.unique(numbers)) == {0.0, 1.0}:
-            return Column(name, "binary", ("False", "True") if cells.dtype == bool else ("0", "1"))
+            return Column(name, "binary", ("False", "True") if pd.api.types.is_bool_dtype(cells) else ("0", "1"))
+        values.check_columns(str(self.path), [numbers[:, None]], [name])
         return Column(name, "real", (), is_whole)
 
     def _check_missing(self, vectors: np.ndarray, found: values.Contents) -> None:
@@ -195,50 +193,74 @@ class Table(Dataset):
 
 def labels_of(
     table: TableFile | pd.DataFrame, column: str | None, path: str, known: tuple[str, ...] | None
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return the number of each row's label, and the labels' names.
+) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
+    """Return the number of each row's label, the labels' names, and notes.
 
     Args:
         table: the file, or its rows.
         column: of the labels, if they have any.
         path: of the file, for messages.
-        known: the labels of a trained model, for which a file may be without that column.
+        known: the labels of a trained model. Rows without that column, or with others, have none then.
+
+    Raises:
+        DataError: if rows for a training have no label, all the same or too many.
     """
     if column is None or (known is not None and column not in table.columns):
-        return None, ()
+        return None, (), ()
     _check_names(table, "label", [column], path)
     cells = table[column]
+    if known is not None:
+        texts = [None if missing else _text(cell) for cell, missing in zip(cells, cells.isna())]
+        unknown = next((n for n, text in enumerate(texts) if text not in known), None)
+        if unknown is None:
+            return np.array([known.index(str(text)) for text in texts], np.int64), known, ()
+        what = "missing" if texts[unknown] is None else printable(str(texts[unknown]))
+        return (
+            None,
+            (),
+            (f"the label of row {unknown + 1} is {what}, and the model knows {shortened(known)}: no labels",),
+        )
     if cells.isna().any():
         row = int(np.flatnonzero(cells.isna())[0]) + 1
         raise DataError(f"dataset.label={column}: row {row} has no label; give each row one, or leave it out")
-    if known is not None:
-        texts = [_text(cell) for cell in cells]
-        unknown = next((n for n, text in enumerate(texts) if text not in known), None)
-        if unknown is not None:
-            what, names_known = printable(texts[unknown]), shortened(known)
-            raise DataError(f"{path}: the label of row {unknown + 1} is {what}; the model knows {names_known}")
-        return np.array([known.index(text) for text in texts], np.int64), known
     names = sorted(set(cells), key=lambda value: (isinstance(value, str), value))
     if len(names) < 2:
         raise DataError(f"dataset.label={column}: all rows have the label {names[0]}; choose another column")
+    if len(names) > MOST_LABELS or any(isinstance(each, float) and not each.is_integer() for each in names):
+        raise DataError(f"dataset.label={column}: {len(names):,} different values are no classes; drop it, or bin them")
     number = {value: n for n, value in enumerate(names)}
-    return np.array([number[value] for value in cells], np.int64), tuple(_text(value) for value in names)
+    return np.array([number[value] for value in cells], np.int64), tuple(_text(value) for value in names), ()
 
 
-def parts_of(table: TableFile | pd.DataFrame, column: str | None, path: str) -> dict[str, np.ndarray]:
-    """Return the rows of each split, if a column says so."""
-    if column is None:
-        return {}
+def splits_of(
+    every: Images, table: TableFile | pd.DataFrame, column: str | None, path: str, is_for_model: bool
+) -> dict[str, Images]:
+    """Return the splits of all rows, `train` at least: as a column says, else all are that.
+
+    Args:
+        every: all rows.
+        table: the file, or what is beside its rows.
+        column: of the splits, if there is one.
+        path: of the file, for messages.
+        is_for_model: the rows are for a trained model, and may be of no split or of some.
+
+    Raises:
+        DataError: if the column has other words, or no row is of train.
+    """
+    if column is None or (is_for_model and column not in table.columns):
+        return {"train": every}
     _check_names(table, "split", [column], path)
-    words = [SPLITS.get(str(cell).strip().lower()) for cell in table[column]]
+    words = [PARTS.get(str(cell).strip().lower()) for cell in table[column]]
     if None in words:
         row = words.index(None)
         what = printable(str(table[column].iloc[row]))
         raise DataError(f"dataset.split={column}: {what} in row {row + 1}; write train, valid or test")
-    parts = {split: np.flatnonzero(np.array(words) == split) for split in ("train", "validation", "test")}
-    if not len(parts["train"]):
-        raise DataError(f"dataset.split={column}: no row is of train")
-    return {split: rows for split, rows in parts.items() if len(rows)}
+    parts = {split: np.flatnonzero(np.array(words) == split) for split in SPLITS}
+    if len(parts["train"]):
+        return {split: every.take(rows) for split, rows in parts.items() if len(rows)}
+    if is_for_model:
+        return {"train": every}
+    raise DataError(f"dataset.split={column}: no row is of train")
 
 
 def _check_names(table: TableFile | pd.DataFrame, key: str, names: Sequence[str], path: str) -> None:
@@ -280,10 +302,16 @@ def _check_texts(present: pd.Series[Any], where: str, name: str, is_named: bool)
             row = present.index[numbers.isna()][0]
             text = printable(str(present.loc[row]))
             raise DataError(f'{where}: "{text}" in row {row + 1} is no number; leave the cell empty if it is missing')
-    if kinds > MOST_CATEGORIES:
+    is_of_names = not is_named and len(present) >= FEWEST_NAMES and kinds >= NEARLY_ALL * len(present)
+    if kinds > MOST_CATEGORIES or is_of_names:
         raise DataError(
-            f"{where} has {kinds:,} different values, too many for categories; leave it out: dataset.drop=[{name}]"
+            f"{where} has {kinds:,} different values in {len(present):,} rows, too many for categories; leave it out: "
+            f"{_drop(name)}"
         )
+
+
+def _drop(name: str) -> str:
+    return f"dataset.drop=[{name}]"
 
 
 def _values_of(cells: pd.Series[Any], column: Column, path: str) -> np.ndarray:

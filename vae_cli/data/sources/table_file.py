@@ -10,9 +10,10 @@ from vae_cli.errors import DataError, describe, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 KINDS = (".csv", ".tsv", ".parquet", ".feather")
-SEPARATORS = {".csv": ",;", ".tsv": "\t"}  # of which the first line has one
+SEPARATORS = {".csv": ",;\t", ".tsv": "\t"}  # of which the first line has one
 ROWS = 1 << 16  # of a Parquet file that are read together
 OWN_INDEX = "__index_level_0__"  # the name under which pandas writes an index without one
 
@@ -46,17 +47,31 @@ class Parquet:
         return int(self._file.metadata.num_rows)
 
     def __getitem__(self, name: str, /) -> pd.Series[Any]:
-        cells = self._file.read(columns=[name], use_pandas_metadata=False)
+        cells = _plain(self._file.read(columns=[name], use_pandas_metadata=False))
         return cells.column(0).to_pandas().reset_index(drop=True)
 
     def frames(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Yield some columns, some rows at a time."""
+        import pyarrow as pa
+
         start = 0
         for batch in self._file.iter_batches(ROWS, columns=list(names), use_pandas_metadata=False):
-            frame = batch.to_pandas(ignore_metadata=True)
+            frame = _plain(pa.Table.from_batches([batch])).to_pandas(ignore_metadata=True)
             frame.index += start
             start += len(frame)
             yield frame
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Return the columns with decimals as floats and dates as timestamps, which are no objects of Python then."""
+    import pyarrow as pa
+
+    for number, field in enumerate(table.schema):
+        kind = pa.float64() if pa.types.is_decimal(field.type) else field.type
+        kind = pa.timestamp("ms") if pa.types.is_date(field.type) else kind
+        if kind != field.type:
+            table = table.set_column(number, field.name, table.column(number).cast(kind))
+    return table
 
 
 def frames(table: TableFile, names: Sequence[str], path: str) -> Iterator[pd.DataFrame]:

@@ -143,26 +143,31 @@ def check_values(array: NamedArray, found: Contents, support: Support, missing: 
         raise DataError(f"{name} has counts up to {found.high:.9g}, above {EXACT:,}; set dataset.support=real")
 
 
-def check_columns(name: str, values: np.ndarray, names: Sequence[str] = ()) -> None:
-    """Raise DataError for a real value that is the same in all examples, or hardly differs in float32.
+def check_columns(name: str, parts: Iterable[np.ndarray], names: Sequence[str] = ()) -> None:
+    """Raise DataError for real values that are the same in all examples, or hardly differ in float32.
 
     Args:
         name: of the array.
-        values: (N, …).
+        parts: its examples, some at a time.
         names: of the values of a vector.
     """
-    low, high = np.full(values.shape[1:], np.inf), np.full(values.shape[1:], -np.inf)
-    for chunk in chunks(values):
-        low, high = np.fmin(low, np.fmin.reduce(chunk, 0)), np.fmax(high, np.fmax.reduce(chunk, 0))
-    size = np.maximum(np.abs(low), np.abs(high))
-    for place in zip(*np.nonzero(~(high > low))):
-        where = names[place[0]] if names else ", ".join(map(str, place))
-        raise DataError(f"{name}: value {where} is {low[place]:.9g} in all examples; leave it out, it tells nothing")
-    for place in zip(*np.nonzero(high - low < FINE * size)):
-        where = names[place[0]] if names else ", ".join(map(str, place))
+    low: np.ndarray | float = np.inf
+    high: np.ndarray | float = -np.inf
+    for rows in parts:
+        low, high = np.fmin(low, np.fmin.reduce(rows, 0)), np.fmax(high, np.fmax.reduce(rows, 0))
+    low, high = np.asarray(low), np.asarray(high)
+
+    def where(places: np.ndarray) -> str:
+        every = [tuple(place) for place in places]
+        return shortened([names[place[0]] if names else "[" + ", ".join(map(str, place)) + "]" for place in every])
+
+    if len(same := np.argwhere(~(high > low))):
+        raise DataError(f"{name}: value {where(same)} is the same in all examples; leave it out, it tells nothing")
+    if len(close := np.argwhere(high - low < FINE * np.maximum(np.abs(low), np.abs(high)))):
+        one, other = low[tuple(close[0])], high[tuple(close[0])]
         raise DataError(
-            f"{name}: value {where} lies between {low[place]:.12g} and {high[place]:.12g}, which float32 hardly tells "
-            "apart; subtract its mean first"
+            f"{name}: value {where(close)} lies between {one:.12g} and {other:.12g}, which float32 hardly tells apart; "
+            "subtract its mean first"
         )
 
 
