@@ -17,7 +17,7 @@ from vae_cli.constraints import Index
 from vae_cli.data.columns import Column, as_columns
 from vae_cli.data.images import Images, Split
 from vae_cli.data.mapped import scratch
-from vae_cli.errors import ConfigError, printable
+from vae_cli.errors import ConfigError, printable, shortened
 
 Support = Literal["binary", "levels256", "unit", "real", "counts", "mixed"]
 UNBOUNDED = ("real", "counts", "mixed")  # supports of values that are no images', and are preprocessed
@@ -235,6 +235,18 @@ def name_of(dataset: Dataset | type[Dataset]) -> str:
     """Return a data set's name; of one that has none its class's."""
     cls = dataset if isinstance(dataset, type) else type(dataset)
     return str(getattr(dataset, "name", cls.__name__.lower()))
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any], there: str = "there", here: str = "here") -> str:
+    """Return in what the facts about two sets of data differ, as plain data."""
+    keys = [key for key in other if one.get(key) != other[key] and key not in ("digest", "class_names")]
+    if "columns" in keys:
+        names = [[column.name for column in as_columns(each.get("columns", ()))] for each in (one, other)]
+        changed = sorted(set(names[0]) ^ set(names[1]))
+        return f"other columns: {shortened(changed)}" if changed else "other kinds of values in its columns"
+    what = ", ".join(f"{key} {one.get(key)} {there} and {other[key]} {here}" for key in keys)
+    same_names = one.get("class_names") == other.get("class_names")
+    return what or ("other images or labels" if same_names else "other names of classes")
 
 
 def label_name(label: int, names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 Kind = Literal["real", "counts", "binary", "categorical"]
+CategoryType = Literal["text", "number", "bool"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Column:
         kind: of its values.
         categories: of a categorical or binary column, the texts of its values in the order of their numbers.
         is_whole: a real column has whole numbers only.
+        category_type: what the categories are in the file.
     """
 
     name: str
     kind: Kind
     categories: tuple[str, ...] = ()
     is_whole: bool = False
+    category_type: CategoryType = "text"
 
     @property
     def size(self) -> int:
@@ -37,9 +40,7 @@ class Column:
 def as_columns(values: Sequence[Column | Mapping[str, Any]]) -> tuple[Column, ...]:
     """Return columns as they come out of a file of JSON."""
     return tuple(
-        each
-        if isinstance(each, Column)
-        else Column(each["name"], each["kind"], tuple(each["categories"]), each["is_whole"])
+        each if isinstance(each, Column) else Column(**{**each, "categories": tuple(each["categories"])})
         for each in values
     )
 
@@ -96,15 +97,25 @@ def as_values(vectors: Float[np.ndarray, "n d"], columns: Sequence[Column]) -> d
         missing = np.isnan(block).any(1)
         if column.categories:
             number = block.argmax(1) if column.kind == "categorical" else (block[:, 0] >= 0.5).astype(int)
-            texts = np.array(column.categories, object)[np.where(missing, 0, number)]
-            texts[missing] = None
-            values[column.name] = texts
+            values[column.name] = _categories(column, np.where(missing, 0, number), missing)
         elif column.kind == "real" and not column.is_whole:
             values[column.name] = block[:, 0]
         else:
             whole = np.rint(block[:, 0]).astype(np.float64)
             values[column.name] = whole if missing.any() else whole.astype(np.int64)
     return values
+
+
+def _categories(column: Column, number: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return the categories of these numbers as they are in the file; None where one is missing, of numbers NaN."""
+    if column.category_type == "number":
+        floats = np.array([float(text) for text in column.categories])[number]
+        floats[missing] = np.nan
+        return floats.astype(np.int64) if (floats == np.rint(floats)).all() else floats
+    every = [text == "True" for text in column.categories] if column.category_type == "bool" else column.categories
+    values = np.array(every, object)[number]
+    values[missing] = None
+    return values.astype(bool) if column.category_type == "bool" and not missing.any() else values
 
 
 def names_of(columns: Sequence[Column]) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vae_cli.data import DataFacts, Images, Split, pictures
 from vae_cli.data.base import Binarize, Support, as_split
 from vae_cli.data.columns import kinds_of
-from vae_cli.data.sources.table import vectors_of
+from vae_cli.data.sources.table_columns import vectors_of
 from vae_cli.errors import DataError, describe
 
 MADE_BINARY = "made black and white, as the model's pixels are: white from one half on"

@@ -18,6 +18,7 @@ from vae_cli.build.device import choose_device, has_bfloat16
 from vae_cli.build.settings import MAY_CHANGE, check_beside_resume, check_values
 from vae_cli.build.trained import with_local_folders
 from vae_cli.data import Data, DataFacts
+from vae_cli.data.base import difference
 from vae_cli.distributed import collectives
 from vae_cli.distributed.ranks import Rank
 from vae_cli.errors import (
@@ -169,10 +170,9 @@ def restore(
         data = load_data(here, trusted, rank)
         facts = {key: value for key, value in asdict(data.facts).items() if key in contents["data"]}
         if facts != contents["data"]:
-            difference = _difference(contents["data"], facts, "then", "now")
+            what = difference(contents["data"], facts, "then", "now")
             raise DataError(
-                f"{path}: the data are not those that it was trained on ({difference}); put those back, or start a new "
-                "run"
+                f"{path}: the data are not those that it was trained on ({what}); put those back, or start a new run"
             )
         processes = contents["progress"].get("processes", 1)
         state = TrainingState(here, data, device, trusted, contents["model"], rank, processes)
@@ -212,7 +212,7 @@ def load_data(config: Config, trusted: Collection[str] | None, rank: Rank) -> Da
     facts = asdict(data.facts)
     main = collectives.broadcast(facts)
     if DataFacts.of(main) != data.facts:
-        raise DataError(f"the data here, {_difference(main, facts)}, are not those of rank 0")
+        raise DataError(f"the data here, {difference(main, facts)}, are not those of rank 0")
     return data
 
 
@@ -302,13 +302,6 @@ def _with_absolute_paths(config: Config) -> Config:
     if dataset is not None and str(dataset["_target_"]).startswith("vae_cli."):
         config["dataset"] = dataset | {key: absolute(dataset[key]) for key in ("path", "cache") if key in dataset}
     return config
-
-
-def _difference(one: dict[str, Any], other: dict[str, Any], there: str = "there", here: str = "here") -> str:
-    keys = [key for key in other if one.get(key) != other[key] and key not in ("digest", "class_names")]
-    what = ", ".join(f"{key} {one.get(key)} {there} and {other[key]} {here}" for key in keys)
-    same_names = one.get("class_names") == other.get("class_names")
-    return what or ("other images or labels" if same_names else "other names of classes")
 
 
 # Recording and finishing

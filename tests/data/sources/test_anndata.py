@@ -59,6 +59,11 @@ def test_a_models_genes_are_found_by_their_names_in_any_order(tmp_path):
         AnnData(saved(tmp_path, COUNTS, "z.h5ad", [*turned[1:], "other"])).load(source.columns)
 
 
+def test_whole_numbers_for_a_model_of_real_values_are_real(tmp_path):
+    source = AnnData(saved(tmp_path, np.log1p(COUNTS))).load()
+    assert AnnData(saved(tmp_path, COUNTS, "y.h5ad")).load(source.columns).support == "real"
+
+
 def test_what_is_no_count_or_no_file_is_refused_in_a_line(tmp_path):
     path = saved(tmp_path, np.log1p(COUNTS))
     for settings, error, message in (
@@ -69,6 +74,9 @@ def test_what_is_no_count_or_no_file_is_refused_in_a_line(tmp_path):
         with pytest.raises(error, match=message) as refused:
             AnnData(path, **settings).load()
         assert "\n" not in str(refused.value)
+    twice = saved(tmp_path, COUNTS, "twice.h5ad", ["a", "a", *"bcdef"])
+    with pytest.raises(DataError, match="several genes named a; save it after adata.var_names_make_unique"):
+        AnnData(twice).load()
     (tmp_path / "broken.h5ad").write_bytes(b"no")
     with pytest.raises(DataError, match="cannot be read as .h5ad"):
         AnnData(str(tmp_path / "broken.h5ad")).load()

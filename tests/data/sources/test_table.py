@@ -1,5 +1,7 @@
 """Tables: what their columns are taken for, what a row becomes, and what is refused."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
@@ -115,9 +117,49 @@ def test_a_parquet_file_is_read_some_rows_at_a_time_and_mapped_where_it_does_not
         np.testing.assert_allclose(one.values[one.rows], other.values, rtol=1e-6)
         np.testing.assert_array_equal(one.labels, other.labels)
     frame.loc[11, "town"] = None
-    with pytest.raises(DataError, match="column town has Rome in row 2; the model knows Bonn, Oslo"):
+    with pytest.raises(DataError, match="column town has Rome in row 2, and the model knows Bonn, Oslo"):
         columns = [Column("town", "binary", ("Bonn", "Oslo"))]
         Table(saved(tmp_path, frame, ".parquet")).load(columns)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_categories_come_back_as_what_they_were(suffix, tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = people(zip=RANDOM.choice([8001, 3000, 1200], ROWS), dose=RANDOM.choice([0.5, 2.0], ROWS))
+    source = Table(saved(tmp_path, frame, suffix), categorical=["zip"]).load()
+    kinds = {c.name: (c.kind, c.categories, c.category_type) for c in source.columns}
+    assert kinds["zip"] == ("categorical", ("1200", "3000", "8001"), "number")
+    assert kinds["dose"] == ("binary", ("0.5", "2"), "number") and kinds["member"][2] == "bool"
+    back = pd.DataFrame(as_values(source.train.values, source.columns))
+    for name in ("zip", "dose", "member", "flag", "sex", "town"):
+        pd.testing.assert_series_equal(back[name], frame[name], check_dtype=name in ("zip", "dose", "member", "flag"))
+
+
+def test_nullable_and_decimal_columns_of_parquet_are_taken_for_what_they_hold(tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = people(
+        member=pd.array([True, False, None] * 20, "boolean"),
+        age=pd.array([1, 2, 3, None] * 15, "Int64"),
+        wage=[Decimal(f"{n}.25") for n in range(ROWS)],
+    )
+    source = Table(saved(tmp_path, frame, ".parquet"), columns=["member", "age", "wage"]).load()
+    assert [c.kind for c in source.columns] == ["binary", "real", "real"]
+    np.testing.assert_allclose(
+        source.train.values[:4], [[1, 1, 0.25], [0, 2, 1.25], [np.nan, 3, 2.25], [1, np.nan, 3.25]]
+    )
+
+
+def test_a_file_for_a_model_may_have_any_rows_and_labels_and_keeps_its_order(tmp_path):
+    frame = people(part=np.resize(["test", "train", "valid"], ROWS))
+    keys = {"label": "sex", "split": "part"}
+    source = Table(saved(tmp_path, frame), **keys).load()
+    for changed, count in ((frame[:1], 1), (frame.assign(wage=np.nan), ROWS), (frame.drop(columns="part"), ROWS)):
+        other = Table(saved(tmp_path, changed), **keys).load(source.columns, source.class_names)
+        assert sum(len(each) for each in (other.train, other.validation, other.test) if each) == count
+    only_test = Table(saved(tmp_path, frame[::3]), **keys).load(source.columns, source.class_names)
+    assert only_test.test is None and len(only_test.train) == ROWS // 3
+    strange = Table(saved(tmp_path, frame.assign(sex="x")), **keys).load(source.columns, source.class_names)
+    assert strange.train.labels is None and "the label of row 1 is x, and the model knows f, m" in strange.notes[0]
 
 
 def test_the_last_rows_are_held_out_in_order(tmp_path):
@@ -132,7 +174,7 @@ def test_columns_may_be_separated_by_semicolons(tmp_path):
     people().to_csv(path, sep=";", index=False)
     assert [c.name for c in Table(str(path)).load().columns][:3] == ["age", "wage", "sex"]
     people().to_csv(path, sep=";", decimal=",", index=False)
-    with pytest.raises(DataError, match='column wage has numbers with a decimal comma, ".*,.*"; write points'):
+    with pytest.raises(DataError, match='column wage has numbers with a comma, ".*,.*"; write them with a point'):
         Table(str(path)).load()
 
 
@@ -148,7 +190,7 @@ def test_a_column_of_one_value_is_left_out_and_noted_and_an_index_that_pandas_wr
 @pytest.mark.parametrize(
     ("changes", "settings", "message"),
     [
-        ({"name": [f"person {n}" for n in range(ROWS)] * 1}, {"categorical": ["name"]}, None),
+        ({"name": [f"person {n}" for n in range(ROWS)]}, {"categorical": ["name"]}, None),
         ({"age": [*["30"] * 30, *["40"] * 29, "?"]}, {}, 'age: "\\?" in row 60 is no number; leave the cell empty'),
         ({"wage": [*RANDOM.random(ROWS - 1), np.inf]}, {}, "column wage has an infinite value in row 60"),
         ({"visits": [-1, *range(ROWS - 1)]}, {"counts": ["visits"]}, "not counts; take it out of dataset.counts="),
@@ -160,6 +202,9 @@ def test_a_column_of_one_value_is_left_out_and_noted_and_an_index_that_pandas_wr
         ({"town": [None, *["a", "b", "c"] * 19, "a", "b"]}, {"label": "town"}, "row 1 has no label"),
         ({"town": "a"}, {"label": "town"}, "all rows have the label a; choose another column"),
         ({"part": [*["train"] * 59, "later"]}, {"split": "part"}, "later in row 60; write train, valid or test"),
+        ({"wage": RANDOM.random(ROWS)}, {"label": "wage"}, "60 different values are no classes"),
+        ({"town": [f"t{n}" for n in range(57)] + ["t0"] * 3}, {}, "57 different values in 60 rows, too many for categ"),
+        ({}, {"counts": ["town"]}, "holds texts, not counts; take it out of dataset.counts="),
         ({"wage": 1e9 + RANDOM.random(ROWS)}, {}, "wage lies between .* float32 hardly tells apart"),
     ],
 )
@@ -224,8 +269,8 @@ def test_a_models_columns_are_found_by_their_names_in_any_order(tmp_path):
     np.testing.assert_allclose(again.train.values, source.train.values, rtol=1e-6)
     for changed, message in (
         (frame.drop(columns="town"), "has no column town, which the model was trained on"),
-        (frame.assign(town="Paris"), "column town has Paris in row 1; the model knows Bonn, Oslo, Rome"),
-        (frame.assign(age="old"), "column age holds texts, and the model's numbers"),
+        (frame.assign(town="Paris"), "column town has Paris in row 1, and the model knows Bonn, Oslo, Rome"),
+        (frame.assign(age="old"), 'column age has "old" in row 1, and the model takes numbers'),
         (frame.assign(age=np.inf), "column age has an infinite value in row 1"),
         (frame.assign(visits=0.5), "column visits has 0.5 in row 1, which is no count"),
     ):

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from jaxtyping import Float
 
 from vae_cli.constraints import Described, FilePath, Index, Length, Name
 from vae_cli.data.base import IN_ORDER, SPLITS, Dataset, Source, Standardize, Support
-from vae_cli.data.columns import Column, as_vectors, support_of, width
+from vae_cli.data.columns import Column, support_of, width
 from vae_cli.data.images import Images, Split
 from vae_cli.data.sources import table_file, values
+from vae_cli.data.sources.table_columns import column_of, drop, text_of, vectors_of
 from vae_cli.data.sources.table_file import TableFile
-from vae_cli.data.sources.values import EXACT, Missing
+from vae_cli.data.sources.values import Missing
 from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
 from vae_cli.system.paths import expand
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_CATEGORIES = 100
 MOST_LABELS = 200
-FEWEST_NAMES = 20  # texts, of which nearly all may differ and be categories still
-NEARLY_ALL = 0.9
-DECIMAL_COMMA = r"-?\d+,\d+"
-MOSTLY = 0.5  # of the texts that are numbers, from which a column is one of numbers with mistakes
 PARTS = {  # what a split is called in a column
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -135,48 +131,22 @@ class Table(Dataset):
                 kinds = cells.nunique(dropna=True)
             except TypeError as error:  # of what is no single value
                 what = f"holds {type(cells.dropna().iloc[0]).__name__}s"
-                raise DataError(f"{self.path}: column {printable(name)} {what}; leave it out: {_drop(name)}") from error
+                raise DataError(f"{self.path}: column {printable(name)} {what}; leave it out: {drop(name)}") from error
             if kinds <= 1:
                 same.append(name)
             else:
-                columns.append(self._column(cells, name))
+                columns.append(column_of(cells, name, str(self.path), self.categorical, self.counts))
         if not columns:
             raise DataError(f"{self.path}: every column has one value only; there is nothing to learn")
         notes = [f"{counted(len(same), 'column')} left out, of one value only: {shortened(same)}"] if same else []
         if whole := [column.name for column in columns if column.kind == "real" and column.is_whole]:
-            notes.append(f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=")
+            notes.append(
+                f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=, and names in "
+                "dataset.categorical="
+            )
         kinds_of = {kind: [c.name for c in columns if c.kind == kind] for kind in ("real", "counts", "binary")}
         kinds_of["categorical"] = [f"{c.name} ({c.size})" for c in columns if c.kind == "categorical"]
         return columns, (*notes, *(f"{kind} columns: {shortened(names)}" for kind, names in kinds_of.items() if names))
-
-    def _column(self, cells: pd.Series[Any], name: str) -> Column:
-        """Return what a column holds, with more than one value.
-
-        Raises:
-            DataError: if it can be no column of a model.
-        """
-        import pandas as pd
-
-        where = f"{self.path}: column {printable(name)}"
-        present = cells.dropna()
-        if name in self.categorical or not pd.api.types.is_numeric_dtype(cells):
-            if pd.api.types.is_datetime64_any_dtype(cells):
-                raise DataError(f"{where} holds dates; make them numbers, or leave them out: {_drop(name)}")
-            _check_texts(present, where, name, is_named=name in self.categorical)
-            texts = tuple(sorted({_text(value) for value in present}))
-            return Column(name, "binary" if len(texts) == 2 else "categorical", texts)
-        numbers = present.to_numpy(np.float64)
-        _check_numbers(numbers, present, Column(name, "real"), str(self.path))
-        is_whole = bool((numbers == np.rint(numbers)).all())
-        if name in self.counts:
-            if not is_whole or numbers.min() < 0 or numbers.max() > EXACT:
-                span = f"numbers from {numbers.min():.9g} to {numbers.max():.9g}"
-                raise DataError(f"{where} holds {span}, not counts; take it out of dataset.counts=")
-            return Column(name, "counts", (), True)
-        if set(np.unique(numbers)) == {0.0, 1.0}:
-            return Column(name, "binary", ("False", "True") if pd.api.types.is_bool_dtype(cells) else ("0", "1"))
-        values.check_columns(str(self.path), [numbers[:, None]], [name])
-        return Column(name, "real", (), is_whole)
 
     def _check_missing(self, vectors: np.ndarray, found: values.Contents) -> None:
         if found.missing and self.missing == "error":
@@ -210,7 +180,7 @@ def labels_of(
     _check_names(table, "label", [column], path)
     cells = table[column]
     if known is not None:
-        texts = [None if missing else _text(cell) for cell, missing in zip(cells, cells.isna())]
+        texts = [None if missing else text_of(cell) for cell, missing in zip(cells, cells.isna())]
         unknown = next((n for n, text in enumerate(texts) if text not in known), None)
         if unknown is None:
             return np.array([known.index(str(text)) for text in texts], np.int64), known, ()
@@ -229,7 +199,7 @@ def labels_of(
     if len(names) > MOST_LABELS or any(isinstance(each, float) and not each.is_integer() for each in names):
         raise DataError(f"dataset.label={column}: {len(names):,} different values are no classes; drop it, or bin them")
     number = {value: n for n, value in enumerate(names)}
-    return np.array([number[value] for value in cells], np.int64), tuple(_text(value) for value in names), ()
+    return np.array([number[value] for value in cells], np.int64), tuple(text_of(value) for value in names), ()
 
 
 def splits_of(
@@ -268,95 +238,3 @@ def _check_names(table: TableFile | pd.DataFrame, key: str, names: Sequence[str]
         if name not in table.columns:
             known = shortened(list(table.columns))
             raise ConfigError(f"dataset.{key}: {printable(name)} is no column of {path}; it has {known}")
-
-
-def vectors_of(frame: pd.DataFrame, columns: Sequence[Column], name: str) -> Float[np.ndarray, "n d"]:
-    """Return the rows of a data frame as vectors of a trained model.
-
-    Args:
-        frame: with the columns, in any order, and the numbers of its rows as its index.
-        columns: of the model.
-        name: of the frame, for messages.
-
-    Raises:
-        DataError: if a column is missing, or has other values than the model knows.
-    """
-    missing = [column.name for column in columns if column.name not in frame.columns]
-    if missing:
-        raise DataError(f"{name} has no column {shortened(missing)}, which the model was trained on; add it")
-    return as_vectors({column.name: _values_of(frame[column.name], column, name) for column in columns}, columns)
-
-
-def _check_texts(present: pd.Series[Any], where: str, name: str, is_named: bool) -> None:
-    """Raise DataError for texts that are numbers with mistakes, or too many different ones."""
-    import pandas as pd
-
-    kinds = present.nunique()
-    if not is_named and kinds > 2:
-        if present.map(str).str.fullmatch(DECIMAL_COMMA).mean() >= MOSTLY:
-            raise DataError(
-                f'{where} has numbers with a decimal comma, "{printable(str(present.iloc[0]))}"; write points'
-            )
-        numbers = pd.to_numeric(present, errors="coerce")
-        if numbers.notna().mean() >= MOSTLY and not numbers.notna().all():
-            row = present.index[numbers.isna()][0]
-            text = printable(str(present.loc[row]))
-            raise DataError(f'{where}: "{text}" in row {row + 1} is no number; leave the cell empty if it is missing')
-    is_of_names = not is_named and len(present) >= FEWEST_NAMES and kinds >= NEARLY_ALL * len(present)
-    if kinds > MOST_CATEGORIES or is_of_names:
-        raise DataError(
-            f"{where} has {kinds:,} different values in {len(present):,} rows, too many for categories; leave it out: "
-            f"{_drop(name)}"
-        )
-
-
-def _drop(name: str) -> str:
-    return f"dataset.drop=[{name}]"
-
-
-def _values_of(cells: pd.Series[Any], column: Column, path: str) -> np.ndarray:
-    """Return the values of a column as numbers, NaN or −1 where they are missing.
-
-    Raises:
-        DataError: if it has other values than the model knows.
-    """
-    name = printable(column.name)
-    if not column.categories:
-        try:
-            found = cells.to_numpy(np.float64, na_value=np.nan)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: column {name} holds texts, and the model's numbers") from error
-        _check_numbers(found, cells, column, path)
-        return found
-    texts = [None if missing else _text(cell) for cell, missing in zip(cells, cells.isna())]
-    number: dict[str | None, float] = {text: n for n, text in enumerate(column.categories)}
-    none = -1 if column.kind == "categorical" else np.nan
-    for row, text in zip(cells.index, texts):
-        if text is not None and text not in number:
-            known = shortened(column.categories)
-            raise DataError(
-                f"{path}: column {name} has {printable(text)} in row {row + 1}; the model knows {known}; leave the "
-                "cell empty if it is missing"
-            )
-    found = np.array([none if text is None else number[text] for text in texts])
-    return found.astype(np.int64) if column.kind == "categorical" else found
-
-
-def _check_numbers(found: np.ndarray, cells: pd.Series[Any], column: Column, path: str) -> None:
-    """Raise DataError for values that are infinite, or none of the column's kind."""
-    where = f"{path}: column {printable(column.name)}"
-    if np.isinf(found).any():
-        row = cells.index[np.isinf(found)][0]
-        raise DataError(f"{where} has an infinite value in row {row + 1}; correct it, or leave the cell empty")
-    if column.kind == "counts":
-        wrong = (found < 0) | (found != np.rint(found)) & ~np.isnan(found) | (found > EXACT)
-        if wrong.any():
-            row = cells.index[wrong][0]
-            raise DataError(f"{where} has {found[wrong][0]:.9g} in row {row + 1}, which is no count")
-
-
-def _text(value: Any) -> str:
-    """Return the text of a cell; of a whole number without a point."""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)

@@ -133,7 +133,7 @@ def _read(path: Path, suffix: str) -> TableFile:
         twice = [str(name) for name in head[head.duplicated()].dropna().unique()]
         if twice:
             raise DataError(f"{path} has two columns named {shortened(twice)}; rename one")
-        frame = pd.read_csv(path, sep=separator)
+        frame = pd.read_csv(path, sep=separator, float_precision="round_trip")
     frame.columns = [str(name) for name in frame.columns]
     unnamed = [name for name in frame.columns[:1] if name.startswith("Unnamed:")]
     return frame.drop(columns=unnamed).reset_index(drop=True)  # the index that pandas writes by itself
