@@ -47,6 +47,12 @@ AUTO_LIKELIHOODS = {
     "counts": "negative_binomial",
     "mixed": "mixed",
 }
+LABELS = {  # how each data set is given labels
+    "folder": "a subfolder for each class",
+    "table": "dataset.label=COLUMN",
+    "anndata": "dataset.label=COLUMN, of obs",
+    "arrays": "train_labels, and valid_labels and test_labels where there are those splits",
+}
 SUPPORTS = {
     "binary": "binary pixels",
     "levels256": "8-bit images",
@@ -228,9 +234,8 @@ def _classes(config: Config, facts: DataFacts) -> int:
         return 0
     if not facts.classes:
         raise ConfigError(
-            f"conditional=true needs a label for every image of every split, which {facts.name} does not have; leave "
-            "it at false, or give labels: a subfolder per class (dataset=folder), train_labels, and valid_labels and "
-            "test_labels where there are those splits (dataset=arrays)"
+            f"conditional=true needs a label for every {facts.noun} of every split, which {facts.name} does not have; "
+            f"leave it at false, or give labels: {LABELS.get(facts.name, LABELS['arrays'])}"
         )
     if facts.classes > MOST_CLASSES:
         raise ConfigError(

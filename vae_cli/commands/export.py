@@ -106,6 +106,9 @@ def _write_parts(config: Config, suffix: str) -> None:
         onnx.require()
     path = checkpoint.find(config["checkpoint"])
     loaded = trained.load(path, "cpu", config["allow"])
+    if loaded.model.preprocessing is not None and (config["parameters"] or config["quantize"] != "none"):
+        key = "parameters=true" if config["parameters"] else f"quantize={config['quantize']}"
+        raise ConfigError(f"{key} is of models of images, and this one is of {loaded.facts.noun}s; leave it out")
     images = examples(loaded, config, MEASURED if config["quantize"] != "none" else 2 * max(SIZES))
     lines: list[str] = []
     runs: dict[str, Run] = {}

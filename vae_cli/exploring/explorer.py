@@ -64,7 +64,10 @@ class Explorer:
         self.model, self.facts, self.seed = trained.model, trained.facts, seed
         if len(self.facts.shape) != 3 or self.facts.shape[0] not in (1, 3):
             shape = "x".join(map(str, self.facts.shape))
-            raise DataError(f"vae-explore shows gray and RGB images, and this model's examples are {shape}")
+            raise DataError(
+                f"vae-explore shows gray and RGB images, and this model's examples are {shape}; use vae-sample "
+                "mode=traverse"
+            )
         if not self.model.is_flat:
             raise DataError(
                 "vae-explore moves through one latent vector, and this model is a hierarchy; levels.png in its run "

@@ -73,7 +73,9 @@ def _of_split(trained: Trained, split: Split, count: int) -> Examples:
         for start in range(0, count, noise.BLOCK)
     ]
     labels = [y for _, y in pairs if y is not None] if trained.model.classes else []
-    return _with_codes(trained, torch.cat([x for x, _ in pairs]), torch.cat(labels) if labels else None, "test images")
+    return _with_codes(
+        trained, torch.cat([x for x, _ in pairs]), torch.cat(labels) if labels else None, f"test {trained.facts.noun}s"
+    )
 
 
 def _samples(trained: Trained, kind: str) -> Examples:

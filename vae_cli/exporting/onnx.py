@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,7 @@ def _document(model: ModelProto, program: Program, trained: Trained) -> None:
         "shape": list(facts.shape),
         "latent_dim": trained.model.latent_dim,
         "levels": trained.model.level_sizes,
+        "columns": [asdict(column) for column in facts.columns],
         "classes": trained.model.classes,
         "class_names": list(facts.class_names),
         "data": facts.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ def write(program: Program, trained: Trained, path: Path) -> None:
     about = program.describe() | {
         "support": trained.facts.support,
         "data": trained.facts.name,
+        "columns": [asdict(column) for column in trained.facts.columns],
         "class_names": list(trained.facts.class_names),
         "levels": trained.model.level_sizes,
         "vae_cli": __version__,

@@ -24,6 +24,7 @@ EXAMPLES = 5  # in the batch that is traced; 1 would be taken for a constant
 PIXELS = {
     "levels256": ("uint8", "8-bit images, values 0 to 255"),
     "binary": ("uint8", "binary images, values 0 and 1; a gray image is made so by image > 127"),
+    "bits": ("float32", "values 0 and 1, NaN where one is missing"),
     "unit": ("float32", "values in [0, 1]"),
     "real": ("float32", "values in the data's own units, NaN where one is missing"),
     "counts": ("float32", "counts, NaN where one is missing"),
@@ -35,6 +36,7 @@ REASONS = {  # in torch's words, and in plain ones
     "not supported for tensor subclasses": "it leaves torch, for numpy or plain numbers",
 }
 SHOWN = "the image that is shown, about in [0, 1]; its 8-bit image is round(255 * clip(image, 0, 1))"
+EXPECTED = "the example that stands for p(x|z), in the data's own units; of categories their probabilities"
 
 Tensors = dict[str, Tensor]
 
@@ -105,7 +107,7 @@ class Encoder(Program):
     def __init__(self, model: Model, facts: DataFacts) -> None:
         q, _ = model.example_distributions()
         self.has_moments = q.provides("moments")
-        dtype, pixels = PIXELS[facts.support]
+        dtype, pixels = PIXELS["bits" if facts.support == "binary" and not facts.is_image else facts.support]
         inputs = [Value("x", dtype, tuple(facts.shape), pixels), *_label(model)]
         if self.has_moments:
             order = "" if model.is_flat else f", of each level by the means of the levels above; {_order(model)}"
@@ -145,7 +147,7 @@ class Decoder(Program):
     def __init__(self, model: Model, facts: DataFacts, has_parameters: bool = False) -> None:
         text = "a latent vector" if model.is_flat else f"a latent vector: {_order(model)}"
         latent = Value("z", "float32", (model.latent_dim,), text)
-        super().__init__("decoder", [latent, *_label(model)], {"image": SHOWN})
+        super().__init__("decoder", [latent, *_label(model)], {"image": SHOWN if facts.is_image else EXPECTED})
         self.has_parameters = has_parameters
         if has_parameters:
             with torch.no_grad():

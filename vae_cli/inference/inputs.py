@@ -31,6 +31,8 @@ FIXES = {  # for values of one support before a model of another
     ("unit", "levels256"): 'save (255 * x).round().astype("uint8")',
 }
 
+OWN = (Arrays, Folder, Table, AnnData)  # data sets of a person's own, which may change
+
 Config = Mapping[str, Any]
 
 
@@ -121,13 +123,20 @@ def load_data(trained: Trained, config: Config) -> Data:
     source = _load(dataset, trained.facts, has_notes=path is not None)
     data = dataset.splits(source) if path is None else _splits_at_path(dataset, source, trained.facts)
     _check_fit(data.facts.shape, data.facts.support, trained.facts)
+    if path is None and data.facts.digest != trained.facts.digest and isinstance(dataset, OWN):
+        place = printable(str(dataset.path))
+        raise DataError(
+            f"the data in {place} are not those that the model was trained on, and their splits may be others; put "
+            f"those back, or score all that is there now: dataset.path={place}"
+        )
     return data
 
 
 def _check_place(stored: Config, has_key: bool) -> None:
     """Raise DataError if a person's own data are no longer where a model was trained on them."""
     path = stored.get("path")
-    is_own = any(stored["_target_"] == parts.option("dataset", name)["_target_"] for name in ("folder", "arrays"))
+    names = ("folder", "arrays", "table", "anndata")
+    is_own = any(stored["_target_"] == parts.option("dataset", name)["_target_"] for name in names)
     if has_key and is_own and isinstance(path, str) and not expand(path).exists():
         raise DataError(
             f"{printable(path)}, which the model was trained on, does not exist here; set dataset.path= to where these "

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vae_cli.errors import shortened
 from vae_cli.reporting import charts, grids, level_charts, page, tables, unlikely_rows
 from vae_cli.reporting.comparison import named_settings
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
@@ -184,6 +185,9 @@ def _facts(run: Run, data: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = {
         "data": ", ".join(filter(None, [str(data.get("name") or ""), "×".join(map(str, shape)), *sizes])),
         "kind of data": str(data.get("support") or ""),
+        "file": str(mapping(run.settings.get("dataset")).get("path") or ""),
+        **{f"{kind} columns": shortened(names) for kind, names in mapping(data.get("columns")).items()},
+        "label": str(mapping(run.settings.get("dataset")).get("label") or ""),
         "parts": ", ".join(f"{key} {settings[key]}" for key in PARTS if key in settings),
         "parameters": page.format_number(run.summary.get("parameters")),
         "best epoch": page.format_number(run.summary.get("best_epoch")),

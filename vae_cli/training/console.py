@@ -15,13 +15,15 @@ from tqdm import tqdm
 from vae_cli import __version__
 from vae_cli.build import options, parts
 from vae_cli.constraints import show
-from vae_cli.data import Data
+from vae_cli.data import Data, DataFacts
+from vae_cli.errors import counted
 from vae_cli.runs.config_file import to_yaml
 from vae_cli.runs.directory import RunDirectory, log
 from vae_cli.training.state import TrainingState
 
 RECONSTRUCTIONS = 32  # in a picture
 CHARTED = 2000  # test examples that are no images
+MOST_NAMED = 1000  # columns
 ROWS = 20  # of epochs below each row of titles
 NARROWEST = 7  # characters of a number
 SHOWN = {  # settings that have lines of their own
@@ -37,7 +39,7 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     counts += [f"{len(data.validation):,} validation"] if data.validation else ["no validation: the last weights count"]
     parameters = sum(p.numel() for p in state.parameters)
     log.info("run         %s", output.path)
-    log.info("data        %s, %s, %s", facts.name, "×".join(map(str, facts.shape)), parts.SUPPORTS[facts.support])
+    log.info("data        %s, %s, %s", facts.name, _size(facts), _support(facts))
     log.info("%-12s%s, %s test", f"{facts.noun}s", ", ".join(counts), f"{len(data.test):,}")
     for note in data.notes:
         log.info("note        %s", note)
@@ -52,7 +54,11 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
         log.info("condition   q(z|x, y) and p(x|z, y), y one of %d labels", classes)
         seen = 0 if data.train.labels is None else len(data.train.labels.unique())
         if seen < classes:
-            log.info("note        no training image has %d of those labels: nothing is learned of them", classes - seen)
+            log.info(
+                "note        no training %s has %d of those labels: nothing is learned of them",
+                facts.noun,
+                classes - seen,
+            )
     kind = "probabilities" if state.model.likelihood.discrete else "a density"
     log.info("likelihood  %s (%s)", options.choice("likelihood", settings["likelihood"]), kind)
     name, draws = options.choice("objective", settings["objective"]), settings["mc_samples"]
@@ -75,6 +81,18 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     log.debug("config\n%s", to_yaml(settings))
 
 
+def _size(facts: DataFacts) -> str:
+    """The size of an example: of a table's row in columns."""
+    columns, size = len(facts.columns), "×".join(map(str, facts.shape))
+    if not columns:
+        return size
+    return counted(columns, "column") + (f" ({size} values)" if columns != facts.shape[0] else "")
+
+
+def _support(facts: DataFacts) -> str:
+    return "binary values" if facts.support == "binary" and not facts.is_image else parts.SUPPORTS[facts.support]
+
+
 def _division(state: TrainingState) -> str:
     """How a batch is divided among the processes."""
     count, images = state.rank.world_size, state.batches.batch_size
@@ -86,9 +104,12 @@ def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
     """What the summary says of a training before it has any numbers."""
     facts = data.facts
     sizes = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
+    about = {"name": facts.name, "shape": list(facts.shape), "support": facts.support, "noun": facts.noun}
     kind = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else str(state.device)
     return {
-        "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support, "noun": facts.noun} | sizes,
+        "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support, "noun": facts.noun}
+        | sizes
+        | _columns(facts),
         "parameters": sum(p.numel() for p in state.parameters),
         "levels": state.model.level_sizes,
         "device": kind,
@@ -96,6 +117,14 @@ def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
         **({"processes": state.rank.world_size} if state.rank.world_size > 1 else {}),
         "versions": {"vae_cli": __version__, "torch": str(torch.__version__)},
     }
+
+
+def _columns(facts: DataFacts) -> dict[str, Any]:
+    """The names of a table's columns by their kinds, without what nobody would read."""
+    if not 0 < len(facts.columns) <= MOST_NAMED:
+        return {}
+    kinds = dict.fromkeys(column.kind for column in facts.columns)
+    return {"columns": {kind: [each.name for each in facts.columns if each.kind == kind] for kind in kinds}}
 
 
 def numbers_line(values: Mapping[str, float]) -> str:
