@@ -75,7 +75,10 @@ def with_choices(config: Config, facts: DataFacts, world_size: int = 1) -> Confi
     """
     batch_size, epochs = config["batch_size"], config["epochs"]
     if config["likelihood"]["_target_"] == "auto":
-        config = config | {"likelihood": option("likelihood", AUTO_LIKELIHOODS[facts.support])}
+        likelihood = option("likelihood", AUTO_LIKELIHOODS[facts.support])
+        if facts.support == "real" and len(facts.shape) == 1:  # a column has a noise of its own
+            likelihood = likelihood | {"scale": "per_position"}
+        config = config | {"likelihood": likelihood}
     if batch_size == "auto":
         share = max(1, facts.size // (world_size * STEPS_PER_EPOCH))
         batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, 1 << (share.bit_length() - 1)))

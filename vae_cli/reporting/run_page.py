@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vae_cli.errors import shortened
+from vae_cli.errors import counted, shortened
 from vae_cli.reporting import charts, grids, level_charts, page, tables, unlikely_rows
 from vae_cli.reporting.comparison import named_settings
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
@@ -27,10 +27,10 @@ PICTURES = {  # captions
     "kl_per_level": "the information about a test image in each level, given the levels above: near 0 it is unused",
 }
 OF_VALUES = {  # captions where examples are no images
-    "samples": "{rows} drawn from the model beside test data",
-    "correlations": "how the columns of test data go together, and those of as many drawn rows",
-    "reconstructions": "what reconstructions from the codes of test data leave unexplained; all of it where a column "
-    "tells nothing that the codes hold",
+    "samples": "{rows} drawn from the model beside the data",
+    "correlations": "how the columns of the data go together, and those of drawn rows",
+    "reconstructions": "the part of each column's variance that reconstructions of test data do not explain: 100 % "
+    "where the codes hold nothing of a column",
     "latents": "where the test data lie in latent space; a dashed line, if there is one, is at two standard deviations "
     "of the prior, which codes should fill",
     "kl_per_dim": "the information about an example in each latent dimension",
@@ -65,7 +65,10 @@ def write(directory: Path, has_ended: bool = False) -> Path:
 
 def _render(run: Run, curves: dict[str, Any]) -> str:
     data = mapping(run.summary.get("data"))
-    name = str(data.get("name") or mapping(run.settings.get("dataset")).get("_target_", run.name))
+    dataset = mapping(run.settings.get("dataset"))
+    name = str(data.get("name") or dataset.get("_target_", run.name))
+    if dataset.get("path"):
+        name = Path(str(dataset["path"])).name
     levels = _levels(run)
     size = f"{sum(levels.values())} latent dimensions" + (f" in {len(levels)} levels" if len(levels) > 1 else "")
     try:
@@ -182,11 +185,13 @@ def _facts(run: Run, data: Mapping[str, Any]) -> list[tuple[str, str]]:
     sizes = [f"{page.format_number(data[split])} {split}" for split in charts.SPLITS if data.get(split)]
     shape = data["shape"] if isinstance(data.get("shape"), list) else []
     settings = named_settings(run)
+    columns = mapping(data.get("columns"))
+    size = counted(sum(map(len, columns.values())), "column") if columns else "×".join(map(str, shape))
     facts = {
-        "data": ", ".join(filter(None, [str(data.get("name") or ""), "×".join(map(str, shape)), *sizes])),
+        "data": ", ".join(filter(None, [str(data.get("name") or ""), size, *sizes])),
         "kind of data": str(data.get("support") or ""),
         "file": str(mapping(run.settings.get("dataset")).get("path") or ""),
-        **{f"{kind} columns": shortened(names) for kind, names in mapping(data.get("columns")).items()},
+        **{f"{kind} columns": shortened(names) for kind, names in columns.items()},
         "label": str(mapping(run.settings.get("dataset")).get("label") or ""),
         "parts": ", ".join(f"{key} {settings[key]}" for key in PARTS if key in settings),
         "parameters": page.format_number(run.summary.get("parameters")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 30  # with a histogram each
 MOST_CORRELATED = 60  # columns of a matrix of correlations
+MOST_BARS = 8  # categories with bars of their own
 BARS = 24  # of a histogram
 CURVES = 4  # sequences in a row of each kind
-KINDS = {"test data": "#0072B2", "samples": "#E69F00"}
+DATA, SAMPLES = "#0072B2", "#E69F00"
+MOST_UNEXPLAINED = 1.5  # at which a bar is cut off
 
 
 def marginals(
-    data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], columns: Sequence[Column]
+    data: Float[np.ndarray, "n d"],
+    samples: Float[np.ndarray, "m d"],
+    columns: Sequence[Column],
+    kind: str = "test data",
 ) -> alt.ConcatChart:
     """Return a chart of each column of the data with that of the samples over it, as shares of their number: a
     histogram, or of categories a bar for each.
@@ -31,57 +36,68 @@ def marginals(
         data: NaN where a value is missing.
         samples: of the model.
         columns: whose vectors they are, of which the first 30 are shown.
+        kind: what the data are.
     """
     import altair as alt
 
-    title = "each column: test data and samples"
+    title = f"each column: {kind} and samples"
     if len(columns) > MOST_COLUMNS:
         title += f", the first {MOST_COLUMNS} of {len(columns):,}"
     cells: list[alt.Chart] = []
     for column, place in list(zip(columns, places(columns)))[:MOST_COLUMNS]:
         draw = _categories if column.categories else _histogram
-        cells.append(draw(data[:, place], samples[:, place], column))
-    return alt.concat(*cells, columns=min(5, len(cells)), title=alt.Title(title, anchor="start"))
+        pair = {kind: data[:, place], "samples": samples[:, place]}
+        cells.append(draw(pair, column))
+    chart = alt.concat(*cells, columns=min(5, len(cells)), title=alt.Title(title, anchor="start"))
+    return chart.resolve_scale(x="independent", xOffset="independent")
 
 
-def _histogram(data: np.ndarray, samples: np.ndarray, column: Column) -> alt.Chart:
+def _histogram(values: Mapping[str, np.ndarray], column: Column) -> alt.Chart:
     import altair as alt
 
-    data, samples = data[np.isfinite(data)], samples[np.isfinite(samples)]
+    observed = {kind: each[np.isfinite(each)] for kind, each in values.items()}
+    data = next(iter(observed.values()))
     low, high = np.quantile(data, [0.002, 0.998]) if len(data) else (0.0, 1.0)
     margin = 0.15 * (high - low) or 0.5
     is_whole = bool((data == np.rint(data)).all()) and high - low <= BARS
     edges = np.arange(np.floor(low), high + 2) - 0.5 if is_whole else np.linspace(low - margin, high + margin, BARS)
     rows: list[Row] = []
-    for kind, values in (("test data", data), ("samples", samples)):
-        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-        share = counts / max(1, len(values))
+    for kind, each in observed.items():
+        counts, _ = np.histogram(each, edges)
+        share = counts / max(1, len(each))
         rows += [{"x": float(x), "share": float(y), "kind": kind} for x, y in zip(edges, [*share, share[-1]])]
     lines = alt.Chart(values_of(rows), title=_title(column)).mark_line(interpolate="step-after", strokeWidth=1.6)
-    axis = alt.Axis(tickCount=3)
+    axis = alt.Axis(tickCount=3, labelOverlap=True)
     return lines.encode(
         x=alt.X("x:Q", title=None, scale=alt.Scale(zero=False, nice=False), axis=axis),
         y=alt.Y("share:Q", title=None, axis=None),
-        color=_kind_color(),
+        color=_kind_color(list(values)),
     ).properties(width=130, height=80)
 
 
-def _categories(data: np.ndarray, samples: np.ndarray, column: Column) -> alt.Chart:
+def _categories(values: Mapping[str, np.ndarray], column: Column) -> alt.Chart:
     import altair as alt
 
+    shares: dict[str, np.ndarray] = {}
+    for kind, each in values.items():
+        observed = each[np.isfinite(each).all(1)]
+        share = observed.mean(0) if len(observed) else np.zeros(each.shape[1])
+        shares[kind] = share if column.kind == "categorical" else np.array([1 - share[0], share[0]])
+    names, order = [_short(text) for text in column.categories], np.argsort(-next(iter(shares.values())))
+    order = order if len(names) > MOST_BARS else np.arange(len(names))
     rows: list[Row] = []
-    for kind, values in (("test data", data), ("samples", samples)):
-        observed = values[np.isfinite(values).all(1)]
-        share = observed.mean(0) if len(observed) else np.zeros(values.shape[1])
-        share = share if column.kind == "categorical" else np.array([1 - share[0], share[0]])
-        rows += [{"value": _short(v), "share": float(y), "kind": kind} for v, y in zip(column.categories, share)]
+    for kind, share in shares.items():
+        rows += [{"value": names[n], "share": float(share[n]), "kind": kind} for n in order[:MOST_BARS]]
+        if others := order[MOST_BARS:].tolist():
+            rest = float(share[others].sum())
+            rows.append({"value": f"{len(others)} others", "share": rest, "kind": kind})
     bars = alt.Chart(values_of(rows), title=_title(column)).mark_bar()
-    few = len(column.categories) <= 6
+    axis = alt.Axis(ticks=False, labelAngle=-30, labelLimit=70, labelFontSize=9 if len(names) > 4 else 10)
     return bars.encode(
-        x=alt.X("value:N", title=None, axis=alt.Axis(labels=few, ticks=False, labelAngle=-30, labelLimit=70)),
-        xOffset=alt.XOffset("kind:N", sort=list(KINDS)),
+        x=alt.X("value:N", title=None, sort=None, axis=axis),
+        xOffset=alt.XOffset("kind:N", sort=list(values)),
         y=alt.Y("share:Q", title=None, axis=None),
-        color=_kind_color(),
+        color=_kind_color(list(values)),
         tooltip=["value:N", "kind:N", alt.Tooltip("share:Q", format=".1%")],
     ).properties(width=130, height=80)
 
@@ -92,23 +108,31 @@ def _title(column: Column) -> alt.Title:
     return alt.Title(_short(column.name), fontSize=12)
 
 
-def _kind_color() -> alt.Color:
+def _kind_color(kinds: list[str]) -> alt.Color:
     import altair as alt
 
-    scale = alt.Scale(domain=list(KINDS), range=list(KINDS.values()))
+    scale = alt.Scale(domain=kinds, range=[DATA, SAMPLES])
     return alt.Color("kind:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
 
 
 def correlations(
-    data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], names: Sequence[str]
+    data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], names: Sequence[str], kind: str = "test data"
 ) -> alt.HConcatChart:
-    """Return the correlations of the columns of the data, and of the samples, beside each other."""
+    """Return the correlations of the columns of the data, and of the samples, beside each other.
+
+    Args:
+        data: NaN where a value is missing.
+        samples: of the model.
+        names: of the values of a vector, of which the first 60 are shown.
+        kind: what the data are.
+    """
     import altair as alt
 
+    part = f", the first {MOST_CORRELATED} of {len(names):,}" if len(names) > MOST_CORRELATED else ""
     names = [_short(name) for name in names[:MOST_CORRELATED]]
     labels = _apart(names)
     cells = []
-    for title, values in (("test data", data), ("samples", samples)):
+    for title, values in ((kind, data), ("samples", samples)):
         matrix = _correlation(values[:, : len(names)])
         rows = [
             {"row": labels[i], "column": labels[j], "correlation": float(matrix[i, j])}
@@ -118,7 +142,7 @@ def correlations(
         has_names = len(names) <= 30
         axis = alt.Axis(labels=has_names, ticks=False, labelLimit=110, title=None)
         cells.append(
-            alt.Chart(values_of(rows), title=f"correlations of {title}")
+            alt.Chart(values_of(rows), title=f"correlations of {title}{part}")
             .mark_rect()
             .encode(
                 x=alt.X("column:N", sort=labels, axis=axis),
@@ -145,34 +169,35 @@ def _correlation(values: np.ndarray) -> np.ndarray:
 
 
 def unexplained_shares(
-    data: Float[np.ndarray, "n d"], reconstructed: Float[np.ndarray, "n d"]
-) -> Float[np.ndarray, "d"]:
+    data: Float[np.ndarray, "n d"], reconstructed: Float[np.ndarray, "n d"], columns: Sequence[Column]
+) -> Float[np.ndarray, "c"]:
     """Return the mean squared error of each column over its variance, over the values that are there."""
     here = np.isfinite(data)
     count = np.maximum(here.sum(0), 1)
     mean = np.where(here, data, 0).sum(0) / count
     variance = np.square(np.where(here, data - mean, 0)).sum(0) / count
     error = np.square(np.where(here, data - reconstructed, 0)).sum(0) / count
-    return error / np.maximum(variance, 1e-12)
+    shares = [error[place].sum() / max(variance[place].sum(), 1e-12) for place in places(columns)]
+    return np.array(shares)
 
 
-def unexplained(shares: Float[np.ndarray, "d"], names: Sequence[str]) -> alt.Chart:
+def unexplained(shares: Float[np.ndarray, "c"], columns: Sequence[Column]) -> alt.LayerChart:
     """Return a bar for each column: the part of its variance that reconstructions of test data leave, largest first."""
     import altair as alt
 
     order = np.argsort(-shares)[:MOST_CORRELATED]
-    labels = _apart([_short(names[n]) for n in order])
-    rows = [{"column": label, "share": float(min(shares[n], 1.5))} for label, n in zip(labels, order)]
-    title = "part of each value's variance that reconstructions of test data leave"
-    return (
-        alt.Chart(values_of(rows), title=title)
-        .mark_bar(color=KINDS["test data"])
-        .encode(
-            x=alt.X("share:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
-            y=alt.Y("column:N", sort=labels, title=None, axis=alt.Axis(ticks=False, labelLimit=200)),
-        )
-        .properties(width=420, height=max(60, 18 * len(rows)))
+    labels = _apart([_short(columns[n].name) for n in order])
+    rows = [
+        {"column": label, "share": float(min(shares[n], MOST_UNEXPLAINED)), "text": f"{shares[n]:.0%}"}
+        for label, n in zip(labels, order)
+    ]
+    part = f", the {MOST_CORRELATED} largest of {len(columns):,}" if len(columns) > MOST_CORRELATED else ""
+    base = alt.Chart(values_of(rows), title=f"unexplained variance of each column of test data{part}").encode(
+        x=alt.X("share:Q", title=None, axis=alt.Axis(format="%"), scale=alt.Scale(domainMin=0)),
+        y=alt.Y("column:N", sort=labels, title=None, axis=alt.Axis(ticks=False, labelLimit=200)),
     )
+    texts = base.mark_text(align="left", dx=4, fontSize=10).encode(text="text:N")
+    return alt.layer(base.mark_bar(color=DATA), texts).properties(width=420, height=max(60, 18 * len(rows)))
 
 
 def sequences(
@@ -187,6 +212,8 @@ def sequences(
     """
     import altair as alt
 
+    shown = np.concatenate([above[:CURVES], below[:CURVES]])
+    domain = [float(np.nanmin(shown)), float(np.nanmax(shown))]  # of all, so that they can be compared
     cells = []
     for kind, values in zip(kinds, (above, below)):
         for number, sequence in enumerate(values[:CURVES]):
@@ -201,7 +228,7 @@ def sequences(
                 .mark_line(strokeWidth=1.2)
                 .encode(
                     x=alt.X("place:Q", title=None, axis=alt.Axis(tickCount=3), scale=alt.Scale(nice=False)),
-                    y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=3)),
+                    y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=domain), axis=alt.Axis(tickCount=3)),
                     color=alt.Color("channel:N", legend=None if len(sequence) == 1 else alt.Legend(orient="top")),
                 )
                 .properties(width=170, height=90)

@@ -107,9 +107,7 @@ def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
     about = {"name": facts.name, "shape": list(facts.shape), "support": facts.support, "noun": facts.noun}
     kind = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else str(state.device)
     return {
-        "data": {"name": facts.name, "shape": list(facts.shape), "support": facts.support, "noun": facts.noun}
-        | sizes
-        | _columns(facts),
+        "data": about | sizes | _columns(facts),
         "parameters": sum(p.numel() for p in state.parameters),
         "levels": state.model.level_sizes,
         "device": kind,

@@ -24,15 +24,26 @@ from vae_cli.runs.directory import RunDirectory
 from vae_cli.training.state import TrainingState
 
 RECONSTRUCTIONS = 32  # in a picture
-CHARTED = 2000  # test examples that are no images
+CHARTED = 2000  # examples that are no images
+FEW, LEAST_DRAWN = 200, 1000  # test rows, beside which training rows are shown, and draws
 
 
-def write_pictures(state: TrainingState, split: Split | None, output: RunDirectory, name: str | None) -> None:
-    """Write samples and reconstructions: as `name` in their folders, or without one as the final ones."""
+def write_pictures(
+    state: TrainingState, split: Split | None, output: RunDirectory, name: str | None, train: Split | None = None
+) -> None:
+    """Write samples and reconstructions: as `name` in their folders, or without one as the final ones.
+
+    Args:
+        state: of the training.
+        split: whose examples are reconstructed, if any.
+        output: the run directory.
+        name: of the pictures.
+        train: the training split, beside the final ones of examples that are no images.
+    """
     seed, step = state.config["seed"], state.position.step
     if not state.facts.is_image:
-        if split is not None and name is None:
-            write_value_charts(state, split, output)
+        if split is not None and train is not None and name is None:
+            write_value_charts(state, split, train, output)
         return
     suffix = "" if name is None else f"/{name}"
     with state.averaged_weights() as model:
@@ -46,30 +57,39 @@ def write_pictures(state: TrainingState, split: Split | None, output: RunDirecto
 
 
 @torch.no_grad()
-def write_value_charts(state: TrainingState, split: Split, output: RunDirectory) -> None:
-    """Write the final charts of examples that are no images: draws beside test data, what reconstructions leave, and
-    the rows that are least likely."""
-    model, seed, step = state.model.eval(), state.config["seed"], state.position.step
-    some = split.spread(CHARTED)
+def write_value_charts(state: TrainingState, test: Split, train: Split, output: RunDirectory) -> None:
+    """Write the final charts of examples that are no images: draws beside data, what reconstructions leave, and the
+    rows that are least likely."""
+    model, seed, step, facts = state.model.eval(), state.config["seed"], state.position.step, state.facts
+    some = test.spread(CHARTED)
     pairs = [(x.cpu(), model.likelihood.image(p).cpu()) for x, p in reconstructions(model, some, seed)]
     x, shown = (torch.cat(part).numpy() for part in zip(*pairs))
-    y = labels(some, slice(None), torch.device("cpu")) if model.classes else None
-    drawn = torch.cat(list(generate_images(Sampler(model, seed), len(some), True, y))).numpy()
-    if len(state.facts.shape) == 2:
+    # A histogram of few test rows would be of noise
+    beside, kind = (some, "test data") if len(some) >= FEW else (train.spread(CHARTED), "training data")
+    y = labels(beside, slice(None), torch.device("cpu")) if model.classes else None
+    count = len(beside) if y is not None else max(len(beside), LEAST_DRAWN)
+    drawn = torch.cat(list(generate_images(Sampler(model, seed), count, True, y))).numpy()
+    if len(facts.shape) == 2:
         for name, other in (("samples", drawn), ("reconstructions", shown)):
             chart = value_charts.sequences(x, other, ("test data", name.removesuffix("s")))
             output.picture(name, partial(charts.to_png, chart), step)
         return
-    x, shown, drawn = (values.reshape(len(values), -1) for values in (x, shown, drawn))
-    columns = state.facts.columns or [Column(str(number), "real") for number in range(x.shape[1])]
-    names = names_of(columns)
-    output.picture("samples", lambda: charts.to_png(value_charts.marginals(x, drawn, columns)), step)
-    output.picture("correlations", lambda: charts.to_png(value_charts.correlations(x, drawn, names)), step)
-    shares = value_charts.unexplained_shares(x, shown)
-    output.picture("reconstructions", lambda: charts.to_png(value_charts.unexplained(shares, names)), step)
+    data = pixels(beside, slice(None), torch.device("cpu")).numpy()
+    x, shown, drawn, data = (values.reshape(len(values), -1) for values in (x, shown, drawn, data))
+    columns = facts.columns or [_unnamed(number, facts.support) for number in range(x.shape[1])]
+    marginals, names = partial(value_charts.marginals, data, drawn, columns, kind), names_of(columns)
+    output.picture("samples", lambda: charts.to_png(marginals()), step)
+    output.picture("correlations", lambda: charts.to_png(value_charts.correlations(data, drawn, names, kind)), step)
+    shares = value_charts.unexplained_shares(x, shown, columns)
+    output.picture("reconstructions", lambda: charts.to_png(value_charts.unexplained(shares, columns)), step)
     elbo = score(model, some, (1,), seed).elbo.numpy()
     text = unlikely_rows.table(x, shown, elbo, some.in_file.numpy(), columns)
     output.attempt(lambda: output.write(unlikely_rows.FILE, text), unlikely_rows.FILE)
+
+
+def _unnamed(number: int, support: str) -> Column:
+    is_binary = support == "binary"
+    return Column(str(number), "binary" if is_binary else "real", ("0", "1") if is_binary else ())
 
 
 @torch.no_grad()

@@ -377,7 +377,7 @@ def finish(state: TrainingState, data: Data, output: RunDirectory, started: floa
         output.attempt(lambda: judge(state, data, numbers, output), "latent numbers and pictures")
     output.metrics(epoch, step, "test", numbers)
     # Pictures and the summary
-    write_pictures(state, test, output, None)
+    write_pictures(state, test, output, None, data.train)
     output.note(seconds=time.monotonic() - started, epochs=at.epoch, **best_of(state))
     output.end("completed")
     log.info("test        %s", numbers_line(numbers))
