@@ -22,6 +22,7 @@ EXAMPLES = {
     "train": (
         "vae-train dataset=mnist latent_dim=16",
         "vae-train dataset=folder dataset.path=photos encoder=conv decoder=conv hydra.run.dir=runs/mine",
+        "vae-train dataset=table dataset.path=people.csv dataset.label=income",
         "vae-train resume=runs/mine",
         "vae-train -m latent_dim=2,8,16 optimizer=adam,sgd sweep=runs/sizes",
     ),
@@ -35,6 +36,7 @@ EXAMPLES = {
     "reconstruct": (
         "vae-reconstruct checkpoint=outputs/mnist/RUN",
         "vae-reconstruct checkpoint=best.safetensors input=photos format=png output=rebuilt",
+        "vae-reconstruct checkpoint=runs/people input=people.csv output=filled.csv",
     ),
     "encode": (
         "vae-encode checkpoint=outputs/mnist/RUN",
@@ -44,6 +46,7 @@ EXAMPLES = {
         "vae-evaluate checkpoint=outputs/mnist/RUN",
         "vae-evaluate checkpoint=best.safetensors limit=1000 num_importance_samples=5000",
         "vae-evaluate checkpoint=best.safetensors dataset.path=other.npz output=other.json",
+        "vae-evaluate checkpoint=runs/people rows=rows.csv",
     ),
     "export": (
         "vae-export checkpoint=outputs/mnist/RUN",
