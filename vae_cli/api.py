@@ -80,7 +80,8 @@ def train(*settings: str, directory: AnyPath | None = None, resume: AnyPath | No
         resume: the directory of a run to go on with.
         parts: of one's own, by their groups: dataset=, encoder=, decoder=, posterior=, prior=, likelihood= or
             objective=. A class is given the sizes that its constructor asks for; an object is taken as it is, of a
-            module a copy. dataset= also takes an array of images, or several by their names in an .npz file.
+            module a copy. dataset= also takes an array, or several by their names in an .npz file, and a data
+            frame; with keys as `vae_cli.data.Frame(frame, label="income")`.
 
     Raises:
         UserError: for any mistake that a person can fix.
@@ -136,9 +137,11 @@ def _check_words(settings: tuple[Any, ...], directory: Any, resume: Any, parts: 
 
 
 def _as_dataset(dataset: Any) -> Any:
-    """Return arrays as a data set, and anything else as it is."""
-    from vae_cli.data import InMemory
+    """Return arrays and data frames as a data set, and anything else as it is."""
+    from vae_cli.data import Frame, InMemory
 
+    if hasattr(dataset, "columns") and hasattr(dataset, "iloc"):
+        return Frame(dataset)
     return InMemory(dataset) if isinstance(dataset, Mapping) or hasattr(dataset, "__array__") else dataset
 
 

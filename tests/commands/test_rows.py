@@ -10,7 +10,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 
 import vae_cli  # noqa: E402
-from vae_cli.commands import encode, evaluate, reconstruct, sample  # noqa: E402
+from vae_cli.commands import encode, evaluate, export, reconstruct, sample  # noqa: E402
 from vae_cli.config import compose  # noqa: E402
 from vae_cli.errors import ConfigError, DataError  # noqa: E402
 from vae_cli.training.run import run as train  # noqa: E402
@@ -137,13 +137,65 @@ def test_what_rows_have_not_is_refused(command, settings, error, message, run):
         of(command, run, *settings)
 
 
+def test_walks_are_rows_beside_their_latent_vectors(run, tmp_path):
+    of("sample", run, "mode=traverse", "steps=3", f"output={tmp_path / 'walk.csv'}")
+    walk = pd.read_csv(tmp_path / "walk.csv")
+    assert list(walk.columns) == ["walk", "step", "z0", "z1", "age", "wage", "town", "visits"] and len(walk) == 6
+    assert list(walk["step"]) == [0, 1, 2, 0, 1, 2] and (walk["z0"][:3].std() > 0) != (walk["z1"][:3].std() > 0)
+
+
+@pytest.mark.parametrize(("command", "key"), [("reconstruct", "output"), ("encode", "output"), ("evaluate", "rows")])
+def test_the_data_are_never_written_over(command, key, run, table):
+    before = table.read_bytes()
+    settings = [f"input={table}"] if command != "evaluate" else []
+    with pytest.raises(ConfigError, match="is where the data are; name another file"):
+        of(command, run, *settings, f"{key}={table}")
+    assert table.read_bytes() == before
+
+
+def test_rows_of_a_file_that_has_changed_since_the_training_are_not_taken_for_its_test_split(run, table, tmp_path):
+    before = table.read_bytes()
+    try:
+        pd.read_csv(table)[::-1].to_csv(table, index=False)
+        with pytest.raises(DataError, match=f"the data in {table} are not those that the model was trained on"):
+            of("evaluate", run, f"output={tmp_path / 'x.json'}")
+        of("evaluate", run, f"dataset.path={table}", f"output={tmp_path / 'x.json'}", "num_importance_samples=2")
+        assert json.loads((tmp_path / "x.json").read_text())["elbo"]["n"] == ROWS
+    finally:
+        table.write_bytes(before)
+
+
+def test_rows_have_the_numbers_that_they_have_in_the_file(run, table, tmp_path):
+    of("evaluate", run, "split=train", f"rows={tmp_path / 'train.csv'}", "num_importance_samples=2")
+    rows = pd.read_csv(tmp_path / "train.csv")
+    assert list(rows["label"]) == list(pd.read_csv(table)["rich"][rows["row"]]) and len(rows) == 243
+
+
+def test_exports_say_what_goes_in_and_refuse_what_is_of_images(run, tmp_path):
+    with pytest.raises(ConfigError, match="parameters=true is of models of images, and this one is of rows"):
+        export.run(compose.compose("export", [f"checkpoint={run}", "parameters=true", f"output={tmp_path / 'a'}"]))
+    export.run(compose.compose("export", [f"checkpoint={run}", "format=torch", f"output={tmp_path / 'b'}"]))
+    files = {"vae_cli.json": ""}
+    torch.export.load(tmp_path / "b" / "encoder.pt2", extra_files=files)
+    about = json.loads(files["vae_cli.json"])
+    assert [each["name"] for each in about["columns"]] == ["age", "wage", "town", "visits"]
+
+
+def test_a_data_frame_is_trained_on(table, tmp_path):
+    frame = vae_cli.data.Frame(pd.read_csv(table), label="rich", counts=["visits"])
+    trained = vae_cli.train("epochs=1", "latent_dim=2", "report=false", dataset=frame, directory=tmp_path / "run")
+    loaded = trained.load()
+    assert [column.name for column in loaded.data.columns] == ["age", "wage", "town", "visits"]
+    assert loaded.data.class_names == ("no", "yes") and loaded.data.support == "mixed"
+
+
 def test_python_takes_data_frames_and_gives_rows_that_are_those_of_the_commands(run, table, tmp_path):
     loaded, frame = vae_cli.load(run), pd.read_csv(table)
     of("reconstruct", run, f"input={table}", "fill=all", f"output={tmp_path / 'all.parquet'}")
     of("sample", run, "n=30", f"output={tmp_path / 'rows.parquet'}")
     filled = loaded.as_frame(loaded.reconstruct(frame[frame.columns[::-1]]))
     pd.testing.assert_frame_equal(filled, pd.read_parquet(tmp_path / "all.parquet"), check_dtype=False)
-    drawn = loaded.as_frame(loaded.sample(30, draw=True))
+    drawn = loaded.as_frame(loaded.sample(30))
     pd.testing.assert_frame_equal(drawn, pd.read_parquet(tmp_path / "rows.parquet"), check_dtype=False)
     vectors = loaded.preprocess(frame[:5])
     torch.testing.assert_close(loaded.encode(vectors).mean, loaded.encode(frame[:5]).mean)
@@ -151,6 +203,9 @@ def test_python_takes_data_frames_and_gives_rows_that_are_those_of_the_commands(
         (frame.drop(columns="town"), "the data frame has no column town"),
         (torch.full((2, 6), torch.inf), "x has infinite values"),
         (torch.zeros(2, 5), r"this model takes \(N, 6\)"),
+        (frame[:0], "x has no rows"),
+        (frame[:2].assign(age=np.nan, wage=np.nan, town=None, visits=np.nan), "x has no value in row 0"),
+        (torch.full((2, 6), -1.0), "no counts|beside 0 and 1"),
     ):
         with pytest.raises(DataError, match=message):
             loaded.encode(wrong)

@@ -13,7 +13,7 @@ from vae_cli.data.sets.svhn import SVHN
 from vae_cli.data.sources.anndata import AnnData
 from vae_cli.data.sources.arrays import Arrays, InMemory
 from vae_cli.data.sources.folder import Folder
-from vae_cli.data.sources.table import Table
+from vae_cli.data.sources.table import Frame, Table
 
 __all__ = [
     "CIFAR10",
@@ -31,6 +31,7 @@ __all__ = [
     "FashionMNIST",
     "Folder",
     "Images",
+    "Frame",
     "InMemory",
     "Omniglot",
     "Source",

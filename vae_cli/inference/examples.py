@@ -68,7 +68,9 @@ def _values(x: Any, facts: DataFacts) -> Tensor:
         if not facts.columns:
             x = x.to_numpy()
         else:
-            return torch.from_numpy(vectors_of(x.reset_index(drop=True), facts.columns, "the data frame"))
+            return _observed(torch.from_numpy(vectors_of(x.reset_index(drop=True), facts.columns, "the data frame")))
+    if isinstance(x, str):
+        raise DataError("x is a text; give rows: an array, a tensor or a data frame")
     values = _shaped(_joined(x, facts), facts.shape).float()
     there = values.detach()[~values.isnan()]
     if bool(there.isinf().any()):
@@ -80,6 +82,20 @@ def _values(x: Any, facts: DataFacts) -> Tensor:
             raise DataError("x has values that are no counts; this model takes whole numbers from 0 on there")
         if kind in ("binary", "categorical") and bool(((own != 0) & (own != 1) & ~own.isnan()).any()):
             raise DataError("x has values beside 0 and 1, which is all that this model takes there")
+    return _observed(values)
+
+
+def _observed(values: Tensor) -> Tensor:
+    """Return examples, each of which has a value.
+
+    Raises:
+        DataError: if there is none, or one is empty.
+    """
+    if not len(values):
+        raise DataError("x has no rows; give at least one")
+    empty = values.detach().isnan().flatten(1).all(1)
+    if bool(empty.any()):
+        raise DataError(f"x has no value in row {int(empty.int().argmax())}, counted from 0; remove it")
     return values
 
 

@@ -125,7 +125,7 @@ class TrainedModel:
             images = [self.model.image(part, y) for part, y in zip(points.split(TOGETHER), parts)]
             return self._returned(torch.cat(images).unflatten(0, batch), grad)
 
-    def as_frame(self, x: Float[Tensor, "n d"]) -> Any:
+    def as_frame(self, x: Any) -> Any:
         """Return rows, such as `sample` and `reconstruct` give, as a pandas data frame with the table's columns: whole
         numbers where it has them, categories by their names.
 
@@ -136,7 +136,10 @@ class TrainedModel:
             raise DataError(f"the model's data are no table but {self.data.name}; use the tensor as it is")
         import pandas as pd
 
-        return pd.DataFrame(as_values(x.detach().cpu().numpy(), self.data.columns))
+        rows = torch.as_tensor(x).detach().cpu().numpy()
+        if rows.shape[1:] != tuple(self.data.shape):
+            raise DataError(f"x has the shape {rows.shape}; give rows (N, {self.data.shape[0]})")
+        return pd.DataFrame(as_values(rows, self.data.columns))
 
     @torch.no_grad()
     def sample(
@@ -145,7 +148,7 @@ class TrainedModel:
         seed: int = 0,
         label: Any = None,
         temperature: float | list[float] = 1.0,
-        draw: bool = False,
+        draw: bool | None = None,
     ) -> Float[Tensor, "n *shape"]:
         """Return new examples, those of `vae-sample n=… seed=…`: example i is the same whatever n is.
 
@@ -155,7 +158,7 @@ class TrainedModel:
             label: of a conditional model: one for all or one for each; without any all classes take turns.
             temperature: scales the spread of z around the prior's mean; of a hierarchy it may be a list with one for
                 each level, from z1 on.
-            draw: return draws from p(x|z) in place of the images that it stands for.
+            draw: return draws from p(x|z), in place of the examples that it stands for; None: of all but images.
         """
         n, seed = _checked("n", n, Count), _checked("seed", seed)
         needed, free = 2 * 4 * n * math.prod(self.data.shape), memory.available()  # in parts, and joined
@@ -166,6 +169,7 @@ class TrainedModel:
         temperature = _checked("temperature", np.asarray(temperature).tolist() if is_array else temperature)
         is_in_turn = label is None or isinstance(label, str) and label == "all"
         y = class_labels(self.model.classes, n, label) if is_in_turn else labels_of(label, self._loaded, n)
+        draw = not self.data.is_image if draw is None else draw
         return torch.cat(list(generate_images(Sampler(self.model, seed, temperature), n, draw, y)))
 
     def reconstruct(

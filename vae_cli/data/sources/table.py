@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -88,7 +89,7 @@ class Table(Dataset):
         Raises:
             DataError: if the file is missing or broken, or a column cannot be modelled; with the fix.
         """
-        table, path = table_file.opened(self.path), str(self.path)
+        table, path = self._opened(), str(self.path)
         labels, classes, notes = labels_of(table, self.label, path, tuple(class_names) if columns else None)
         is_for_model = bool(columns)
         if not is_for_model:
@@ -105,6 +106,9 @@ class Table(Dataset):
         assert train is not None
         support: Support = support_of(columns)  # type: ignore[assignment]
         return Source(train, validation, test, support, notes, classes, has_missing, tuple(columns))
+
+    def _opened(self) -> TableFile:
+        return table_file.opened(self.path)
 
     def _vectors(self, table: TableFile, columns: Sequence[Column]) -> Float[np.ndarray, "n d"]:
         frames = table_file.frames(table, [column.name for column in columns], str(self.path))
@@ -159,6 +163,24 @@ class Table(Dataset):
         if found.empty:
             rows = shortened([str(row + 1) for row in found.empty])
             raise DataError(f"{self.path}: rows without any value: {rows}; remove them")
+
+
+class Frame(Table):
+    """The rows of a pandas data frame, as `Table` finds them in a file.
+
+    Args:
+        frame: the rows.
+        keys: those of `Table` besides the path, such as `label`.
+    """
+
+    def __init__(self, frame: Any, **keys: Any) -> None:
+        super().__init__("the data frame", **keys)
+        self.path, self._frame = Path("the data frame"), frame.rename(columns=str).reset_index(drop=True)
+
+    def _opened(self) -> TableFile:
+        if not len(self._frame):
+            raise DataError("the data frame has no rows; give one with some")
+        return self._frame
 
 
 def labels_of(
