@@ -277,9 +277,9 @@ def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:
     name = type(likelihood).__name__.removesuffix("Likelihood")
     supports = " or ".join(SUPPORTS[support] for support in sorted(likelihood.supports))
     fix = f"choose likelihood={AUTO_LIKELIHOODS[facts.support]} (or auto)"
-    if likelihood.supports == {"binary"}:
+    if likelihood.supports == {"binary"} and facts.is_image:
         fix = f"set dataset.binarize=dynamic, or {fix}"
-    elif facts.support == "binary":
+    elif facts.support == "binary" and facts.is_image:
         fix = f"set dataset.binarize=none if the images themselves are gray, or {fix}"
     raise ConfigError(f"likelihood: {name} models {supports}, but {facts.name} holds {SUPPORTS[facts.support]}: {fix}")
 

@@ -153,7 +153,8 @@ def construct(
     try:
         return cls(**arguments)
     except ConfigError as error:
-        prefix = "" if f"{group}." in str(error) or group == "model" else f"{group}."
+        key = str(error).partition("=")[0]
+        prefix = f"{group}." if key in arguments and group != "model" else ""
         raise ConfigError(f"{prefix}{error}") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise ConfigError(f"{group}={cls.__name__} does not take these settings: {describe(error)}") from error

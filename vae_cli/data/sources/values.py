@@ -130,7 +130,9 @@ def check_values(array: NamedArray, found: Contents, support: Support, missing: 
     """Raise DataError for values that cannot be modelled, with the row and the fix."""
     name = array.name
     if found.infinite is not None:
-        raise DataError(f"{name} has an infinite value in row {found.infinite}; correct it, or make it NaN: missing")
+        raise DataError(
+            f"{name} has an infinite value in row {found.infinite}, counted from 0; correct it, or make it NaN: missing"
+        )
     if found.missing and missing == "error":
         raise DataError(
             f"{name} has {counted(found.missing, 'missing value')} (NaN), and dataset.missing=error; fill them, or set "
@@ -138,7 +140,7 @@ def check_values(array: NamedArray, found: Contents, support: Support, missing: 
         )
     if found.empty:
         rows = shortened([str(row) for row in found.empty])
-        raise DataError(f"{name} has {example} without any value: row {rows}; remove them")
+        raise DataError(f"{name} has {example} without any value: row {rows}, counted from 0; remove them")
     if support == "counts" and found.high > EXACT:
         raise DataError(f"{name} has counts up to {found.high:.9g}, above {EXACT:,}; set dataset.support=real")
 
