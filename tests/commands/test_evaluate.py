@@ -278,7 +278,7 @@ def test_a_smaller_evaluation_or_one_of_something_else_leaves_the_runs_own(run, 
 
     assert kept_after("limit=9", "num_importance_samples=2") == (9, 2, "")
     assert kept_after("num_importance_samples=3") == (None, 3, "")
-    printed = "these numbers are only printed, unless output= names a file"
+    printed = "these numbers are printed, and written where output= names a file"
     reason = f"note: {own} has more already: 180 images with 3 draws each; {printed}"
     for smaller in (["limit=9", "num_importance_samples=9"], ["num_importance_samples=2"]):
         assert kept_after(*smaller) == (None, 3, f"{reason}\n")
