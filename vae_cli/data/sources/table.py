@@ -145,8 +145,8 @@ class Table(Dataset):
         notes = [f"{counted(len(same), 'column')} left out, of one value only: {shortened(same)}"] if same else []
         if whole := [column.name for column in columns if column.kind == "real" and column.is_whole]:
             notes.append(
-                f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=, and those with few "
-                "values, each of which many rows have, in dataset.categorical="
+                f"whole numbers: {shortened(whole)}; those that count something go in dataset.counts=, and those whose "
+                "every value many rows have in dataset.categorical="
             )
         kinds_of = {kind: [c.name for c in columns if c.kind == kind] for kind in ("real", "counts", "binary")}
         kinds_of["categorical"] = [f"{c.name} ({c.size})" for c in columns if c.kind == "categorical"]
