@@ -7,7 +7,7 @@ from vae_cli.build import options
 from vae_cli.commands import compare
 from vae_cli.config import compose
 from vae_cli.reporting.comparison import Comparison
-from vae_cli.runs.reader import find
+from vae_cli.runs.reader import Run, find
 
 
 def rows(folder):
@@ -105,3 +105,13 @@ def test_settings_are_in_the_words_that_were_typed(tmp_path):
     comparison = Comparison.of(find([str(tmp_path)]), "elbo")
     assert [row["encoder"] for row in comparison.rows] == ["conv", "my_package.Wide"]
     assert comparison.label(comparison.runs[0]).startswith("a: encoder=conv")
+
+
+def test_runs_of_different_data_are_said_to_have_nats_that_do_not_compare(tmp_path):
+    for name, digest in (("a", "1"), ("b", "2"), ("c", "2")):
+        (tmp_path / name).mkdir()
+        summary = {"status": "completed", "test": {"elbo": -1.0}, "data": {"shape": [3], "train": 5, "digest": digest}}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    runs = {name: Run(tmp_path / name, name) for name in "abc"}
+    assert "different data" in Comparison.of([runs["a"], runs["b"]], "elbo").warning
+    assert Comparison.of([runs["b"], runs["c"]], "elbo").warning == ""

@@ -77,7 +77,8 @@ class Comparison:
         """The reason why the runs' numbers do not compare; empty if they do."""
         keys = [key for key in self.settings if key in OTHER_NATS]
         data = [mapping(run.summary.get("data")) for run in self.runs]
-        if not keys and len({(str(each.get("shape")), each.get("train")) for each in data if each}) > 1:
+        facts = {str([each.get(key) for key in ("shape", "train", "digest")]) for each in data if each}
+        if not keys and len(facts) > 1:
             return "the runs are of different data: their nats do not compare"
         return f"the runs differ in {' and '.join(keys)}: their nats do not compare" if keys else ""
 

@@ -104,7 +104,13 @@ def summary_facts(state: TrainingState, data: Data) -> dict[str, Any]:
     """What the summary says of a training before it has any numbers."""
     facts = data.facts
     sizes = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
-    about = {"name": facts.name, "shape": list(facts.shape), "support": facts.support, "noun": facts.noun}
+    about = {
+        "name": facts.name,
+        "shape": list(facts.shape),
+        "support": facts.support,
+        "noun": facts.noun,
+        "digest": facts.digest,
+    }
     kind = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else str(state.device)
     return {
         "data": about | sizes | _columns(facts),
