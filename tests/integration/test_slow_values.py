@@ -48,8 +48,13 @@ def test_training_arrives_at_probabilistic_pca_and_factor_analysis(load, per_pos
     center, scale = x[:count].mean(0), x[:count].std(0)
     fitted = FactorAnalysis(2, tol=1e-8, max_iter=10_000) if per_position else PCA(2)
     fitted.fit((x[:count] - center) / scale)
+    # scikit-learn's PCA divides its variances by n − 1; the maximum of the likelihood has n.
+    maximum = fitted.get_covariance() * (1 if per_position else (count - 1) / count)
     for split, rows in (("train", x[:count]), ("test", x[count:])):
-        expected = fitted.score((rows - center) / scale) - np.log(scale).sum()
+        u = (rows - center) / scale
+        expected = scipy.stats.multivariate_normal(cov=maximum).logpdf(u).mean() - np.log(scale).sum()
+        if split == "train":
+            assert expected == pytest.approx(fitted.score(u) - np.log(scale).sum(), abs=0.01)
         assert log_likelihood(tmp_path / "run", split, 500) == pytest.approx(expected, abs=0.02), split
 
 

@@ -54,14 +54,15 @@ def _cell(column: str, value: Any) -> dict[str, str]:
     return {"kind": kind, "value": "" if value is None else str(value), "text": cell_text(column, value)}
 
 
-def _pictures(comparison: Comparison) -> list[dict[str, str]]:
-    pictures: list[dict[str, str]] = []
+def _pictures(comparison: Comparison) -> list[dict[str, Any]]:
+    pictures: list[dict[str, Any]] = []
     for run in comparison.runs:
         data = page.picture(run.path / "samples.png") if len(pictures) < MOST_PICTURES else None
         if data:
             elbo = run.number("elbo")
             score = "" if elbo is None else f", test ELBO {elbo:,.2f}"
-            pictures.append({"data": data, "caption": comparison.label(run) + score})
+            caption, is_wide = comparison.label(run) + score, run.noun != "image"  # a chart
+            pictures.append({"data": data, "caption": caption, "wide": is_wide})
     return pictures
 
 
