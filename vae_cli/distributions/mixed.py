@@ -80,20 +80,20 @@ class Together(Distribution):
 
     Args:
         parts: distributions of independent values, (*batch, D_k).
-        given: the places in the vector of the parts' values, one part after the other.
+        places: where the parts' values stand in the vector, one part after the other.
         order: the inverse: where each value of the vector stands among them.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
     support = constraints.real
 
-    def __init__(self, parts: Sequence[Distribution], given: Tensor, order: Tensor) -> None:
-        self.parts, self.given, self.order = list(parts), given, order
+    def __init__(self, parts: Sequence[Distribution], places: Tensor, order: Tensor) -> None:
+        self.parts, self.places, self.order = list(parts), places, order
         self.sizes = [part.batch_shape[-1] for part in parts]
         super().__init__(torch.Size([*parts[0].batch_shape[:-1], sum(self.sizes)]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        values = value[..., self.given].split(self.sizes, -1)
+        values = value[..., self.places].split(self.sizes, -1)
         return self._in_order([part.log_prob(own) for part, own in zip(self.parts, values)])
 
     @property
@@ -126,7 +126,7 @@ class MixedLikelihood(Likelihood):
     """
 
     supports = frozenset({"mixed"})
-    given: Tensor
+    places: Tensor
     order: Tensor
 
     def __init__(
@@ -139,20 +139,20 @@ class MixedLikelihood(Likelihood):
         counts: Literal["poisson", "negative_binomial", "zero_inflated_negative_binomial"] = "negative_binomial",
     ) -> None:
         super().__init__(shape)
-        places = {kind: [n for n, each in enumerate(kinds) if each == kind] for kind in dict.fromkeys(kinds)}
-        self.kinds = list(places)
-        self.sizes = [len(place) for place in places.values()]
+        by_kind = {kind: [n for n, each in enumerate(kinds) if each == kind] for kind in dict.fromkeys(kinds)}
+        self.kinds = list(by_kind)
+        self.sizes = [len(place) for place in by_kind.values()]
         self.categories = list(categories)
         heads: dict[str, nn.Module] = {}
-        if "real" in places:
-            heads["real"] = REAL[real]((len(places["real"]),), scale)
-        if "counts" in places:
-            heads["counts"] = COUNTS[counts]((len(places["counts"]),))
+        if "real" in by_kind:
+            heads["real"] = REAL[real]((len(by_kind["real"]),), scale)
+        if "counts" in by_kind:
+            heads["counts"] = COUNTS[counts]((len(by_kind["counts"]),))
         self.heads = nn.ModuleDict(heads)
-        self.discrete = "real" not in places  # type: ignore[misc]
-        given = np.concatenate([np.asarray(place) for place in places.values()])
-        self.register_buffer("given", torch.tensor(given), persistent=False)
-        self.register_buffer("order", torch.tensor(given.argsort()), persistent=False)
+        self.discrete = "real" not in by_kind  # type: ignore[misc]
+        places = np.concatenate([np.asarray(place) for place in by_kind.values()])
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.register_buffer("order", torch.tensor(places.argsort()), persistent=False)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -165,7 +165,7 @@ class MixedLikelihood(Likelihood):
 
     def forward(self, output: Tensor) -> Independent:
         parts = [self._part(kind, own) for kind, own in zip(self.kinds, output.split(self._outputs, -1))]
-        return self.independent(Together(parts, self.given, self.order))
+        return self.independent(Together(parts, self.places, self.order))
 
     def _part(self, kind: str, output: Tensor) -> Distribution:
         if kind in self.heads:
@@ -178,7 +178,7 @@ class MixedLikelihood(Likelihood):
 
     def start_at(self, mean: Float[Tensor, "d"], std: Float[Tensor, "d"]) -> Float[Tensor, "o"]:
         outputs = []
-        means, stds = (values[self.given].split(self.sizes) for values in (mean, std))
+        means, stds = (values[self.places].split(self.sizes) for values in (mean, std))
         for kind, own_mean, own_std in zip(self.kinds, means, stds):
             if kind in self.heads:
                 outputs.append(self.heads[kind].start_at(own_mean, own_std))  # type: ignore[operator]

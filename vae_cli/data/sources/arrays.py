@@ -163,11 +163,11 @@ def _source_of_values(
     every = list(splits.values())
     example = {2: "vectors", 3: "sequences"}.get(every[0].values.ndim, "examples")
     values.check_shapes(every, example)
-    found = {split: values.contents(array.values) for split, array in splits.items()}
-    support = values.support_of(list(found.values()), every, wanted)
+    contents = {split: values.contents(array.values) for split, array in splits.items()}
+    support = values.support_of(list(contents.values()), every, wanted)
     for split, array in splits.items():
-        values.check_values(array, found[split], support, missing, example)
-    has_missing = any(each.missing for each in found.values())
+        values.check_values(array, contents[split], support, missing, example)
+    has_missing = any(each.missing for each in contents.values())
     stored = {
         split: Images(values.stored(array.values, support, has_missing), _labels(arrays.get(f"{split}_labels"), array))
         for split, array in splits.items()
@@ -175,12 +175,12 @@ def _source_of_values(
     if is_new and support == "real":
         values.check_columns(every[0].name, values.chunks(every[0].values))
     notes = []
-    if wanted is None and support == "real" and all(each.are_whole and each.low >= 0 for each in found.values()):
+    if wanted is None and support == "real" and all(each.are_whole and each.low >= 0 for each in contents.values()):
         notes.append("all values are whole numbers; if they count something, set dataset.support=counts")
-    if count := sum(each.missing for each in found.values()):
+    if count := sum(each.missing for each in contents.values()):
         size = sum(array.values.size for array in every)
         notes.append(f"{count:,} of {size:,} values are missing ({count / size:.1%})")
-    has_own = found["train"].missing > 0
+    has_own = contents["train"].missing > 0
     return Source(
         stored["train"], stored.get("validation"), stored.get("test"), support, tuple(notes), has_missing=has_own
     )

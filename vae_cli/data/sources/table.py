@@ -152,16 +152,16 @@ class Table(Dataset):
         kinds_of["categorical"] = [f"{c.name} ({c.size})" for c in columns if c.kind == "categorical"]
         return columns, (*notes, *(f"{kind} columns: {shortened(names)}" for kind, names in kinds_of.items() if names))
 
-    def _check_missing(self, vectors: np.ndarray, found: values.Contents) -> None:
-        if found.missing and self.missing == "error":
+    def _check_missing(self, vectors: np.ndarray, inside: values.Contents) -> None:
+        if inside.missing and self.missing == "error":
             row, start = None, 0
             for chunk in values.chunks(vectors):
                 if row is None and (gaps := np.flatnonzero(np.isnan(chunk).any(1))).size:
                     row = start + int(gaps[0]) + 1
                 start += len(chunk)
             raise DataError(f"{self.path}: row {row} has an empty cell, and dataset.missing=error; fill it")
-        if found.empty:
-            rows = shortened([str(row + 1) for row in found.empty])
+        if inside.empty:
+            rows = shortened([str(row + 1) for row in inside.empty])
             raise DataError(f"{self.path}: rows without any value: {rows}; remove them")
 
 
@@ -184,7 +184,7 @@ class Frame(Table):
 
 
 def labels_of(
-    table: TableFile | pd.DataFrame, column: str | None, path: str, known: tuple[str, ...] | None
+    table: TableFile | pd.DataFrame, column: str | None, path: str, trained: tuple[str, ...] | None
 ) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
     """Return the number of each row's label, the labels' names, and notes.
 
@@ -192,26 +192,24 @@ def labels_of(
         table: the file, or its rows.
         column: of the labels, if they have any.
         path: of the file, for messages.
-        known: the labels of a trained model. Rows without that column, or with others, have none then.
+        trained: the labels of a trained model, if the rows are for one; without that column, or with other labels, they
+            have none then.
 
     Raises:
         DataError: if rows for a training have no label, all the same or too many.
     """
-    if column is None or (known is not None and column not in table.columns):
+    if column is None or (trained is not None and column not in table.columns):
         return None, (), ()
     _check_names(table, "label", [column], path)
     cells = table[column]
-    if known is not None:
+    if trained is not None:
         texts = [None if missing else text_of(cell) for cell, missing in zip(cells, cells.isna())]
-        unknown = next((n for n, text in enumerate(texts) if text not in known), None)
+        unknown = next((n for n, text in enumerate(texts) if text not in trained), None)
         if unknown is None:
-            return np.array([known.index(str(text)) for text in texts], np.int64), known, ()
+            return np.array([trained.index(str(text)) for text in texts], np.int64), trained, ()
         what = "missing" if texts[unknown] is None else printable(str(texts[unknown]))
-        return (
-            None,
-            (),
-            (f"the label of row {unknown + 1} is {what}, and the model knows {shortened(known)}: no labels",),
-        )
+        note = f"the label of row {unknown + 1} is {what}, and the model knows {shortened(trained)}: no label is used"
+        return None, (), (note,)
     if cells.isna().any():
         row = int(np.flatnonzero(cells.isna())[0]) + 1
         raise DataError(f"dataset.label={column}: row {row} has no label; give each row one, or leave it out")
@@ -258,5 +256,5 @@ def splits_of(
 def _check_names(table: TableFile | pd.DataFrame, key: str, names: Sequence[str], path: str) -> None:
     for name in names:
         if name not in table.columns:
-            known = shortened(list(table.columns))
-            raise ConfigError(f"dataset.{key}: {printable(name)} is no column of {path}; it has {known}")
+            names_there = shortened(list(table.columns))
+            raise ConfigError(f"dataset.{key}: {printable(name)} is no column of {path}; it has {names_there}")

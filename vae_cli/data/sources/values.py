@@ -47,23 +47,23 @@ class Contents:
 
 def contents(values: np.ndarray) -> Contents:
     """Return what the values are, read some megabytes at a time."""
-    found, first = Contents(), 0
+    so_far, first = Contents(), 0
     for chunk in chunks(values):
         rows = chunk.reshape(len(chunk), -1)
         missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, bool)
         infinite = np.isinf(rows).any(1) if rows.dtype.kind == "f" else np.zeros(len(rows), bool)
         observed = rows[~missing]
         if observed.size:
-            low, high = min(found.low, float(observed.min())), max(found.high, float(observed.max()))
-            are_bits = found.are_bits and bool(((observed == 0) | (observed == 1)).all())
-            are_whole = found.are_whole and (rows.dtype.kind in "bui" or bool((observed == np.rint(observed)).all()))
-            found = replace(found, low=low, high=high, are_bits=are_bits, are_whole=are_whole)
+            low, high = min(so_far.low, float(observed.min())), max(so_far.high, float(observed.max()))
+            are_bits = so_far.are_bits and bool(((observed == 0) | (observed == 1)).all())
+            are_whole = so_far.are_whole and (rows.dtype.kind in "bui" or bool((observed == np.rint(observed)).all()))
+            so_far = replace(so_far, low=low, high=high, are_bits=are_bits, are_whole=are_whole)
         empty = [first + int(row) for row in np.flatnonzero(missing.all(1))]
-        found = replace(found, missing=found.missing + int(missing.sum()), empty=(*found.empty, *empty)[:10])
-        if found.infinite is None and infinite.any():
-            found = replace(found, infinite=first + int(np.argmax(infinite)))
+        so_far = replace(so_far, missing=so_far.missing + int(missing.sum()), empty=(*so_far.empty, *empty)[:10])
+        if so_far.infinite is None and infinite.any():
+            so_far = replace(so_far, infinite=first + int(np.argmax(infinite)))
         first += len(chunk)
-    return found
+    return so_far
 
 
 def chunks(values: np.ndarray) -> Iterator[np.ndarray]:
@@ -99,7 +99,7 @@ def check_shapes(arrays: Sequence[NamedArray], example: str) -> None:
             raise DataError(f"{array.name} has {example} of {one}, but train of {other}; make them alike")
 
 
-def support_of(found: Sequence[Contents], arrays: Sequence[NamedArray], wanted: Support | None) -> Support:
+def support_of(inside: Sequence[Contents], arrays: Sequence[NamedArray], wanted: Support | None) -> Support:
     """Return the support of all splits: as wanted, or by their values.
 
     All 0 and 1 are binary, whole numbers from 0 on in an array of integers are counts, all others are real.
@@ -107,8 +107,8 @@ def support_of(found: Sequence[Contents], arrays: Sequence[NamedArray], wanted: 
     Raises:
         DataError: if the values are not of the wanted support.
     """
-    low, high = min(each.low for each in found), max(each.high for each in found)
-    are_bits, are_whole = all(each.are_bits for each in found), all(each.are_whole for each in found)
+    low, high = min(each.low for each in inside), max(each.high for each in inside)
+    are_bits, are_whole = all(each.are_bits for each in inside), all(each.are_whole for each in inside)
     are_integers = all(array.values.dtype.kind in "bui" for array in arrays)
     if wanted is None:
         return "binary" if are_bits else "counts" if are_integers and low >= 0 else "real"
@@ -126,23 +126,24 @@ def support_of(found: Sequence[Contents], arrays: Sequence[NamedArray], wanted: 
     return wanted
 
 
-def check_values(array: NamedArray, found: Contents, support: Support, missing: Missing, example: str) -> None:
+def check_values(array: NamedArray, inside: Contents, support: Support, missing: Missing, example: str) -> None:
     """Raise DataError for values that cannot be modelled, with the row and the fix."""
     name = array.name
-    if found.infinite is not None:
+    if inside.infinite is not None:
         raise DataError(
-            f"{name} has an infinite value in row {found.infinite}, counted from 0; correct it, or make it NaN: missing"
+            f"{name} has an infinite value in row {inside.infinite}, counted from 0; correct it, or make it NaN: "
+            "missing"
         )
-    if found.missing and missing == "error":
+    if inside.missing and missing == "error":
         raise DataError(
-            f"{name} has {counted(found.missing, 'missing value')} (NaN), and dataset.missing=error; fill them, or set "
-            "dataset.missing=mask"
+            f"{name} has {counted(inside.missing, 'missing value')} (NaN), and dataset.missing=error; fill them, or "
+            "set dataset.missing=mask"
         )
-    if found.empty:
-        rows = shortened([str(row) for row in found.empty])
+    if inside.empty:
+        rows = shortened([str(row) for row in inside.empty])
         raise DataError(f"{name} has {example} without any value: row {rows}, counted from 0; remove them")
-    if support == "counts" and found.high > EXACT:
-        raise DataError(f"{name} has counts up to {found.high:.9g}, above {EXACT:,}; set dataset.support=real")
+    if support == "counts" and inside.high > EXACT:
+        raise DataError(f"{name} has counts up to {inside.high:.9g}, above {EXACT:,}; set dataset.support=real")
 
 
 def check_columns(name: str, parts: Iterable[np.ndarray], names: Sequence[str] = ()) -> None:
