@@ -29,8 +29,12 @@ def log_likelihood(run, split, draws):
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer, load_diabetes, load_digits])
 @pytest.mark.parametrize("per_position", [False, True])
 def test_training_arrives_at_probabilistic_pca_and_factor_analysis(load, per_position, tmp_path):
-    x = load().data[:, :13] if load is not load_digits else load().data[:, 16:48]
-    x = x[:, x.std(0) > 0.3 * (load is load_digits)]  # of digits the middle, whose pixels all vary
+    x = load().data
+    if load is load_breast_cancer:
+        x = x[:, 1::3]  # of radius beside perimeter and area factor analysis has no maximum: a noise goes to zero
+    if load is load_digits:
+        x = x[:, 16:48]  # the middle
+        x = x[:, x.std(0) > 0.3]
     x = x[np.random.default_rng(0).permutation(len(x))]
     count = len(x) * 4 // 5
     np.savez(tmp_path / "x.npz", train=x[:count], test=x[count:])
