@@ -114,6 +114,11 @@ def printable(name: object) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))
 
 
+def at(row: int) -> str:
+    """Return where a row stands, from its number."""
+    return f"row {row} (counted from 0)"
+
+
 def shortened(names: Sequence[object], most: int = 20) -> str:
     """Return names on one line, the first of them if there are many."""
     return ", ".join(map(printable, names[:most])) + (", …" if len(names) > most else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.build import trained
-from vae_cli.commands import image_files, row_files
+from vae_cli.commands import filled_files, image_files, row_files
 from vae_cli.errors import counted
 from vae_cli.inference import inputs
 from vae_cli.inference.codes import reconstructions
@@ -47,6 +48,8 @@ def run(config: dict[str, Any]) -> None:
     examples = images.chunks(loaded.model, count, config["seed"], "reconstructing", loaded.facts.noun)
     pairs = reconstructions(loaded.model, examples, config["seed"], config["draw"], config["levels"])
     is_partial = config["fill"] == "missing" or (config["fill"] == "auto" and images.split.has_missing())
+    if images.table is not None and config["fill"] == "auto" and not is_partial:
+        print("note: no cell is empty, so every value is a reconstruction", file=sys.stderr)
     image_files.keep(output, [config["input"], loaded.settings["dataset"].get("path")])
     where = written_or_replaced(output)
     with image_files.errors_name(output):
@@ -59,10 +62,10 @@ def run(config: dict[str, Any]) -> None:
             image_files.write_pngs((below.cpu() for _, below in pairs), output, names)
         elif kind in image_files.OF_ROWS:
             columns = row_files.columns_of(loaded.facts)
-            rows = row_files.rows_of((x.numpy() for x in _filled(pairs, is_partial)), columns)
-            if images.table is not None and is_partial:
-                row_files.write_frame(output, kind, row_files.filled(images.table, list(rows), columns))
+            if images.table is not None:
+                filled_files.write(images.table, output, kind, filled_files.cells(pairs, columns, is_partial))
             else:
+                rows = row_files.rows_of((x.numpy() for x in _filled(pairs, is_partial)), columns)
                 row_files.write(output, kind, rows)
         else:
             shape = (count, *loaded.facts.shape)

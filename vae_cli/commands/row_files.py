@@ -6,18 +6,13 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vae_cli.data.base import DataFacts
 from vae_cli.data.columns import Column, as_values
-from vae_cli.data.sources.table_file import TableFile
 from vae_cli.errors import ConfigError, UserError
 from vae_cli.system.atomic import atomic_write
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KINDS = {".csv": "csv", ".parquet": "parquet"}
 MOST_COLUMNS = 16_384  # of a CSV, which spreadsheets open
@@ -57,38 +52,6 @@ def write(output: Path, kind: str, chunks: Iterable[Values]) -> None:
     (csv_file if kind == "csv" else parquet_file)(output, chunks)
 
 
-def filled(table: TableFile, chunks: Sequence[Values], columns: Sequence[Column]) -> pd.DataFrame:
-    """Return the first rows of a table as they are, with values of a model where a cell of its columns is empty.
-
-    Args:
-        table: with columns that the model does not know, too.
-        chunks: the model's rows in the order of the table.
-        columns: of the model.
-    """
-    import pandas as pd
-
-    count = sum(len(next(iter(chunk.values()))) for chunk in chunks)
-    frame = pd.DataFrame({name: table[name][:count] for name in table.columns})
-    for column in columns:
-        gaps = frame[column.name].isna().to_numpy()
-        if gaps.any():
-            values = pd.Series(_plain(np.concatenate([chunk[column.name] for chunk in chunks])))
-            cells = frame[column.name].astype(object)
-            cells[gaps] = values[gaps]
-            cells = cells.infer_objects()
-            frame[column.name] = cells.round().astype("Int64") if column.is_whole else cells
-    return frame
-
-
-def write_frame(output: Path, kind: str, frame: pd.DataFrame) -> None:
-    """Write a data frame without its index, in a file of a kind of `KINDS`."""
-    with atomic_write(output) as temporary:
-        if kind == "csv":
-            frame.to_csv(temporary, index=False)
-        else:
-            frame.to_parquet(temporary, index=False)
-
-
 def csv_file(output: Path, chunks: Iterable[Values]) -> None:
     """Write a CSV file; a missing value is an empty cell."""
     with atomic_write(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -103,10 +66,10 @@ def csv_file(output: Path, chunks: Iterable[Values]) -> None:
 
 def _cells(values: np.ndarray) -> list[object]:
     """Return the cells of a column, empty where a value is missing."""
-    return ["" if value is None or value != value else value for value in _plain(values).tolist()]
+    return ["" if value is None or value != value else value for value in plain(values).tolist()]
 
 
-def _plain(values: np.ndarray) -> np.ndarray:
+def plain(values: np.ndarray) -> np.ndarray:
     """Return float32 numbers as those that are written with the fewest digits, and others as they are."""
     return values.astype(str).astype(np.float64) if values.dtype == np.float32 else values
 

@@ -16,7 +16,7 @@ from vae_cli.data import DataFacts, Images, Split, pictures
 from vae_cli.data.base import Binarize, Support, as_split
 from vae_cli.data.columns import kinds_of
 from vae_cli.data.sources.table_columns import vectors_of
-from vae_cli.errors import DataError, describe
+from vae_cli.errors import DataError, at, describe
 
 MADE_BINARY = "made black and white, as the model's pixels are: white from one half on"
 KINDS = "give a tensor, an array, a PIL image, or a list of them"
@@ -71,6 +71,8 @@ def _values(x: Any, facts: DataFacts) -> Tensor:
             return _observed(torch.from_numpy(vectors_of(x.reset_index(drop=True), facts.columns, "the data frame")))
     if isinstance(x, str):
         raise DataError("x is a text; give rows: an array, a tensor or a data frame")
+    if str(getattr(x, "dtype", "")) == "object":
+        raise DataError("x has values that are no numbers; give a data frame, or an array of floats")
     values = _shaped(_joined(x, facts), facts.shape).float()
     there = values.detach()[~values.isnan()]
     if bool(there.isinf().any()):
@@ -95,7 +97,7 @@ def _observed(values: Tensor) -> Tensor:
         raise DataError("x has no rows; give at least one")
     empty = values.detach().isnan().flatten(1).all(1)
     if bool(empty.any()):
-        raise DataError(f"x has no value in row {int(empty.int().argmax())}, counted from 0; remove it")
+        raise DataError(f"x has no value in {at(int(empty.int().argmax()))}; remove it")
     return values
 
 

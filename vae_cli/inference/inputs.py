@@ -16,9 +16,7 @@ from vae_cli.build.trained import Trained, with_local_folders
 from vae_cli.constraints import FilePath, check_value
 from vae_cli.data import AnnData, Arrays, Data, DataFacts, Dataset, Folder, Images, Source, Split, Table
 from vae_cli.data.base import SPLITS, Support
-from vae_cli.data.sources import table_file
 from vae_cli.data.sources.folder import Listed
-from vae_cli.data.sources.table_file import TableFile
 from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
 from vae_cli.inference.codes import Chunk, chunks
 from vae_cli.inference.examples import MADE_BINARY
@@ -48,7 +46,7 @@ class Inputs:
 
     split: Split
     names: list[str] | None = None
-    table: TableFile | None = None
+    table: Path | None = None
 
     def arrays(self, count: int) -> dict[str, np.ndarray]:
         """Return the labels and the file names of the first images, where there are any."""
@@ -103,7 +101,7 @@ def read(trained: Trained, config: Config) -> Inputs:
         _say([f"the images were {MADE_BINARY}"])
     _check_fit(tuple(split.shape), support if options.get("binarize", "none") == "none" else "binary", facts)
     _check_labels(split, trained)
-    return Inputs(split, names, table_file.opened(expand(name)) if isinstance(dataset, Table) else None)
+    return Inputs(split, names, expand(name) if isinstance(dataset, Table) else None)
 
 
 def load_data(trained: Trained, config: Config) -> Data:

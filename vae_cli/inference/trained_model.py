@@ -125,9 +125,13 @@ class TrainedModel:
             images = [self.model.image(part, y) for part, y in zip(points.split(TOGETHER), parts)]
             return self._returned(torch.cat(images).unflatten(0, batch), grad)
 
-    def as_frame(self, x: Any) -> Any:
+    def as_frame(self, x: Any, index: Any = None) -> Any:
         """Return rows, such as `sample` and `reconstruct` give, as a pandas data frame with the table's columns: whole
         numbers where it has them, categories by their names.
+
+        Args:
+            x: rows (N, D).
+            index: of the data frame, from 0 on by default.
 
         Raises:
             DataError: if the model's data are no table.
@@ -139,7 +143,7 @@ class TrainedModel:
         rows = torch.as_tensor(x).detach().cpu().numpy()
         if rows.shape[1:] != tuple(self.data.shape):
             raise DataError(f"x has the shape {rows.shape}; give rows (N, {self.data.shape[0]})")
-        return pd.DataFrame(as_values(rows, self.data.columns))
+        return pd.DataFrame(as_values(rows, self.data.columns), index=index)
 
     @torch.no_grad()
     def sample(

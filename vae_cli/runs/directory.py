@@ -67,6 +67,7 @@ class RunDirectory:
         self.on_metrics: OnMetrics | None = None  # called with every line of metrics
         self._logger: Logger | None = None
         self.status = "failed"
+        self._is_before_resuming = resumed_at is not None
         self.warnings: list[str] = []
         self._summary: dict[str, Any] = dict.fromkeys(("epochs", "best_epoch", "validation", "test"))
         self._stack = ExitStack()
@@ -176,6 +177,8 @@ class RunDirectory:
         self.status = status
         if error is not None:
             log.debug("traceback", exc_info=error)
+        if status == "failed" and self._is_before_resuming and (self.path / "summary.json").exists():
+            return  # what was trained is as it was
         ended_by = None if error is None else one_line(error)
         values = {"status": status, **self._summary, "warnings": self.warnings, "error": ended_by}
         try:
@@ -186,7 +189,8 @@ class RunDirectory:
             log.warning("summary.json could not be written: %s", describe(second))
 
     def forget_summary(self) -> None:
-        """Remove the summary of an attempt that did not come to train."""
+        """Remove the summary of an attempt before this one, which goes on now."""
+        self._is_before_resuming = False
         with suppress(OSError):  # where it cannot be removed, neither can it be written: that will be said then
             (self.path / "summary.json").unlink(missing_ok=True)
 

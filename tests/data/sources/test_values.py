@@ -60,7 +60,7 @@ def test_arrays_are_taken_for_what_their_values_are_or_for_what_is_said(values, 
 @pytest.mark.parametrize(
     ("values", "settings", "message"),
     [
-        (with_gaps(REAL, (5,)), {}, "vectors without any value: row 5, counted from 0; remove them"),
+        (with_gaps(REAL, (5,)), {}, "vectors without any value: row 5 .counted from 0.; remove them"),
         (with_gaps(REAL, (5, 1)), {"missing": "error"}, r"1 missing value \(NaN\), and dataset.missing=error"),
         (np.where(REAL > 5100, np.inf, REAL), {}, "infinite value in row .*; correct it, or make it NaN"),
         (np.column_stack([REAL, np.full(40, 7.0)]), {}, r"value \[3\] is the same in all examples; leave it out"),

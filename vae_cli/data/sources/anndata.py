@@ -76,7 +76,7 @@ class AnnData(Dataset):
         array = NamedArray(path, values.gathered(_dense(matrix, order, rows, shape[0]), shape))
         contents = values.contents(array.values)
         support = self._support(contents, columns)
-        values.support_of([contents], [array], support)
+        values.support_of([contents], [array], support, is_for_model)
         values.check_values(array, contents, support, "mask", "cells")
         columns = columns or [Column(name, support, (), support == "counts") for name in names]
         labels, classes, notes = labels_of(data.obs, self.label, path, tuple(class_names) if is_for_model else None)

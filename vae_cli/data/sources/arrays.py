@@ -164,7 +164,7 @@ def _source_of_values(
     example = {2: "vectors", 3: "sequences"}.get(every[0].values.ndim, "examples")
     values.check_shapes(every, example)
     contents = {split: values.contents(array.values) for split, array in splits.items()}
-    support = values.support_of(list(contents.values()), every, wanted)
+    support = values.support_of(list(contents.values()), every, wanted, not is_new)
     for split, array in splits.items():
         values.check_values(array, contents[split], support, missing, example)
     has_missing = any(each.missing for each in contents.values())

@@ -17,7 +17,7 @@ from vae_cli.data.sources import table_file, values
 from vae_cli.data.sources.table_columns import column_of, drop, text_of, vectors_of
 from vae_cli.data.sources.table_file import TableFile
 from vae_cli.data.sources.values import Missing
-from vae_cli.errors import ConfigError, DataError, counted, printable, shortened
+from vae_cli.errors import ConfigError, DataError, at, counted, printable, shortened
 from vae_cli.system.paths import expand
 
 if TYPE_CHECKING:
@@ -157,12 +157,12 @@ class Table(Dataset):
             row, start = None, 0
             for chunk in values.chunks(vectors):
                 if row is None and (gaps := np.flatnonzero(np.isnan(chunk).any(1))).size:
-                    row = start + int(gaps[0]) + 1
+                    row = start + int(gaps[0])
                 start += len(chunk)
-            raise DataError(f"{self.path}: row {row} has an empty cell, and dataset.missing=error; fill it")
+            raise DataError(f"{self.path}: {at(row or 0)} has an empty cell, and dataset.missing=error; fill it")
         if inside.empty:
-            rows = shortened([str(row + 1) for row in inside.empty])
-            raise DataError(f"{self.path}: rows without any value: {rows}; remove them")
+            rows = shortened([str(row) for row in inside.empty])
+            raise DataError(f"{self.path}: rows without any value: {rows} (counted from 0); remove them")
 
 
 class Frame(Table):
@@ -208,11 +208,11 @@ def labels_of(
         if unknown is None:
             return np.array([trained.index(str(text)) for text in texts], np.int64), trained, ()
         what = "missing" if texts[unknown] is None else printable(str(texts[unknown]))
-        note = f"the label of row {unknown + 1} is {what}, and the model knows {shortened(trained)}: no label is used"
+        note = f"the label of {at(unknown)} is {what}, and the model knows {shortened(trained)}: no label is used"
         return None, (), (note,)
     if cells.isna().any():
-        row = int(np.flatnonzero(cells.isna())[0]) + 1
-        raise DataError(f"dataset.label={column}: row {row} has no label; give each row one, or leave it out")
+        row = int(np.flatnonzero(cells.isna())[0])
+        raise DataError(f"dataset.label={column}: {at(row)} has no label; give each row one, or leave it out")
     names = sorted(set(cells), key=lambda value: (isinstance(value, str), value))
     if len(names) < 2:
         raise DataError(f"dataset.label={column}: all rows have the label {names[0]}; choose another column")
@@ -244,7 +244,7 @@ def splits_of(
     if None in words:
         row = words.index(None)
         what = printable(str(table[column].iloc[row]))
-        raise DataError(f"dataset.split={column}: {what} in row {row + 1}; write train, valid or test")
+        raise DataError(f"dataset.split={column}: {what} in {at(row)}; write train, valid or test")
     parts = {split: np.flatnonzero(np.array(words) == split) for split in SPLITS}
     if len(parts["train"]):
         return {split: every.take(rows) for split, rows in parts.items() if len(rows)}

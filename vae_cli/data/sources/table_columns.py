@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 
 from vae_cli.data.columns import CategoryType, Column, as_vectors
 from vae_cli.data.sources.values import EXACT, check_columns
-from vae_cli.errors import DataError, printable, shortened
+from vae_cli.errors import DataError, at, printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,8 @@ def column_of(
             check_columns(path, [numbers[:, None]], [name])
             return Column(name, "real", (), is_whole)
     _check_categories(present, where, name, is_named=name in categorical)
-    kind: CategoryType = "bool" if pd.api.types.is_bool_dtype(present) else "number" if is_number else "text"
+    is_bool = pd.api.types.infer_dtype(present) == "boolean"  # also of objects beside missing ones
+    kind: CategoryType = "bool" if is_bool else "number" if is_number else "text"
     texts = {text_of(value) for value in present}
     categories = tuple(sorted(texts, key=float) if kind == "number" else sorted(texts))
     return Column(name, "binary" if len(categories) == 2 else "categorical", categories, category_type=kind)
@@ -77,7 +79,7 @@ def _check_categories(present: pd.Series[Any], where: str, name: str, is_named: 
         if numbers.notna().mean() >= MOSTLY and not numbers.notna().all():
             row = present.index[numbers.isna()][0]
             text = printable(texts.loc[row])
-            raise DataError(f'{where}: "{text}" in row {row + 1} is no number; leave the cell empty if it is missing')
+            raise DataError(f'{where}: "{text}" in {at(row)} is no number; leave the cell empty if it is missing')
     is_of_names = not is_named and len(present) >= FEWEST_NAMES and kinds >= NEARLY_ALL * len(present)
     if kinds > MOST_CATEGORIES or is_of_names:
         fix = "take it out of dataset.categorical=" if is_named else f"leave it out: {drop(name)}"
@@ -107,6 +109,9 @@ def vectors_of(frame: pd.DataFrame, columns: Sequence[Column], name: str) -> Flo
     missing = [column.name for column in columns if column.name not in frame.columns]
     if missing:
         raise DataError(f"{name} has no column {shortened(missing)}, which the model was trained on; add it")
+    names = [str(each) for each in frame.columns]
+    if twice := [column.name for column in columns if names.count(column.name) > 1]:
+        raise DataError(f"{name} has two columns named {shortened(twice)}; rename one")
     return as_vectors({column.name: _values_of(frame[column.name], column, name) for column in columns}, columns)
 
 
@@ -125,10 +130,11 @@ def _values_of(cells: pd.Series[Any], column: Column, path: str) -> np.ndarray:
         except (TypeError, ValueError) as error:
             coerced = pd.to_numeric(cells, errors="coerce")
             row = cells.index[coerced.isna() & cells.notna()][0]
-            raise DataError(
-                f'{path}: column {name} has "{printable(str(cells.loc[row]))}" in row {row + 1}, and the model takes '
-                "numbers; leave the cell empty if it is missing"
-            ) from error
+            cell = printable(str(cells.loc[row]))
+            is_comma = re.fullmatch(DECIMAL_COMMA, cell) is not None
+            fix = "write it with a point" if is_comma else "leave the cell empty if it is missing"
+            what = f'column {name} has "{cell}" in {at(row)}, and the model takes numbers; {fix}'
+            raise DataError(f"{path}: {what}") from error
         _check_numbers(numbers, cells, column, path)
         return numbers
     texts = [None if missing else text_of(cell) for cell, missing in zip(cells, cells.isna())]
@@ -138,7 +144,7 @@ def _values_of(cells: pd.Series[Any], column: Column, path: str) -> np.ndarray:
     for row, text in zip(cells.index, texts):
         if text is not None and text not in place:
             raise DataError(
-                f"{path}: column {name} has {printable(text)} in row {row + 1}, and the model knows "
+                f"{path}: column {name} has {printable(text)} in {at(row)}, and the model knows "
                 f"{shortened(column.categories)}; correct it, or leave the cell empty"
             )
     none = -1 if column.kind == "categorical" else np.nan
@@ -151,12 +157,12 @@ def _check_numbers(numbers: np.ndarray, cells: pd.Series[Any], column: Column, p
     where = f"{path}: column {printable(column.name)}"
     if np.isinf(numbers).any():
         row = cells.index[np.isinf(numbers)][0]
-        raise DataError(f"{where} has an infinite value in row {row + 1}; correct it, or leave the cell empty")
+        raise DataError(f"{where} has an infinite value in {at(row)}; correct it, or leave the cell empty")
     if column.kind == "counts":
         wrong = (numbers < 0) | (numbers != np.rint(numbers)) & ~np.isnan(numbers) | (numbers > EXACT)
         if wrong.any():
             row = cells.index[wrong][0]
-            raise DataError(f"{where} has {numbers[wrong][0]:.9g} in row {row + 1}, which is no count")
+            raise DataError(f"{where} has {numbers[wrong][0]:.9g} in {at(row)}, which is no count")
 
 
 def text_of(value: Any) -> str:

@@ -118,6 +118,14 @@ def opened(path: Path) -> TableFile:
     return table
 
 
+def separator_of(path: Path) -> str:
+    """Return what separates the columns of a CSV or TSV file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        line = file.readline()
+    suffix = next(suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() in SEPARATORS)
+    return max(SEPARATORS[suffix], key=line.count)
+
+
 def _read(path: Path, suffix: str) -> TableFile:
     import pandas as pd
 
@@ -126,9 +134,7 @@ def _read(path: Path, suffix: str) -> TableFile:
     if suffix == ".feather":
         frame = pd.read_feather(path)
     else:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            line = file.readline()
-        separator = max(SEPARATORS[suffix], key=line.count)
+        separator = separator_of(path)
         head = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str).iloc[0]
         twice = [str(name) for name in head[head.duplicated()].dropna().unique()]
         if twice:

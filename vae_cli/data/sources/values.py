@@ -13,7 +13,7 @@ from vae_cli.data.base import Support
 from vae_cli.data.images import CHUNK
 from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.sources.numpy_file import NamedArray
-from vae_cli.errors import DataError, counted, shortened
+from vae_cli.errors import DataError, at, counted, shortened
 from vae_cli.system import memory
 
 Missing = Literal["mask", "error"]
@@ -99,8 +99,10 @@ def check_shapes(arrays: Sequence[NamedArray], example: str) -> None:
             raise DataError(f"{array.name} has {example} of {one}, but train of {other}; make them alike")
 
 
-def support_of(inside: Sequence[Contents], arrays: Sequence[NamedArray], wanted: Support | None) -> Support:
-    """Return the support of all splits: as wanted, or by their values.
+def support_of(
+    inside: Sequence[Contents], arrays: Sequence[NamedArray], wanted: Support | None, is_for_model: bool = False
+) -> Support:
+    """Return the support of all splits: as wanted, by a trained model perhaps, or by their values.
 
     All 0 and 1 are binary, whole numbers from 0 on in an array of integers are counts, all others are real.
 
@@ -118,6 +120,9 @@ def support_of(inside: Sequence[Contents], arrays: Sequence[NamedArray], wanted:
         fix = "counts" if are_whole and low >= 0 else "real"
         if wanted not in fits:
             raise DataError(f"dataset.support={wanted} is of images; choose real, counts, unit or binary")
+        if is_for_model:
+            extent = f"{kind} from {low:.9g} to {high:.9g}"
+            raise DataError(f"{arrays[0].name} has {extent}, and the model takes {wanted}; use a model of such data")
         what = {"binary": "0 and 1", "counts": "whole numbers from 0 on", "unit": "floats in [0, 1]"}[wanted]
         raise DataError(
             f"dataset.support={wanted} is for {what}, and these are {kind} from {low:.9g} to {high:.9g}; "
@@ -130,10 +135,7 @@ def check_values(array: NamedArray, inside: Contents, support: Support, missing:
     """Raise DataError for values that cannot be modelled, with the row and the fix."""
     name = array.name
     if inside.infinite is not None:
-        raise DataError(
-            f"{name} has an infinite value in row {inside.infinite}, counted from 0; correct it, or make it NaN: "
-            "missing"
-        )
+        raise DataError(f"{name} has an infinite value in {at(inside.infinite)}; correct it, or make it NaN: missing")
     if inside.missing and missing == "error":
         raise DataError(
             f"{name} has {counted(inside.missing, 'missing value')} (NaN), and dataset.missing=error; fill them, or "
@@ -141,7 +143,7 @@ def check_values(array: NamedArray, inside: Contents, support: Support, missing:
         )
     if inside.empty:
         rows = shortened([str(row) for row in inside.empty])
-        raise DataError(f"{name} has {example} without any value: row {rows}, counted from 0; remove them")
+        raise DataError(f"{name} has {example} without any value: row {rows} (counted from 0); remove them")
     if support == "counts" and inside.high > EXACT:
         raise DataError(f"{name} has counts up to {inside.high:.9g}, above {EXACT:,}; set dataset.support=real")
 
