@@ -29,7 +29,7 @@ def test_what_is_unexplained_is_one_minus_the_share_that_scikit_learn_finds_expl
     assert shares[0] == pytest.approx(1 - r2_score(x[there, 0], shown[there, 0]))
 
 
-def test_marginals_are_shares_of_what_is_there_and_many_categories_are_put_together():
+def test_marginals_are_shares_of_what_is_there_and_of_many_categories_the_frequent_ones():
     columns = [
         Column("n", "real"),
         Column("kind", "categorical", tuple("abcdefghijkl")),
@@ -42,8 +42,16 @@ def test_marginals_are_shares_of_what_is_there_and_many_categories_are_put_toget
     cells = value_charts.marginals(data, data, columns, "training data").concat
     rows = [[row for row in cell.data["values"] if row["kind"] == "training data"] for cell in cells]
     assert sum(row["share"] for row in rows[0][:-1]) == pytest.approx(1, abs=0.02)
-    assert len(rows[1]) == 9 and rows[1][-1]["value"] == "4 others"
-    assert sum(row["share"] for row in rows[1]) == pytest.approx(1)
+    assert [row["share"] for row in rows[1]] == pytest.approx(np.sort(kinds.mean(0))[:-9:-1])
+    assert cells[1].title.subtitle == "8 of 12 values"
     assert {row["value"]: row["share"] for row in rows[2]} == pytest.approx(
         {"n": 1 - data[:, -1].mean(), "y": data[:, -1].mean()}
     )
+
+
+def test_names_of_categories_are_told_apart():
+    names = [f"category number {n}" for n in range(12)]
+    assert value_charts._without_prefix(names) == [f"…{n}" for n in range(12)]
+    assert value_charts._without_prefix(["a", "b"]) == ["a", "b"]
+    assert len(set(value_charts._without_prefix([f"{n} is a rather long name" for n in range(5)]))) == 5
+    assert len(set(value_charts._without_prefix([f"x{'y' * 30}{n}z" for n in range(5)]))) == 5

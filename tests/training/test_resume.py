@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.training import trained
 from vae_cli import cli
 from vae_cli.config import compose
 from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
@@ -195,6 +196,17 @@ def test_other_images_of_the_same_number_are_refused_too(tmp_path, monkeypatch):
         go_on(tmp_path / "run")
     np.savez(path, train=images)
     assert go_on(tmp_path / "run") == 0
+
+
+def test_a_refused_resumption_leaves_a_completed_run_as_it_was(tmp_path):
+    data = tmp_path / "x.npz"
+    np.savez(data, train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
+    run = trained(tmp_path / "run", "dataset=arrays", f"dataset.path={data}", "batch_size=5", "epochs=1")
+    before = (run / "summary.json").read_text()
+    np.savez(data, train=np.eye(48, dtype=np.uint8).reshape(-1, 8, 8)[::-1])
+    with pytest.raises(DataError, match="not those that it was trained on"):
+        go_on(run, "epochs=2")
+    assert (run / "summary.json").read_text() == before
 
 
 def test_data_that_were_moved_are_named_by_path_or_folder_and_must_be_the_same(tmp_path, monkeypatch):

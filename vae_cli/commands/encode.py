@@ -49,11 +49,7 @@ def run(config: dict[str, Any]) -> None:
 
 def _table(arrays: dict[str, Any], beside: dict[str, Any], loaded: Trained) -> dict[str, Any]:
     """Return the codes as columns: what is beside them, and the mean and deviation of each dimension."""
-    names = [
-        f"{level}[{number}]" if len(loaded.model.level_sizes) > 1 else f"z{number}"
-        for level, size in loaded.model.level_sizes.items()
-        for number in range(size)
-    ]
+    names = loaded.model.dimension_names
     table = dict(beside)
     if "label" in table and loaded.facts.class_names:
         table["label"] = label_names(table["label"].tolist(), loaded.facts.class_names)

@@ -213,7 +213,7 @@ def _rows(
     names of its rows, its steps and its latent vectors."""
     columns, names, start = row_files.columns_of(loaded.facts), loaded.facts.class_names, 0
     for chunk in chunks:
-        rows = {} if walk is None else _places(walk, slice(start, start + len(chunk)))
+        rows = {} if walk is None else _places(walk, loaded.model, slice(start, start + len(chunk)))
         rows |= as_values(chunk.numpy(), columns)
         if y is not None:
             labels = label_names(y[start : start + len(chunk)].tolist(), names)
@@ -222,14 +222,13 @@ def _rows(
         yield rows
 
 
-def _places(walk: Walk, some: slice) -> dict[str, np.ndarray]:
+def _places(walk: Walk, model: Model, some: slice) -> dict[str, np.ndarray]:
     """Return some points of a walk as columns: the names of their rows, their steps, and z."""
     rows, steps = walk.z.shape[:2]
     captions = np.repeat(np.array(walk.rows or range(rows), object), steps)
     z = walk.z.flatten(0, 1).cpu().numpy()[some]
-    return {"walk": captions[some], "step": np.tile(np.arange(steps), rows)[some]} | {
-        f"z{number}": values for number, values in enumerate(z.T)
-    }
+    places = {"walk": captions[some], "step": np.tile(np.arange(steps), rows)[some]}
+    return places | dict(zip(model.dimension_names, z.T))
 
 
 def _sampler(loaded: Trained, config: Config) -> Sampler:

@@ -114,9 +114,8 @@ def _dimensions(model: Model, level: str | None) -> tuple[list[str], dict[int, i
     levels from the top down to its own."""
     sizes = model.level_sizes
     places = [(name, number, own) for number, (name, size) in enumerate(sizes.items()) for own in range(size)]
-    names = [f"z{own}" if model.is_flat else f"{name}[{own}]" for name, _, own in places]
     kept = {d: len(sizes) - number for d, (name, number, _) in enumerate(places) if level in (None, name)}
-    return names, kept
+    return model.dimension_names, kept
 
 
 @torch.no_grad()

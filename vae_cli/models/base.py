@@ -61,6 +61,13 @@ class Model(nn.Module, ABC):
         return self.latent_dim - self.prior.latent_dim + self.prior.noise_dim
 
     @property
+    def dimension_names(self) -> list[str]:
+        """A name for each dimension of z: z0, z1 …; of several levels z1[0], z1[1] …"""
+        if self.is_flat:
+            return [f"z{number}" for number in range(self.latent_dim)]
+        return [f"{level}[{number}]" for level, size in self.level_sizes.items() for number in range(size)]
+
+    @property
     def features_per_example(self) -> int:
         """Numbers that `features` gives for one example."""
         return sum(each.numel() for each in self.example_features())

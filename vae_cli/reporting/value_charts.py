@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,16 +84,19 @@ def _categories(values: Mapping[str, np.ndarray], column: Column) -> alt.Chart:
         observed = each[np.isfinite(each).all(1)]
         share = observed.mean(0) if len(observed) else np.zeros(each.shape[1])
         shares[kind] = share if column.kind == "categorical" else np.array([1 - share[0], share[0]])
-    names, order = [_short(text) for text in column.categories], np.argsort(-next(iter(shares.values())))
-    order = order if len(names) > MOST_BARS else np.arange(len(names))
+    names, title = _without_prefix(column.categories), _title(column)
+    order = np.arange(len(names))
+    if len(names) > MOST_BARS:  # the most frequent ones
+        order = np.argsort(-next(iter(shares.values())))[:MOST_BARS]
+        title.subtitle = f"{MOST_BARS} of {len(names)} values"
     rows: list[Row] = []
     for kind, share in shares.items():
-        rows += [{"value": names[n], "share": float(share[n]), "kind": kind} for n in order[:MOST_BARS]]
-        if others := order[MOST_BARS:].tolist():
-            rest = float(share[others].sum())
-            rows.append({"value": f"{len(others)} others", "share": rest, "kind": kind})
-    bars = alt.Chart(values_of(rows), title=_title(column)).mark_bar()
-    axis = alt.Axis(ticks=False, labelAngle=-30, labelLimit=70, labelFontSize=9 if len(names) > 4 else 10)
+        rows += [{"value": names[n], "share": float(share[n]), "kind": kind} for n in order]
+    bars = alt.Chart(values_of(rows), title=title).mark_bar()
+    is_dense = len(order) > 4
+    axis = alt.Axis(
+        ticks=False, labelAngle=-60 if is_dense else -30, labelLimit=70, labelFontSize=9 if is_dense else 10
+    )
     return bars.encode(
         x=alt.X("value:N", title=None, sort=None, axis=axis),
         xOffset=alt.XOffset("kind:N", sort=list(values)),
@@ -139,8 +143,10 @@ def correlations(
             for i in range(len(names))
             for j in range(len(names))
         ]
-        has_names = len(names) <= 30
-        axis = alt.Axis(labels=has_names, ticks=False, labelLimit=110, title=None)
+        is_dense = len(names) > 30
+        axis = alt.Axis(
+            ticks=False, labelLimit=110, title=None, labelFontSize=6 if is_dense else 10, labelOverlap=False
+        )
         cells.append(
             alt.Chart(values_of(rows), title=f"correlations of {title}{part}")
             .mark_rect()
@@ -152,7 +158,7 @@ def correlations(
                 ),
                 tooltip=["row:N", "column:N", alt.Tooltip("correlation:Q", format=".2f")],
             )
-            .properties(width=300, height=300)
+            .properties(width=440 if is_dense else 300, height=440 if is_dense else 300)
         )
     return alt.hconcat(*cells)
 
@@ -234,6 +240,13 @@ def sequences(
                 .properties(width=170, height=90)
             )
     return alt.concat(*cells, columns=CURVES)
+
+
+def _without_prefix(names: Sequence[str]) -> list[str]:
+    """Return names short enough for an axis, without a long beginning that all of them have."""
+    prefix = commonprefix(list(names))
+    cut = len(prefix) if len(prefix) > 6 and len(prefix) < min(map(len, names)) else 0
+    return _apart([f"…{name[cut:]}"[:14] if cut else name if len(name) <= 14 else f"{name[:13]}…" for name in names])
 
 
 def _apart(names: Sequence[str]) -> list[str]:
