@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.training import trained
 from vae_cli import cli
 from vae_cli.config import compose
 from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
@@ -201,7 +200,8 @@ def test_other_images_of_the_same_number_are_refused_too(tmp_path, monkeypatch):
 def test_a_refused_resumption_leaves_a_completed_run_as_it_was(tmp_path):
     data = tmp_path / "x.npz"
     np.savez(data, train=np.eye(40, dtype=np.uint8).reshape(-1, 8, 8))
-    run = trained(tmp_path / "run", "dataset=arrays", f"dataset.path={data}", "batch_size=5", "epochs=1")
+    run, line = tmp_path / "run", ["dataset=arrays", f"dataset.path={data}", "batch_size=5", "epochs=1", "report=false"]
+    assert train(compose.compose("train", line), run) == 0
     before = (run / "summary.json").read_text()
     np.savez(data, train=np.eye(48, dtype=np.uint8).reshape(-1, 8, 8)[::-1])
     with pytest.raises(DataError, match="not those that it was trained on"):
