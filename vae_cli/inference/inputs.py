@@ -269,7 +269,9 @@ def _check_fit(shape: tuple[int, ...], support: str, facts: DataFacts) -> None:
 def _check_labels(split: Split, trained: Trained) -> None:
     classes = trained.model.classes
     if classes and split.labels is None:
-        raise DataError(f"a conditional model needs a label that it knows for every {trained.facts.noun}")
+        raise DataError(
+            f"a conditional model needs a label for every {trained.facts.noun}, and these have none that it knows"
+        )
     if classes and split.labels is not None and int(split.labels.max()) >= classes:
         most = int(split.labels.max())
         raise DataError(f"the {trained.facts.noun}s have labels up to {most}, the model knows 0 to {classes - 1}")
