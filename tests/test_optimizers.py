@@ -95,7 +95,7 @@ def test_it_goes_on_from_its_state_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in zip(one, other))
 
 
-@pytest.mark.parametrize("networks", ["mlp", "conv"])
+@pytest.mark.parametrize("networks", ["mlp", pytest.param("conv", marks=pytest.mark.slow)])
 def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
     line = ["optimizer=muon", "latent_dim=3", f"encoder={networks}", f"decoder={networks}", "report=false"]
     for name, epochs in (("whole", 4), ("parts", 2)):

@@ -147,6 +147,7 @@ def wait_for(path, limit=30):
     assert path.exists()
 
 
+@pytest.mark.slow
 def test_one_process_decodes_while_the_others_wait(tmp_path):
     processes = [decoding(tmp_path, 1) for _ in range(3)]
     answers = [process.communicate(timeout=60) for process in processes]

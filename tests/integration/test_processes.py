@@ -88,6 +88,7 @@ def test_what_one_process_began_two_end(undisturbed, tmp_path, monkeypatch):
     assert_same_to_rounding(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_with_fewer_images_than_processes_some_take_part_with_none(tmp_path):
     rng = np.random.default_rng(0)
     sizes = {"train": 7, "valid": 2, "test": 1}

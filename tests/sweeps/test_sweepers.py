@@ -222,7 +222,7 @@ def begun(count):
 
 
 SIGNALS = [
-    (signal.SIGINT, True, 130),
+    pytest.param(signal.SIGINT, True, 130, marks=pytest.mark.slow),  # 19 s; test_task has a quick one of one job
     pytest.param(signal.SIGINT, False, 130, marks=pytest.mark.slow),
     pytest.param(signal.SIGTERM, False, 143, marks=pytest.mark.slow),
     pytest.param(signal.SIGHUP, True, 129, marks=pytest.mark.slow),
