@@ -158,6 +158,7 @@ def test_one_process_decodes_while_the_others_wait(tmp_path):
     assert all(complaint == waiting or "decoding 6 images" in complaint for _, complaint in answers)
 
 
+@pytest.mark.slow
 def test_when_the_process_that_decodes_is_killed_another_takes_over(tmp_path):
     first = decoding(tmp_path, 60)
     wait_for(tmp_path / "decoded.txt")
