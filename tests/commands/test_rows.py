@@ -132,6 +132,14 @@ def test_a_filled_parquet_file_keeps_its_types_and_its_other_columns(tmp_path):
         assert all(b == a for a, b in zip(old, new) if a is not None), name
 
 
+def test_a_compressed_csv_is_filled_too(run, table, tmp_path):
+    pd.read_csv(table).to_csv(tmp_path / "x.csv.gz", index=False)
+    for suffix in ("csv", "parquet"):
+        of("reconstruct", run, f"input={tmp_path / 'x.csv.gz'}", f"output={tmp_path / f'y.{suffix}'}")
+        filled = getattr(pd, f"read_{suffix}")(tmp_path / f"y.{suffix}")
+        assert len(filled) == ROWS and "rich" in filled and not filled.isna().any().any()
+
+
 def test_a_file_without_gaps_is_said_to_be_reconstructed(run, table, tmp_path, capsys):
     pd.read_csv(table).dropna().to_csv(tmp_path / "full.csv", index=False)
     of("reconstruct", run, f"input={tmp_path / 'full.csv'}", f"output={tmp_path / 'y.csv'}")

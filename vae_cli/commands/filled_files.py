@@ -48,10 +48,10 @@ def write(source: Path, output: Path, kind: str, chunks: Iterable[Cells]) -> Non
         kind: csv or parquet.
         chunks: of the rows, in their order.
     """
-    is_text = source.suffix.lower() in (".csv", ".tsv")
-    if kind == "csv" and is_text:
+    suffix = source.suffix.lower()
+    if kind == "csv" and suffix in (".csv", ".tsv"):
         _write_csv(source, output, chunks)
-    elif kind == "parquet" and not is_text:
+    elif kind == "parquet" and suffix in (".parquet", ".feather"):
         _write_parquet(source, output, chunks)
     else:
         frame = _frame(source, _joined(chunks))

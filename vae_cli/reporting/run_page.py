@@ -24,7 +24,7 @@ PICTURES = {  # captions
     "latents": "where the test images lie in latent space; a dashed line, if there is one, is at two standard "
     "deviations of the prior, which codes should fill",
     "kl_per_dim": "the information about an image in each latent dimension",
-    "kl_per_level": "the information about a test image in each level, given the levels above: near 0 it is unused",
+    "kl_per_level": "the information about a test example in each level, given the levels above: near 0 it is unused",
 }
 OF_VALUES = {  # captions where examples are no images
     "samples": "{rows} drawn from the model beside the data",

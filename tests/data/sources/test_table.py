@@ -169,6 +169,13 @@ def test_the_last_rows_are_held_out_in_order(tmp_path):
     assert splits == [list(range(49)), list(range(49, 54)), list(range(54, 60))]
 
 
+def test_a_compressed_csv_is_read(tmp_path):
+    frame = people()
+    frame.to_csv(tmp_path / "x.csv.gz", index=False)
+    whole, packed = Table(saved(tmp_path, frame)).load(), Table(str(tmp_path / "x.csv.gz")).load()
+    np.testing.assert_array_equal(packed.train.values, whole.train.values)
+
+
 def test_columns_may_be_separated_by_semicolons(tmp_path):
     path = tmp_path / "x.csv"
     people().to_csv(path, sep=";", index=False)

@@ -154,12 +154,9 @@ class Table(Dataset):
 
     def _check_missing(self, vectors: np.ndarray, inside: values.Contents) -> None:
         if inside.missing and self.missing == "error":
-            row, start = None, 0
-            for chunk in values.chunks(vectors):
-                if row is None and (gaps := np.flatnonzero(np.isnan(chunk).any(1))).size:
-                    row = start + int(gaps[0])
-                start += len(chunk)
-            raise DataError(f"{self.path}: {at(row or 0)} has an empty cell, and dataset.missing=error; fill it")
+            has_gap = np.concatenate([np.isnan(chunk).any(1) for chunk in values.chunks(vectors)])
+            row = at(int(has_gap.argmax()))
+            raise DataError(f"{self.path}: {row} has an empty cell, and dataset.missing=error; fill it")
         if inside.empty:
             rows = shortened([str(row) for row in inside.empty])
             raise DataError(f"{self.path}: rows without any value: {rows} (counted from 0); remove them")

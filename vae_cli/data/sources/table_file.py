@@ -119,10 +119,12 @@ def opened(path: Path) -> TableFile:
 
 
 def separator_of(path: Path) -> str:
-    """Return what separates the columns of a CSV or TSV file."""
+    """Return what separates the columns of a CSV or TSV file: of a compressed one what is usual."""
+    suffix = next(suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() in SEPARATORS)
+    if path.suffix.lower() != suffix:
+        return SEPARATORS[suffix][0]
     with path.open(encoding="utf-8-sig", newline="") as file:
         line = file.readline()
-    suffix = next(suffix.lower() for suffix in reversed(path.suffixes) if suffix.lower() in SEPARATORS)
     return max(SEPARATORS[suffix], key=line.count)
 
 
