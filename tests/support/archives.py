@@ -10,15 +10,19 @@ import numpy as np
 from PIL import Image
 
 from tests.support.files import md5, write
-from vae_cli.data import CIFAR10, EMNIST, SVHN, CelebA, Omniglot
+from vae_cli.data import CIFAR10, EMNIST, SVHN, Caltech101Silhouettes, CelebA, Omniglot, OmniglotBurda
 from vae_cli.data.download import RemoteFile
 from vae_cli.data.sets import idx
 
-SETS = (EMNIST, CIFAR10, SVHN, Omniglot, CelebA)
+SETS = (EMNIST, CIFAR10, SVHN, Omniglot, CelebA, OmniglotBurda, Caltech101Silhouettes)
 DECODED = (Omniglot, CelebA)
-SHAPE = {EMNIST: (1, 28, 28), CIFAR10: (3, 32, 32), SVHN: (3, 32, 32), Omniglot: (1, 28, 28), CelebA: (3, 64, 64)}
+SMALL = dict.fromkeys((EMNIST, Omniglot, OmniglotBurda, Caltech101Silhouettes), (1, 28, 28))
+SHAPE = {**SMALL, CIFAR10: (3, 32, 32), SVHN: (3, 32, 32), CelebA: (3, 64, 64)}
+SUPPORT = {**dict.fromkeys(SETS, "levels256"), OmniglotBurda: "unit", Caltech101Silhouettes: "binary"}
 COUNT = {EMNIST: (62, 27), CIFAR10: (20, 4), SVHN: (20, 10), Omniglot: (6, 4), CelebA: (5, 2)}
-CLASSES = {EMNIST: 47, CIFAR10: 10, SVHN: 10, Omniglot: 5, CelebA: 0}
+COUNT |= {OmniglotBurda: (9, 5), Caltech101Silhouettes: (7, 4)}
+OWN = {CelebA: 3, Caltech101Silhouettes: 3}  # images of a validation split of their own
+CLASSES = {EMNIST: 47, CIFAR10: 10, SVHN: 10, Omniglot: 5, CelebA: 0, OmniglotBurda: 50, Caltech101Silhouettes: 3}
 SUBSETS = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
 PARTITION = (0, 2, 0, 1, 0, 1, 2, 0, 1, 0)  # of CelebA
 MATS = ("train_32x32.mat", "test_32x32.mat")
@@ -120,6 +124,15 @@ def cifar_members():
     return members
 
 
+def mat(**arrays):
+    """A MATLAB file."""
+    from scipy.io import savemat
+
+    buffer = io.BytesIO()
+    savemat(buffer, arrays, do_compression=True)
+    return buffer.getvalue()
+
+
 def svhn_part(file):
     """Images (32, 32, 3, N) and labels from 1 to 10, as in the files."""
     count = COUNT[SVHN][file.startswith("test")]
@@ -127,12 +140,8 @@ def svhn_part(file):
 
 
 def _svhn_file(file):
-    from scipy.io import savemat
-
-    buffer = io.BytesIO()
     images, labels = svhn_part(file)
-    savemat(buffer, {"X": images, "y": labels}, do_compression=True)
-    return buffer.getvalue()
+    return mat(X=images, y=labels)
 
 
 def drawing(number):
@@ -150,6 +159,39 @@ def omniglot_members(part):
             name = f"{part}/{character}/{number + 1:04}_{drawer:02}.png"
             members[name] = picture(drawing(2 * number + drawer), "PNG")
     return members
+
+
+def chardata_part(part):
+    """Upright images in [0, 1], and the alphabets that they are of."""
+    count = COUNT[OmniglotBurda][part == "test"]
+    return noise(count, 28, 28) / 255, np.arange(count)[::-1] + 50 - count
+
+
+def chardata():
+    """The arrays of the file: a column for each image, in which its own columns follow each other."""
+    arrays = {}
+    for prefix in ("", "test"):
+        images, alphabets = chardata_part(prefix or "train")
+        arrays[f"{prefix}data"] = np.stack([image.flatten(order="F") for image in images], axis=1)
+        arrays[f"{prefix}target"] = np.eye(50)[:, alphabets]
+        arrays[f"{prefix}targetchar"] = np.ones((1, len(images)))
+    return arrays
+
+
+def silhouettes_part(part):
+    """Upright white figures on black, and labels from 1 on."""
+    count = {"train": COUNT[Caltech101Silhouettes][0], "val": 3, "test": COUNT[Caltech101Silhouettes][1]}[part]
+    return noise(count, 28, 28) % 2, np.arange(count) % 3 + 1
+
+
+def silhouettes():
+    """The arrays of the file: a row for each image, black on white, column by column."""
+    arrays = {"classnames": np.array([["anchor", "ant", "Faces easy"]], object)}
+    for part in ("train", "val", "test"):
+        images, labels = silhouettes_part(part)
+        arrays[f"{part}_data"] = np.stack([1 - image.flatten(order="F") for image in images])
+        arrays[f"{part}_labels"] = labels[:, None]
+    return arrays
 
 
 def face(number):
@@ -184,4 +226,6 @@ def made():
         SVHN: {file: _svhn_file(file) for file in MATS},
         Omniglot: {f"{part}.zip": zipped(omniglot_members(part)) for part in CHARACTERS},
         CelebA: {"img_align_celeba.zip": zipped(celeba_members()), "list_eval_partition.txt": partition.encode()},
+        OmniglotBurda: {"chardata.mat": mat(**chardata())},
+        Caltech101Silhouettes: {"caltech101_silhouettes_28_split1.mat": mat(**silhouettes())},
     }

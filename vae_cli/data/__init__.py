@@ -2,12 +2,14 @@
 
 from vae_cli.data.base import Data, DataFacts, Dataset, Source
 from vae_cli.data.images import Images, Split
+from vae_cli.data.sets.caltech101_silhouettes import Caltech101Silhouettes
 from vae_cli.data.sets.celeba import CelebA
 from vae_cli.data.sets.cifar10 import CIFAR10
 from vae_cli.data.sets.digits import Digits
 from vae_cli.data.sets.emnist import EMNIST
 from vae_cli.data.sets.mnist import KMNIST, MNIST, FashionMNIST
 from vae_cli.data.sets.omniglot import Omniglot
+from vae_cli.data.sets.omniglot_burda import OmniglotBurda
 from vae_cli.data.sets.static_mnist import StaticMNIST
 from vae_cli.data.sets.svhn import SVHN
 from vae_cli.data.sources.anndata import AnnData
@@ -23,6 +25,7 @@ __all__ = [
     "SVHN",
     "AnnData",
     "Arrays",
+    "Caltech101Silhouettes",
     "CelebA",
     "Data",
     "DataFacts",
@@ -34,6 +37,7 @@ __all__ = [
     "Frame",
     "InMemory",
     "Omniglot",
+    "OmniglotBurda",
     "Source",
     "Split",
     "StaticMNIST",

@@ -8,8 +8,10 @@ from tests.support.archives import (
     COUNT,
     DECODED,
     MEMBERS,
+    OWN,
     SETS,
     SHAPE,
+    SUPPORT,
     drawing,
     made,
     picture,
@@ -18,7 +20,18 @@ from tests.support.archives import (
     trust,
 )
 from tests.support.files import contents, error_of, md5
-from vae_cli.data import CIFAR10, EMNIST, KMNIST, MNIST, SVHN, CelebA, FashionMNIST, Omniglot
+from vae_cli.data import (
+    CIFAR10,
+    EMNIST,
+    KMNIST,
+    MNIST,
+    SVHN,
+    Caltech101Silhouettes,
+    CelebA,
+    FashionMNIST,
+    Omniglot,
+    OmniglotBurda,
+)
 from vae_cli.errors import ConfigError
 
 each_set = pytest.mark.parametrize("dataset", SETS, ids=lambda dataset: dataset.name)
@@ -27,13 +40,14 @@ PUBLISHED = {dataset: dataset.files for dataset in SETS}
 
 
 @each_set
-def test_each_set_is_bytes_in_its_own_shape_with_whole_numbers_for_labels(tmp_path, dataset):
+def test_each_set_has_its_own_shape_and_support_with_whole_numbers_for_labels(tmp_path, dataset):
     put(dataset, tmp_path)
     source = dataset(str(tmp_path)).load()
-    assert source.support == "levels256"
-    assert (source.validation is None) == (dataset is not CelebA)
+    assert source.support == SUPPORT[dataset]
+    assert (source.validation is None) == (dataset not in OWN)
+    kind = np.float32 if source.support == "unit" else np.uint8
     for images, count in zip((source.train, source.test), COUNT[dataset]):
-        assert stored(images).shape == (count, *SHAPE[dataset]) and stored(images).dtype == np.uint8
+        assert stored(images).shape == (count, *SHAPE[dataset]) and stored(images).dtype == kind
         if CLASSES[dataset]:
             assert images.labels.shape == (count,) and images.labels.dtype == np.int64
         else:
@@ -44,22 +58,23 @@ def test_each_set_is_bytes_in_its_own_shape_with_whole_numbers_for_labels(tmp_pa
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
 def test_each_set_splits_into_train_validation_and_test(tmp_path, dataset, binarize):
     put(dataset, tmp_path)
-    own = dataset is CelebA
+    own = OWN.get(dataset, 0)
     train, test = COUNT[dataset]
     data = dataset(str(tmp_path), binarize=binarize, validation=None if own else 2).splits()
-    sizes = (train, 3, test) if own else (train - 2, 2, test)
+    sizes = (train, own, test) if own else (train - 2, 2, test)
     assert tuple(map(len, (data.train, data.validation, data.test))) == sizes
     facts = data.facts
     assert (facts.name, facts.shape, facts.classes) == (dataset.name, SHAPE[dataset], CLASSES[dataset])
-    assert facts.support == ("levels256" if binarize == "none" else "binary") and facts.size == len(data.train)
+    assert facts.support == (SUPPORT[dataset] if binarize == "none" else "binary") and facts.size == len(data.train)
     everything = dataset(str(tmp_path), validation=0).splits()
-    assert everything.validation is None and len(everything.train) == train + 3 * own
+    assert everything.validation is None and len(everything.train) == train + own
     assert "dataset.validation=5000" in error_of(dataset(str(tmp_path), validation=5000).splits, ConfigError)
 
 
 def test_defaults_are_those_of_the_literature():
     defaults = {dataset: (dataset().binarize, dataset().validation) for dataset in (*SETS, MNIST, FashionMNIST, KMNIST)}
-    assert defaults.pop(Omniglot) == ("dynamic", 1000) and defaults.pop(CelebA) == ("none", None)
+    assert defaults.pop(Omniglot) == ("dynamic", 1000) and defaults.pop(OmniglotBurda) == ("dynamic", 1345)
+    assert defaults.pop(CelebA) == defaults.pop(Caltech101Silhouettes) == ("none", None)
     assert defaults.pop(MNIST) == ("dynamic", 5000) and set(defaults.values()) == {("none", 5000)}
     assert (EMNIST().subset, Omniglot().image_size, CelebA().image_size) == ("balanced", 28, 64)
 

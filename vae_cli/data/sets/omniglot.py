@@ -28,7 +28,8 @@ class Omniglot(DownloadedDataset):
     test.
 
     Read out of `data_dir/omniglot-py/images_background.zip` and `images_evaluation.zip`, resized, and kept decoded.
-    The 28x28 pixels of the importance weighted autoencoder are resized otherwise and split otherwise.
+    The 28x28 pixels of the importance weighted autoencoder are resized otherwise and split otherwise: they are
+    `OmniglotBurda`.
 
     Args:
         data_dir: where the archives are, or go; None is the user's cache directory.
