@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.spatial
 import scipy.stats
 import torch
 
@@ -129,6 +130,8 @@ def test_walks_of_a_conditional_model_keep_the_labels_and_name_one_that_all_poin
         (["mode=traverse", "around=9999"], "numbered 0 to 179"),
         (["between=[3,17]"], "mode=prior takes no between; it goes with mode=interpolate"),
         (["steps=5"], "mode=prior takes no steps"),
+        (["path=slerp"], "path=slerp: mode=prior takes no path; it goes with mode=interpolate"),
+        (["mode=interpolate", "path=arc"], "path accepts linear or slerp"),
         (["mode=traverse", "sampler=gmm"], "takes no sampler"),
         (["mode=manifold", "n=5"], "takes no n"),
         (["mode=interpolate", "steps=1"], "steps accepts null or an integer from 2"),
@@ -146,6 +149,11 @@ def test_what_a_mode_cannot_do_is_refused(settings, message, run, tmp_path):
     with pytest.raises(ConfigError, match=message):
         sample.run(compose.compose("sample", [f"checkpoint={run}", f"output={tmp_path / 'x.png'}", *settings]))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_arc_in_one_dimension_is_refused():
+    with pytest.raises(ConfigError, match="latent_dim=1; use path=linear"):
+        walks.sphere_of(model_of(DiagonalNormalPosterior(1), StandardNormalPrior(1)), None)
 
 
 def test_a_manifold_of_more_dimensions_is_refused_with_the_fix():
@@ -166,3 +174,88 @@ def test_a_conditional_models_walk_shows_one_label(labeled, tmp_path):
 def test_a_set_of_many_images_is_spread_within_its_bounds():
     huge = Split(torch.zeros(1, 1, 1, 1), None, 1.0, rows=torch.zeros(16_777_220, dtype=torch.long))
     assert len(huge.spread(1000)) == 1000
+
+
+# Arcs
+
+
+def arc(first, second, steps=101):
+    """The points of an arc about the origin, in double precision."""
+    t = torch.linspace(0, 1, steps, dtype=torch.float64)
+    return walks.slerp(torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64), t).numpy()
+
+
+def test_an_arc_turns_evenly_as_a_rotation_of_scipy_does_and_its_norm_goes_straight():
+    rng = np.random.default_rng(0)
+    first, second = rng.standard_normal((2, 5, 3))
+    points = arc(first, second)
+    t = np.linspace(0, 1, 101)
+    for row, a, b in zip(points, first, second):
+        turn = scipy.spatial.transform.Rotation.align_vectors(b[None], a[None])[0]  # the shortest one
+        unit = scipy.spatial.transform.Rotation.from_rotvec(t[:, None] * turn.as_rotvec()).apply(a / np.linalg.norm(a))
+        lengths = (1 - t) * np.linalg.norm(a) + t * np.linalg.norm(b)
+        np.testing.assert_allclose(row, unit * lengths[:, None], atol=1e-9)
+
+
+def test_an_arc_of_unit_vectors_is_shoemakes():
+    rng = np.random.default_rng(1)
+    a, b = (v / np.linalg.norm(v) for v in rng.standard_normal((2, 40)))
+    angle, t = np.arccos(a @ b), np.linspace(0, 1, 11)[:, None]
+    published = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+    np.testing.assert_allclose(arc(a[None], b[None], 11)[0], published, atol=1e-12)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-16, 1e-9, 1e-5])
+def test_an_arc_of_ends_in_nearly_one_direction_is_the_straight_line(apart):
+    a, b = np.array([3.0, 4.0, 0.0]), 2 * np.array([3.0, 4.0, apart])
+    t = np.linspace(0, 1, 101)[:, None]
+    np.testing.assert_allclose(arc(a[None], b[None])[0], (1 - t) * a + t * b, atol=3 * apart + 1e-12)
+
+
+@pytest.mark.parametrize("b", [[-6.0, -8.0, 0.0], [-6.0, -8.0, 1e-9]])
+def test_opposite_ends_are_joined_by_a_half_circle(b):
+    points = arc([[3.0, 4.0, 0.0]], [b])[0]
+    np.testing.assert_allclose(points[[0, -1]], [[3.0, 4.0, 0.0], b], atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), np.linspace(5, 10, 101))
+    np.testing.assert_allclose(points[50], [0, 0, 7.5], atol=1e-6)  # the axis that is orthogonal to the ends
+
+
+def test_an_end_at_the_center_is_reached_on_a_straight_line():
+    t = np.linspace(0, 1, 101)[:, None]
+    np.testing.assert_allclose(arc([[0.0, 0.0]], [[3.0, -4.0]])[0], t * [3, -4], atol=1e-12)
+    np.testing.assert_allclose(arc([[3.0, -4.0]], [[0.0, 0.0]])[0], (1 - t) * [3, -4], atol=1e-12)
+    assert not arc([[0.0, 0.0]], [[0.0, 0.0]]).any()
+
+
+def test_a_straight_line_between_draws_loses_half_the_squared_norm_and_an_arc_none():
+    dim, rows = 50, 4000
+    ends = torch.randn(2, rows, dim, generator=torch.Generator().manual_seed(0))
+    sphere = torch.zeros(dim), torch.ones(dim)
+    for path, share in ((None, 0.5), (sphere, 1.0)):
+        middle = walks.interpolate(*ends, steps=3, sphere=path).z[:, 1].square().sum(-1)
+        assert abs(middle.mean() / dim - share) < 4 * middle.std() / dim / rows**0.5 + 0.01 * (share == 1)
+
+
+def test_an_arc_is_about_the_priors_mean_in_units_of_its_deviation(run, tmp_path):
+    model = model_of(DiagonalNormalPosterior(3), LearnedNormalPrior(3))
+    with torch.no_grad():
+        model.prior.loc.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        model.prior.log_scale.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    center, scale = model.prior.loc.detach(), model.prior.log_scale.detach().exp()
+    first, second = center + scale * torch.tensor([[2.0, 0, 0]]), center + scale * torch.tensor([[0, 2.0, 0]])
+    walk = walks.interpolate(first, second, 3, sphere=walks.sphere_of(model, None))
+    close(walk.z[0], torch.cat([first, center + scale * torch.tensor([[2**0.5, 2**0.5, 0]]), second]))
+    archive = drawn(run, tmp_path, "mode=interpolate", "between=[3,17]", "path=slerp", "steps=5")
+    used, x, _ = used_and_test_images(run)
+    means = used.encode(x[[3, 17]]).mean
+    close(archive["z"][[0, 4]], means)
+    lengths = means.norm(dim=1)
+    close(torch.as_tensor(archive["z"]).norm(dim=1), torch.lerp(*lengths, torch.linspace(0, 1, 5)))
+
+
+def test_the_arcs_of_a_conditional_model_are_about_its_priors_mean_given_the_labels(labeled, tmp_path, monkeypatch):
+    given = {0: (0.0, 1.0), 1: (1.0, 3.0), 2: (5.0, 2.0)}
+    monkeypatch.setattr(walks, "prior_moments", lambda _, label: tuple(torch.full((2,), m) for m in given[label]))
+    model = used_and_test_images(labeled)[0]
+    center, scale = walks.sphere_of(model, (torch.tensor([0, 1, 2]), torch.tensor([1, 1, 0])))
+    assert center[:, 0].tolist() == [0.5, 1, 2.5] and scale[:, 1].tolist() == [2, 3, 1.5]

@@ -133,6 +133,8 @@ def test_below_a_traversed_dimension_the_levels_follow_and_deviations_are_those_
         (["sampler=gmm"], "and model=ladder is a hierarchy; use sampler=aggregate"),
         (["mode=interpolate", "level=z4"], "level=z4: this model's levels are z1 (nearest to the data) to z3"),
         (["mode=interpolate", "level=0"], "level accepts null or a level of a hierarchy by its name or number"),
+        (["mode=interpolate", "path=slerp"], "path=slerp turns one latent vector about the prior's mean, not levels"),
+        (["mode=interpolate", "path=slerp", "level=z3"], "not levels; use path=linear"),
         (["level=z2"], "mode=prior takes no level; it goes with mode=interpolate or traverse"),
         (["mode=levels", "n=3"], "mode=levels takes no n"),
         (["mode=levels", "sampler=aggregate"], "mode=levels takes no sampler"),

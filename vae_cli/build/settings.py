@@ -81,6 +81,7 @@ RULES: dict[str, Any] = {
     "metric": Name,
     "between": Annotated[Sequence[Index], Length(2), Described("a list of two or more images' numbers, such as [3,17]")]
     | None,
+    "path": Literal["linear", "slerp"],
     "around": Annotated[Index, Described("an image's number, from 0 on")] | None,
     "steps": Annotated[int, Range(2, 1000)] | None,
     "temperature": Annotated[

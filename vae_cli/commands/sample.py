@@ -60,6 +60,7 @@ MODES = {  # the modes that take a key, of those that not all take
     "components": ("prior", "interpolate"),
     "temperature": ("prior", "interpolate", "levels"),
     "between": ("interpolate",),
+    "path": ("interpolate",),
     "around": ("traverse", "levels"),
     "level": ("interpolate", "traverse"),
     "steps": ("interpolate", "traverse", "manifold", "levels"),
@@ -72,6 +73,7 @@ DEFAULTS = {  # of these keys, at which they ask for nothing
     "components": 10,
     "temperature": 1.0,
     "between": None,
+    "path": "linear",
     "around": None,
     "level": None,
     "steps": None,
@@ -332,8 +334,9 @@ def _interpolation(
 ) -> Walk:
     """Return the walk from each first vector to the second: in one level alone, with its first end's label, or in z."""
     steps, level = config["steps"] or STEPS, config["level"]
+    sphere = walks.sphere_of(model, labels) if config["path"] == "slerp" else None
     if level is None:
-        return walks.interpolate(first, second, steps, labels, captions)
+        return walks.interpolate(first, second, steps, labels, captions, sphere)
     hierarchy, y = need_hierarchy(model, f"level={level}"), None if labels is None else labels[0]
     return interpolate_level(hierarchy, first, second, level_number(model, level), steps, y, captions)
 

@@ -18,6 +18,8 @@ from vae_cli.models import Hierarchy, Model
 WIDTH = 3.0  # standard deviations to either side
 PRIOR_DRAWS = 10_000  # for moments and quantiles of a prior that does not give them
 CHUNK = 256  # images decoded together
+TINY = 1e-300
+PARALLEL = 1e-12  # sine of the angle between two lines that are one
 
 Codes = Float[Tensor, "n d"]
 
@@ -52,9 +54,17 @@ class Walk:
 
 
 def interpolate(
-    first: Codes, second: Codes, steps: int, labels: tuple[Tensor, Tensor] | None = None, rows: list[str] | None = None
+    first: Codes,
+    second: Codes,
+    steps: int,
+    labels: tuple[Tensor, Tensor] | None = None,
+    rows: list[str] | None = None,
+    sphere: tuple[Tensor, Tensor] | None = None,
 ) -> Walk:
-    """Return straight lines z = (1 − t) z₁ + t z₂, t from 0 to 1; a point has the label of its nearer end.
+    """Return straight lines z = (1 − t) z₁ + t z₂, t from 0 to 1, or arcs; a point has the label of its nearer end.
+
+    Of two independent draws of N(0, I) in D dimensions a straight line has E‖z‖² = D ((1 − t)² + t²): in the middle half
+    that of a draw. An arc keeps the norm.
 
     Args:
         first: z₁ of each row.
@@ -62,11 +72,66 @@ def interpolate(
         steps: points in a row, at least 2.
         labels: (R,) of both ends, of a conditional model.
         rows: captions.
+        sphere: m and s of the arcs, (D,) or (R, D); see `slerp`. None for straight lines.
     """
     t = torch.linspace(0, 1, steps, device=first.device)
-    z = torch.lerp(first[:, None], second[:, None], t[None, :, None])
+    if sphere is None:
+        z = torch.lerp(first[:, None], second[:, None], t[None, :, None])
+    else:
+        center, scale = (moment.cpu().double() for moment in sphere)  # which some devices lack
+        ends = [(end.cpu().double() - center) / scale for end in (first, second)]
+        arcs = slerp(ends[0], ends[1], t.cpu().double())
+        z = (center.unsqueeze(-2) + scale.unsqueeze(-2) * arcs).to(first)
     y = None if labels is None else torch.where(t[None] <= 0.5, labels[0][:, None], labels[1][:, None])
     return Walk(z, y, rows or [], [f"{value:.0%}" for value in t.tolist()])
+
+
+def slerp(first: Codes, second: Codes, t: Float[Tensor, "s"]) -> Float[Tensor, "n s d"]:
+    """Return spherical interpolations: â cos tΩ + ŵ sin tΩ times (1 − t) ‖a‖ + t ‖b‖.
+
+    Ω is the angle between a and b, and ŵ the unit vector along the part of b that is orthogonal to a. The norm goes
+    straight from ‖a‖ to ‖b‖. As Ω goes to 0 the arc becomes the straight line. Opposite ends have no arc of their own:
+    theirs bends towards the axis that is nearest to being orthogonal to a. An end of norm 0 has the other's direction.
+
+    K. Shoemake, Animating Rotation with Quaternion Curves, 1985; T. White, Sampling Generative Networks, 2016.
+
+    Args:
+        first: a of each row, in double precision; at least two dimensions.
+        second: b of each row.
+        t: from 0 to 1.
+    """
+    lengths = [end.norm(dim=-1, keepdim=True) for end in (first, second)]
+    a, b = (end / length.clamp(min=TINY) for end, length in zip((first, second), lengths))
+    a, b = torch.where(lengths[0] > 0, a, b), torch.where(lengths[1] > 0, b, a)
+    cosine = (a * b).sum(-1, keepdim=True)
+    orthogonal = b - cosine * a
+    angle = torch.atan2(orthogonal.norm(dim=-1, keepdim=True), cosine)
+    axis = torch.nn.functional.one_hot(a.abs().argmin(-1), a.shape[-1]).to(a)
+    bend = axis - (axis * a).sum(-1, keepdim=True) * a
+    is_opposite = (orthogonal.norm(dim=-1, keepdim=True) < PARALLEL) & (cosine < 0)
+    w = torch.nn.functional.normalize(torch.where(is_opposite, bend, orthogonal), dim=-1, eps=TINY)
+    turned = (angle * t).unsqueeze(-1)
+    directions = a[:, None] * turned.cos() + w[:, None] * turned.sin()
+    return directions * torch.lerp(lengths[0], lengths[1], t).unsqueeze(-1)
+
+
+def sphere_of(model: Model, labels: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Return the prior's mean and standard deviation (R, D), or (D,) without labels: in units of this deviation an arc
+    about this mean goes through the places where a normal prior has its mass. Of a prior given the label, they are the
+    averages over a row's two ends.
+
+    Raises:
+        ConfigError: for a hierarchy, whose levels have priors that depend on other levels, and for one dimension.
+    """
+    if not model.is_flat:
+        raise ConfigError("path=slerp turns one latent vector about the prior's mean, not levels; use path=linear")
+    if model.latent_dim < 2:
+        raise ConfigError("path=slerp turns a latent vector, and this model has latent_dim=1; use path=linear")
+    if labels is None:
+        return prior_moments(model)
+    moments = {label: prior_moments(model, label) for label in torch.cat(labels).unique().tolist()}
+    ends = [[torch.stack([moments[label][n] for label in end.tolist()]) for end in labels] for n in range(2)]
+    return (ends[0][0] + ends[0][1]) / 2, (ends[1][0] + ends[1][1]) / 2
 
 
 @torch.no_grad()
@@ -150,7 +215,7 @@ def prior_moments(
     model: Model, label: int = 0, around: Tensor | None = None
 ) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
     """Return a point and the prior's standard deviation there in each dimension: of 10,000 draws where it does not give
-    it. The point is `around` or the prior's mean.
+    it, such as a mixture or a flow. The point is `around` or the prior's mean.
 
     Of a hierarchy a level's mean and deviation are those given the levels above.
     """
