@@ -50,7 +50,11 @@ class FlowDistribution(LatentDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """T of the base's mean, which is the mean of z for linear T alone."""
+        """T of the base's mean, which is the mean of z for linear T alone.
+
+        The mean and the standard deviation of z have no closed form: `vae-encode` gives those of 200 draws, see
+        `vae_cli.inference.codes`; walks take those of 10,000 draws of a prior, see `vae_cli.generation.walks`.
+        """
         with self._gradients():
             return self.transform(self.base.mean)
 

@@ -196,7 +196,9 @@ class ScaledLikelihood(Likelihood):
 
 
 class NormalLikelihood(ScaledLikelihood):
-    """p(x|z) = N(x; μ(z), σ²), a density of x on [0, 1] (bytes are divided by 255).
+    """p(x|z) = N(x; μ(z), σ²), a density of x on ℝ; pixels are in [0, 1] (bytes are divided by 255).
+
+    It is normalized on ℝ, so pixels leave Φ(−μ/σ) + Φ(−(1 − μ)/σ) of its mass outside [0, 1]: at μ = 0 a half and more.
 
     With `scale=residual` σ² is the mean squared residual of training images, its maximum-likelihood value: a running
     mean during an epoch, and at its end that of the weights as they are then. It is kept with the weights.
@@ -241,7 +243,10 @@ class _Watched(Normal):
 
 
 class LaplaceLikelihood(ScaledLikelihood):
-    """p(x|z) = Laplace(x; μ(z), b), a density of x on [0, 1] (bytes are divided by 255)."""
+    """p(x|z) = Laplace(x; μ(z), b), a density of x on ℝ; pixels are in [0, 1] (bytes are divided by 255).
+
+    It is normalized on ℝ, so pixels leave ½ (e^(−μ/b) + e^(−(1 − μ)/b)) of its mass outside [0, 1], for μ in [0, 1].
+    """
 
     unit_std = math.sqrt(2)
 

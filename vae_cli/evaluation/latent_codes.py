@@ -107,8 +107,8 @@ def kl_per_dim(model: Model, codes: Codes) -> Float[Tensor, "d"] | None:
 @torch.no_grad()
 def aggregate_gap(model: Model, codes: Codes, seed: int) -> tuple[float, float, int]:
     """Return the squared maximum mean discrepancy between draws of the aggregate posterior and of the prior: its
-    unbiased estimate from blocks of 500 examples, the standard error over the blocks (NaN for one block), and the
-    number of examples in them."""
+    unbiased estimate from blocks of 500 examples, ten at most, the standard error over the blocks (NaN for one block,
+    which is all that fewer than 1,000 examples have), and the number of examples in them."""
     z = codes.draws(model, seed)
     size = min(MMD_BLOCK, len(z))
     blocks = z.split(size)[: min(MMD_BLOCKS, len(z) // size)]
