@@ -96,3 +96,15 @@ def test_temperature_narrows_every_component_and_prefers_none(make):
     expected = p.log_weights.exp() * 4000
     assert scipy.stats.chisquare(torch.bincount(chosen, minlength=4).numpy(), expected.detach().numpy()).pvalue > 1e-4
     torch.testing.assert_close(p.rsample_and_log_prob(prior.tempered(noise, 1.0))[0], warm)
+
+
+@pytest.mark.parametrize(("components", "examples", "fewer"), [(500, 50_000, None), (200, 4000, None), (1, 3, None)])
+def test_a_vampprior_of_twenty_examples_for_each_pseudo_input_is_not_warned_of(components, examples, fewer):
+    assert VampPrior(2, (1, 2, 2), components).warning(examples, "image") is fewer
+
+
+def test_a_vampprior_of_more_pseudo_inputs_than_the_examples_bear_is_warned_of():
+    text = VampPrior(2, (3,), 500).warning(4000, "row")
+    assert text is not None and "500 pseudo-inputs for 4,000 training rows" in text and "prior.components=200," in text
+    assert VampPrior(2, (3,), 201).warning(4000, "row") and "components=1," in VampPrior(2, (3,), 2).warning(9, "row")
+    assert MixtureOfNormalsPrior(2, components=500).warning(4000, "row") is None

@@ -115,3 +115,15 @@ def test_codes_are_drawn_beside_a_prior_of_independent_dimensions(prior, has_bor
     monkeypatch.setattr(charts, "latent_codes", lambda *given: borders.append(given[2]) or draw(*given))
     trained(tmp_path, f"prior={prior}", "epochs=1", "report=true")
     assert (borders[0] is not None) == has_border
+
+
+@pytest.mark.parametrize(("components", "is_warned_of"), [(71, True), (20, False)])
+def test_a_prior_that_the_data_do_not_bear_is_warned_of_at_the_start_and_in_the_summary(
+    components, is_warned_of, tmp_path, capsys
+):
+    summary = trained(tmp_path, "epochs=1", "prior=vampprior", f"prior.components={components}")
+    printed, texts = capsys.readouterr().out, [text for text in summary["warnings"] if "VampPrior" in text]
+    assert len(texts) == is_warned_of
+    if is_warned_of:
+        assert texts[0].startswith("the VampPrior has 71 pseudo-inputs for 1,4")
+        assert printed.index("VampPrior has 71") < printed.index(" 1/1 ") < printed.rindex("VampPrior has 71")

@@ -19,6 +19,9 @@ from vae_cli.distributions.mixture import Mixture
 from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
 
+# Of 100 training images each, as in the paper on MNIST, 500 pseudo-inputs do no harm; of 8 each they do.
+EXAMPLES_OF_PSEUDO_INPUT = 20
+
 Encode = Callable[..., LatentDistribution]  # examples, and labels of a conditional model, to q(z|x)
 
 
@@ -52,6 +55,15 @@ class Prior(nn.Module, ABC):
 
     def start_at(self, images: Tensor) -> None:
         """Set the parameters from training examples (N, *shape) in [0, 1]."""
+
+    def warning(self, examples: int, noun: str) -> str | None:
+        """Return what may go wrong with so few training examples and what to try, in a line; None if nothing is known.
+
+        Args:
+            examples: number of training examples.
+            noun: what one is called.
+        """
+        return None
 
     @abstractmethod
     def forward(self, encode: Encode, y: Tensor | None = None) -> Distribution:
@@ -121,7 +133,8 @@ class VampPrior(_MixturePrior):
     """p(z) = (1/K) Σ_k q(z|u_k), a mixture of the posteriors of K trained pseudo-inputs u_k.
 
     J. M. Tomczak and M. Welling, VAE with a VampPrior, 2018. The pseudo-inputs are kept in (0, 1) by a logistic
-    function, where the paper cuts them off.
+    function, where the paper cuts them off. With few training examples for each pseudo-input it can put a component on
+    every code of the training set, and overfits: see `warning`.
 
     With labels it is p(z|y) = (1/K) Σ_k q(z|u_k, y).
 
@@ -150,6 +163,16 @@ class VampPrior(_MixturePrior):
     @property
     def starting_images(self) -> int:
         return len(self.logits) if self.start == "data" else 0
+
+    def warning(self, examples: int, noun: str) -> str | None:
+        count, most = len(self.logits), max(1, examples // EXAMPLES_OF_PSEUDO_INPUT)
+        if count <= most:
+            return None
+        return (
+            f"the VampPrior has {count:,} pseudo-inputs for {examples:,} training {noun}s: with fewer than "
+            f"{EXAMPLES_OF_PSEUDO_INPUT} for each it may overfit; try prior.components={most}, and compare the "
+            "validation ELBO"
+        )
 
     @torch.no_grad()
     def start_at(self, images: Tensor) -> None:

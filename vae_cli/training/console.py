@@ -74,6 +74,8 @@ def announce(state: TrainingState, data: Data, output: RunDirectory, dropped: li
     )
     if others := [f"{key}={show(value)}" for key, value in changes.items() if key not in SHOWN]:
         log.info("settings    %s", ", ".join(others))
+    if text := state.model.prior.warning(len(data.train), facts.noun):
+        log.warning("%s", text)
     if state.rank.world_size > 1:
         log.info("processes   %s", _division(state))
     if dropped:
