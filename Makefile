@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow bench install lint typecheck format clean
+.PHONY: help train test test-slow bench results install lint typecheck format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ bench: $(READY)  ## measure speed beside other implementations; ARGS="--only ste
 	$(BIN)/python -m pip install --quiet --no-deps pythae || echo "pythae could not be installed; it is left out"
 	$(BIN)/python -m pip install --quiet --no-deps careamics || echo "careamics could not be installed; it is left out"
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+results: $(READY)  ## train the quick entries of .docs/results.md again; ARGS="--only mnist ppca" runs some
+	$(BIN)/python tests/benchmarks/results.py $(ARGS)
 
 install: $(READY)  ## set up .venv with the package and all it needs
 

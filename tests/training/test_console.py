@@ -117,7 +117,7 @@ def test_codes_are_drawn_beside_a_prior_of_independent_dimensions(prior, has_bor
     assert (borders[0] is not None) == has_border
 
 
-@pytest.mark.parametrize(("components", "is_warned_of"), [(71, True), (20, False)])
+@pytest.mark.parametrize(("components", "is_warned_of"), [(150, True), (20, False)])
 def test_a_prior_that_the_data_do_not_bear_is_warned_of_at_the_start_and_in_the_summary(
     components, is_warned_of, tmp_path, capsys
 ):
@@ -125,5 +125,5 @@ def test_a_prior_that_the_data_do_not_bear_is_warned_of_at_the_start_and_in_the_
     printed, texts = capsys.readouterr().out, [text for text in summary["warnings"] if "VampPrior" in text]
     assert len(texts) == is_warned_of
     if is_warned_of:
-        assert texts[0].startswith("the VampPrior has 71 pseudo-inputs for 1,4")
-        assert printed.index("VampPrior has 71") < printed.index(" 1/1 ") < printed.rindex("VampPrior has 71")
+        assert texts[0].startswith("the VampPrior has 150 pseudo-inputs for 1,4")
+        assert printed.index("VampPrior has 150") < printed.index(" 1/1 ") < printed.rindex("VampPrior has 150")

@@ -19,8 +19,9 @@ from vae_cli.distributions.mixture import Mixture
 from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
 
-# Of 100 training images each, as in the paper on MNIST, 500 pseudo-inputs do no harm; of 8 each they do.
-EXAMPLES_OF_PSEUDO_INPUT = 20
+# Training examples for each pseudo-input of a VampPrior: fewer are warned of, and so many are proposed. On MNIST 100 do
+# no harm, and 8 cost ten nats; on the small digits 7 do none either.
+FEWEST_EXAMPLES, PROPOSED_EXAMPLES = 10, 20
 
 Encode = Callable[..., LatentDistribution]  # examples, and labels of a conditional model, to q(z|x)
 
@@ -165,13 +166,13 @@ class VampPrior(_MixturePrior):
         return len(self.logits) if self.start == "data" else 0
 
     def warning(self, examples: int, noun: str) -> str | None:
-        count, most = len(self.logits), max(1, examples // EXAMPLES_OF_PSEUDO_INPUT)
-        if count <= most:
+        count = len(self.logits)
+        if count == 1 or count * FEWEST_EXAMPLES <= examples:
             return None
         return (
             f"the VampPrior has {count:,} pseudo-inputs for {examples:,} training {noun}s: with fewer than "
-            f"{EXAMPLES_OF_PSEUDO_INPUT} for each it may overfit; try prior.components={most}, and compare the "
-            "validation ELBO"
+            f"{FEWEST_EXAMPLES} for each it may overfit; try prior.components="
+            f"{max(1, examples // PROPOSED_EXAMPLES)} or fewer, and compare the validation ELBO"
         )
 
     @torch.no_grad()

@@ -63,8 +63,8 @@ def interpolate(
 ) -> Walk:
     """Return straight lines z = (1 − t) z₁ + t z₂, t from 0 to 1, or arcs; a point has the label of its nearer end.
 
-    Of two independent draws of N(0, I) in D dimensions a straight line has E‖z‖² = D ((1 − t)² + t²): in the middle half
-    that of a draw. An arc keeps the norm.
+    Of two independent draws of N(0, I) in D dimensions a straight line has E‖z‖² = D ((1 − t)² + t²): in the middle
+    half that of a draw. An arc keeps the norm.
 
     Args:
         first: z₁ of each row.
