@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vae_cli import cli
 from vae_cli.config import compose
 
 BENCHMARKS = Path(__file__).parent
@@ -30,7 +31,17 @@ def rows_of(page):
     return [line for line in page.read_text().splitlines() if line.startswith("| `")]
 
 
-def test_a_claims_command_is_run_and_its_row_stands_between_the_markers(results, page, capfd):
+def call_here(command, *settings):
+    """Run a command in this process, which has torch already; return its exit status."""
+    try:
+        getattr(cli, command)(list(settings))
+    except SystemExit as ended:
+        return ended.code or 0
+    return 0
+
+
+def test_a_claims_command_is_run_and_its_row_stands_between_the_markers(results, page, capfd, monkeypatch):
+    monkeypatch.setattr(results, "_call", call_here)
     claim = results.Claim("fake", FAKE, -250.0, 150.0)
     assert results.main([claim], [], page) == 0
     text = page.read_text()
@@ -40,6 +51,21 @@ def test_a_claims_command_is_run_and_its_row_stands_between_the_markers(results,
     assert cells[:3] == [f"`vae-train {FAKE}`", "test ELBO", "−250.00 ± 150"] and cells[5] == "0"
     assert -400 < float(cells[3].replace("−", "-")) < -100 and float(cells[4]) > 0 and "torch" in cells[7]
     assert row in capfd.readouterr().out and "gone" not in text and "old" not in text
+
+
+def test_log_p_is_taken_from_an_evaluation_of_the_run(results, page, monkeypatch):
+    monkeypatch.setattr(results, "_call", call_here)
+    claim = results.Claim("fake", FAKE, -250.0, 150.0, draws=3)
+    assert results.main([claim], [], page) == 0
+    assert f"| `vae-train {FAKE}` | log p(x), 3 draws | −250.00 ± 150 | −" in page.read_text()
+
+
+@pytest.mark.slow
+def test_commands_run_in_processes_of_their_own_and_their_failure_is_seen(results, page, capfd):
+    claims = [results.Claim("good", FAKE, -250.0, 150.0), results.Claim("bad", "dataset=nothing", 0.0, 1.0)]
+    assert results.main(claims, ["--only", "good"], page) == 0
+    assert results.main(claims, ["--only", "bad"], page) == 1
+    assert "dataset=nothing" in capfd.readouterr().err and "**failed: outside**" in page.read_text()
 
 
 def test_a_command_that_fails_is_a_failed_claim(results, page, monkeypatch):
