@@ -21,6 +21,8 @@ from pathlib import Path
 
 from timing import machine
 
+from vae_cli.errors import counted
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / ".docs" / "results.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -164,7 +166,7 @@ def commit_here() -> str:
 def machine_here() -> str:
     """Return the processor, its threads and torch, in a few words."""
     here = machine()
-    return f"{here['gpu'] or here['processor']}, {here['threads']} threads, torch {here['torch']}"
+    return f"{here['gpu'] or here['processor']}, {counted(here['threads'], 'thread')}, torch {here['torch']}"
 
 
 def main(claims: Sequence[Claim] = CLAIMS, arguments: Sequence[str] | None = None, page: Path = PAGE) -> int:
