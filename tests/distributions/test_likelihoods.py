@@ -249,7 +249,8 @@ def test_a_learned_scale_starts_at_the_spread_of_the_data_and_no_narrower_than_o
         likelihood = cls((1, 1, 2), scale)
         output = likelihood.start_at(torch.full((1, 1, 2), 0.5), std)
         base = likelihood(output).base_dist
-        found = base.log_scale.exp() if cls is DiscretizedLogisticLikelihood else base.scale
+        is_logistic = cls is DiscretizedLogisticLikelihood  # whose scale may have fewer axes
+        found = base.log_scale.exp().expand_as(base.loc) if is_logistic else base.scale
         return (found.detach().flatten().double() * family(0, 1).std()).numpy()
 
     np.testing.assert_allclose(starting(torch.zeros(1, 1, 2)), 0.02, rtol=1e-5)

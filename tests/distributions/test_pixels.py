@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath  # comes with torch's sympy
 import numpy as np
 import pytest
 import scipy.special
@@ -158,3 +159,26 @@ def test_a_mixture_of_discretized_logistics_is_the_log_of_their_sum_far_away():
     p = DiscretizedLogisticMixture(torch.zeros(2), torch.tensor(loc), torch.tensor(log_scale))
     log_p = p.log_prob(torch.tensor(levels / 255, dtype=torch.float32))
     np.testing.assert_allclose(log_p, expected, rtol=2e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(F64, 1e-9), (torch.float32, 4e-6)])
+def test_the_gradient_of_a_continuous_bernoulli_is_that_of_its_formula_by_finite_differences_in_high_precision(
+    dtype, tolerance
+):
+    logits = torch.tensor([-500.0, -30.0, -1.0, -0.07, -0.06, -1e-4, 0.0, 1e-6, 0.06, 0.07, 2.0, 100.0], dtype=dtype)
+    logits.requires_grad_(True)
+    number = torch.tensor(0.3, dtype=dtype)
+    x = number.clone().requires_grad_(True)
+    of_logits, of_x = torch.autograd.grad(ContinuousBernoulli(logits).log_prob(x).sum(), (logits, x))
+
+    def log_p(eta):  # 60 digits
+        return eta * mpmath.mpf(float(number)) - (mpmath.log((mpmath.exp(eta) - 1) / eta) if eta else 0)
+
+    with mpmath.workdps(60):
+        step = mpmath.mpf(10) ** -20
+        expected = [
+            float((log_p(mpmath.mpf(eta) + step) - log_p(mpmath.mpf(eta) - step)) / (2 * step))
+            for eta in logits.tolist()
+        ]
+    np.testing.assert_allclose(of_logits.numpy(), expected, rtol=0, atol=tolerance)
+    assert float(of_x) == pytest.approx(float(logits.detach().sum()), rel=1e-5)

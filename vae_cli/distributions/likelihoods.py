@@ -301,7 +301,7 @@ class DiscretizedLogisticLikelihood(ScaledLikelihood):
         super().__init__(shape, scale)
 
     def around(self, loc: Tensor, log_scale: Tensor) -> Distribution:
-        return DiscretizedLogistic(loc, log_scale.expand_as(loc))
+        return DiscretizedLogistic(loc, log_scale)
 
     def log_scale_of(self, p: Any) -> Tensor:
         return p.log_scale

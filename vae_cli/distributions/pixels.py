@@ -11,17 +11,30 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Categorical, Distribution, constraints
 from torch.nn.functional import logsigmoid
 
+SERIES = 1 / 16  # a logit below which its terms cancel, and a series is exact
 FACTORS = 8  # values whose factors are multiplied before a logarithm is taken
 
 
-def log_sinhc(a: Tensor) -> Tensor:
-    """Return log(sinh(a) / a), even in a, to full precision for small and for large |a|."""
-    a = a.abs()
-    small = a < 0.05
-    series = a.square() / 6 - a.pow(4) / 180
-    safe = torch.where(small, torch.ones_like(a), a)
-    exact = safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe)
-    return torch.where(small, series, exact)
+class _ContinuousBernoulliLogProb(torch.autograd.Function):
+    r"""log p(x) = η x − max(η, 0) − log( (1 − e^{−|η|}) / |η| ),   with the gradient x − E[x] in η."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, value)
+        size = logits.abs().clamp_(min=torch.finfo(logits.dtype).tiny)  # the ratio is 1 at 0
+        log_ratio = size.neg().expm1_().neg_().div_(size).log_()
+        return (logits * value).sub_(logits.clamp(min=0)).sub_(log_ratio)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits, value = ctx.saved_tensors
+        square = logits.square()
+        series = square.mul(1 / 30240).sub_(1 / 720).mul_(square).add_(1 / 12).mul_(logits)
+        exact = (logits / 2).tanh_().mul_(2).reciprocal_().sub_(logits.reciprocal())
+        centered = torch.where(square < SERIES**2, series, exact)  # E[x] − ½
+        of_logits = torch.sub(value, centered).sub_(0.5).mul_(gradient).sum_to_size(logits.shape)
+        return of_logits, (logits * gradient).sum_to_size(value.shape) if ctx.needs_input_grad[1] else None
 
 
 class _BitsLogProb(torch.autograd.Function):
@@ -116,14 +129,14 @@ class ContinuousBernoulli(Distribution):
         super().__init__(logits.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self.logits * (value - 0.5) - log_sinhc(self.logits / 2)
+        return _ContinuousBernoulliLogProb.apply(self.logits, value.to(self.logits.dtype))
 
     @property
     def mean(self) -> Tensor:
-        """½ (coth(η/2) − 2/η), which is 1/(1 − e^{−η}) − 1/η."""
-        small = self.logits.abs() < 0.1
+        """½ + ½ coth(η/2) − 1/η, which is 1/(1 − e^{−η}) − 1/η."""
+        small = self.logits.abs() < SERIES
         safe = torch.where(small, torch.ones_like(self.logits), self.logits)
-        series = 0.5 + self.logits / 12 - self.logits.pow(3) / 720
+        series = 0.5 + self.logits / 12 - self.logits.pow(3) / 720 + self.logits.pow(5) / 30240
         return torch.where(small, series, 0.5 / torch.tanh(safe / 2) - 1 / safe + 0.5)
 
     def icdf(self, value: Tensor) -> Tensor:
@@ -155,7 +168,7 @@ class DiscretizedLogistic(Distribution):
 
     Args:
         loc: μ, of the batch shape.
-        log_scale: log s, of the batch shape.
+        log_scale: log s, of the batch shape or one that broadcasts to it.
         levels: number of values.
     """
 
