@@ -104,6 +104,12 @@ def test_no_epoch_counts_as_the_best_while_beta_grows_and_then_the_loss_decides(
     assert summary["validation"]["loss"] == losses[summary["best_epoch"]]
 
 
+def test_an_epoch_of_the_warm_up_counts_if_that_is_asked_for_and_early_stopping_waits_for_its_end(tmp_path):
+    settings = ["objective.warmup_epochs=4", "objective.select_in_warmup=true", "early_stopping=2", "optimizer.lr=0"]
+    summary = trained(tmp_path, "epochs=30", *settings)
+    assert (summary["best_epoch"], summary["epochs"]) == (1, 6)
+
+
 def test_a_warm_up_longer_than_the_run_selects_nothing_and_the_last_weights_count(tmp_path):
     summary = trained(tmp_path, "epochs=2", "objective.warmup_epochs=9", "early_stopping=1")
     assert (summary["best_epoch"], summary["epochs"]) == (None, 2)

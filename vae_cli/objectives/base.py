@@ -96,6 +96,10 @@ class Objective(ABC):
         """Return whether no schedule of the objective's own is still moving after so many steps."""
         return True
 
+    def may_select(self, step: int) -> bool:
+        """Return whether the weights after so many steps may be the best ones."""
+        return self.is_settled(step)
+
     @property
     def couples_batch(self) -> str | None:
         """The reason why the loss of a batch is not the mean of its examples' own losses, so that a batch cannot be

@@ -50,6 +50,8 @@ class ELBO(Objective):
         free_bits: λ, nats.
         free_bits_by: what has λ nats free: each `dimension`; each `level`; or the `sum` of all.
         capacity: C, nats.
+        select_in_warmup: the best epoch may be one in which β or C still grows; it is judged at their final values all
+            the same. A small training set may be overfitted before the warm-up ends.
         mc_samples: K.
         steps_per_epoch: steps in an epoch.
 
@@ -67,6 +69,7 @@ class ELBO(Objective):
         free_bits: NonNegative = 0.0,
         free_bits_by: Literal["dimension", "level", "sum"] = "dimension",
         capacity: NonNegative | None = None,
+        select_in_warmup: bool = False,
         mc_samples: int = 1,
         steps_per_epoch: int = 1,
     ) -> None:
@@ -91,7 +94,7 @@ class ELBO(Objective):
         self.estimator, self.betas = estimator, betas
         self.free_bits, self.free_bits_by, self.capacity = free_bits, free_bits_by, capacity
         self.weight = WEIGHTS["linear" if capacity is not None or is_balanced else beta_schedule]
-        self.is_balanced = is_balanced
+        self.is_balanced, self.select_in_warmup = is_balanced, select_in_warmup
         self.warmup_steps = warmup_epochs * steps_per_epoch
 
     @property
@@ -101,6 +104,9 @@ class ELBO(Objective):
     def is_settled(self, step: int) -> bool:
         # A cycle ends after a step at full weight, and the next begins at 0.
         return self.warmup_steps <= 1 or any(self.weight(at, self.warmup_steps) == 1 for at in (step - 1, step))
+
+    def may_select(self, step: int) -> bool:
+        return self.select_in_warmup or self.is_settled(step)
 
     def scheduled(self, step: int) -> dict[str, float]:
         share = float(self.weight(step, self.warmup_steps))

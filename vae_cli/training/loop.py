@@ -167,10 +167,10 @@ def validate(state: TrainingState, split: Split) -> dict[str, float]:
 def is_better(state: TrainingState, numbers: Mapping[str, float]) -> bool:
     """Return whether validation numbers are better than the best by the number that the objective selects by.
 
-    No epoch counts while a schedule of the objective is moving: weights from the middle of a warm-up are not those of
-    the β that was asked for.
+    Unless the objective is asked for it, no epoch counts while its schedule is moving: weights from the middle of a
+    warm-up are not those of the β that was asked for.
     """
-    if not state.objective.is_settled(state.position.step):
+    if not state.objective.may_select(state.position.step):
         return False
     if state.best is None:
         return True
@@ -185,10 +185,13 @@ def best_of(state: TrainingState) -> dict[str, object]:
 
 
 def should_stop_early(state: TrainingState) -> bool:
-    """Return whether early stopping is on and, after a validation, the best epoch lies its number of epochs back."""
-    patience, epoch = state.config["early_stopping"], state.position.epoch
-    is_validated = epoch % state.config["log_every"] == 0
-    return bool(patience and is_validated and state.best and epoch - state.best["epoch"] >= patience)
+    """Return whether early stopping is on and, after a validation, the best epoch lies its number of epochs back; of
+    these none is waited for while a schedule of the objective was moving."""
+    patience, at, best = state.config["early_stopping"], state.position, state.best
+    if not patience or best is None or at.epoch % state.config["log_every"] or at.epoch - best["epoch"] < patience:
+        return False
+    since = at.step - patience * len(state.batches)
+    return state.objective.is_settled(best["step"]) or state.objective.is_settled(since)
 
 
 class SaveSchedule:
