@@ -53,9 +53,10 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Length:
-    """A lower limit on the number of a list's entries."""
+    """Limits on the number of a list's entries."""
 
     least: int
+    most: int = LONGEST_LIST
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ Widths = Annotated[Sequence[Count], Described("a list of integers of at least 1,
 Channels = Annotated[
     Sequence[Count], Length(1), Described("a list of one or more integers of at least 1, such as [32, 64]")
 ]
-Betas = Annotated[Sequence[BelowOne], Described("a list of numbers from 0 to below 1")]
+Betas = Annotated[Sequence[BelowOne], Length(2, 2), Described("two numbers from 0 to below 1, such as [0.9, 0.999]")]
 Name = Annotated[str, Pattern(r"(?s).*\S.*"), Described("a name")]
 FilePath = Annotated[str, Pattern(r"(?s)[^\0]*[^\0\s][^\0]*"), Described("a path")]
 FolderPath = Annotated[FilePath, Described("a folder")]
@@ -150,7 +151,7 @@ def _is_met(limit: Any, value: Any) -> bool:
         return value in limit
     if isinstance(limit, Pattern):
         return re.fullmatch(limit.regex, value) is not None
-    return len(value) >= limit.least if isinstance(limit, Length) else True
+    return limit.least <= len(value) <= limit.most if isinstance(limit, Length) else True
 
 
 def as_annotated(annotation: Any, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,20 @@ from torch import Tensor
 
 from vae_cli.constraints import BelowOne, Betas, NonNegative
 from vae_cli.errors import ConfigError
+
+# The optimizers that torch has a fused version of, by the kind of device.
+FUSED: dict[str, tuple[type, ...]] = {
+    "cpu": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad),
+    "cuda": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD),
+}
+
+
+def adam(params: Iterable[Tensor], lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999)) -> torch.optim.Adam:
+    """Return Adam over the parameters that have gradients, fused where torch has such a version for their device."""
+    parameters = [parameter for parameter in params if parameter.requires_grad]
+    first, second = betas
+    has_fused = torch.optim.Adam in FUSED.get(parameters[0].device.type, ())
+    return torch.optim.Adam(parameters, lr, (first, second), fused=has_fused or None)
 
 
 class Muon(torch.optim.Optimizer):

@@ -16,6 +16,8 @@ SMALL = ["latent_dim=3", "encoder.hidden=[16]", "decoder.hidden=[16]", "mc_sampl
     [
         (["objective=beta_tc"], "objective=beta_tc cannot be divided among 2 processes: the total correlation"),
         (["objective=info_vae"], "objective=info_vae cannot be divided among 2 processes: the MMD"),
+        (["objective=factor_vae"], "objective=factor_vae cannot be divided among 2 processes: the discriminator"),
+        (["objective=dip_vae"], "objective=dip_vae cannot be divided among 2 processes: the covariance"),
         (["objective.free_bits=0.5"], "objective.free_bits is compared with a batch's mean KL"),
         (["objective.capacity=5"], "objective.capacity is compared with a batch's mean KL"),
     ],

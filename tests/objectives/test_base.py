@@ -19,7 +19,7 @@ from vae_cli.distributions import (
 from vae_cli.errors import ConfigError
 from vae_cli.models.vae import VAE
 from vae_cli.networks import MLPDecoder, MLPEncoder
-from vae_cli.objectives import ELBO, IWAE, BetaTC, IncompatibleError, InfoVAE
+from vae_cli.objectives import DIPVAE, ELBO, IWAE, BetaTC, FactorVAE, IncompatibleError, InfoVAE
 
 
 @pytest.mark.parametrize("objective", [ELBO(estimator="stl", mc_samples=5), IWAE("dreg", mc_samples=5)])
@@ -58,7 +58,9 @@ def test_the_estimators_of_a_gradient_agree_in_the_mean_and_the_better_one_varie
     assert b.var(0).sum() < 0.7 * a.var(0).sum()
 
 
-@pytest.mark.parametrize("objective", [ELBO(), ELBO(estimator="stl"), IWAE(mc_samples=2), BetaTC(size=50), InfoVAE()])
+@pytest.mark.parametrize(
+    "objective", [ELBO(), ELBO(estimator="stl"), IWAE(mc_samples=2), BetaTC(size=50), InfoVAE(), DIPVAE()]
+)
 def test_a_model_needs_no_more_than_evidence_of_images_noise_and_labels(objective):
     class Other(VAE):
         def evidence(self, x, noise, y):
@@ -98,6 +100,11 @@ def test_choices_that_exclude_each_other_are_refused(make):
         (IWAE, "elbo_weight", 2.0),
         (BetaTC, "estimator", "mws"),
         (InfoVAE, "weight", math.inf),
+        (DIPVAE, "kind", "iii"),
+        (DIPVAE, "diagonal", -1.0),
+        (FactorVAE, "gamma", -1.0),
+        (FactorVAE, "hidden", [0]),
+        (FactorVAE, "lr", 0.0),
     ],
 )
 def test_annotations_refuse_what_does_not_exist(cls, key, value):
@@ -115,9 +122,18 @@ def test_combinations_without_meaning_are_refused_by_both_groups():
     with pytest.raises(IncompatibleError, match="the posterior of each dimension alone") as refusal:
         BetaTC().check(model(FlowPosterior(D), StandardNormalPrior(D)))
     assert refusal.value.groups == ("objective", "posterior")
+    with pytest.raises(IncompatibleError, match="the posterior's mean and covariance") as refusal:
+        DIPVAE().check(model(FlowPosterior(D), StandardNormalPrior(D)))
+    assert refusal.value.groups == ("objective", "posterior")
     with pytest.raises(IncompatibleError, match="no closed form") as refusal:
         ELBO(kl="analytic").check(model(FlowPosterior(D), StandardNormalPrior(D)))
     assert refusal.value.groups == ("objective.kl", "posterior", "prior")
+
+
+def factor_vae():
+    objective = FactorVAE(hidden=[8], mc_samples=2, latent_dim=D)
+    objective.module.double()
+    return objective
 
 
 OBJECTIVES = {
@@ -129,6 +145,9 @@ OBJECTIVES = {
     "ciwae": lambda: IWAE(elbo_weight=0.4, mc_samples=2),
     "beta_tc": lambda: BetaTC(size=30, mc_samples=2),
     "info_vae": lambda: InfoVAE(weight=5.0, mc_samples=2),
+    "factor_vae": factor_vae,
+    "dip_vae i": lambda: DIPVAE("i", mc_samples=2),
+    "dip_vae ii": lambda: DIPVAE("ii", mc_samples=2),
 }
 
 

@@ -8,7 +8,7 @@ from vae_cli.distributions import (
     DiagonalNormalPosterior,
     FullNormalPosterior,
 )
-from vae_cli.objectives import ELBO, IWAE, BetaTC, InfoVAE
+from vae_cli.objectives import DIPVAE, ELBO, IWAE, BetaTC, FactorVAE, InfoVAE
 
 
 def shaped(step=0, **options):
@@ -80,6 +80,7 @@ def test_a_schedule_is_settled_when_its_weight_has_arrived_and_a_cycle_in_its_se
 
 
 def test_the_best_weights_are_chosen_by_the_loss_where_its_optimum_is_not_the_bounds():
-    by_loss = [ELBO(beta=4.0), ELBO(capacity=3.0), BetaTC(), InfoVAE()]
+    by_loss = [ELBO(beta=4.0), ELBO(capacity=3.0), BetaTC(), InfoVAE(), FactorVAE(), DIPVAE()]
     by_bound = [ELBO(), ELBO(warmup_epochs=5), ELBO(free_bits=0.1), IWAE(), IWAE("dreg"), BetaTC(1.0, 1.0, 1.0)]
-    assert [objective.selects_by for objective in by_loss + by_bound] == ["loss"] * 4 + ["bound"] * 6
+    by_bound += [FactorVAE(gamma=0.0), DIPVAE(off_diagonal=0.0)]
+    assert [objective.selects_by for objective in by_loss + by_bound] == ["loss"] * 6 + ["bound"] * 8

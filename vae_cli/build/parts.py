@@ -22,14 +22,10 @@ from vae_cli.models.preprocessing import Preprocessing
 from vae_cli.networks import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.layers import Shape
 from vae_cli.objectives import IncompatibleError, Objective
+from vae_cli.optimizers import FUSED
 from vae_cli.schedules import Schedule
 from vae_cli.system import memory
 
-# The optimizers that torch has a fused version of, by the kind of device.
-FUSED: dict[str, tuple[type, ...]] = {
-    "cpu": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad),
-    "cuda": (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD),
-}
 ADAPTIVE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax, torch.optim.RAdam, torch.optim.RMSprop)
 SCALE_PACE = 10.0
 MODEL_GROUPS = ("model", "encoder", "decoder", "posterior", "prior", "likelihood")
@@ -130,7 +126,7 @@ def model(
         with torch.device("meta"):
             sketch = _assemble(config, facts, trusted)
         if weights is None:
-            _check_memory(sketch, config)
+            _check_memory(sketch, "latent_dim" if "latent_dim" in config else "model")
         else:
             _check_shapes(sketch, weights)
     return _assemble(config, facts, trusted)
@@ -248,14 +244,14 @@ def _classes(config: Config, facts: DataFacts) -> int:
     return facts.classes
 
 
-def _check_memory(sketch: Model, config: Config) -> None:
+def _check_memory(sketch: nn.Module, key: str) -> None:
+    """Refuse networks whose training takes more memory than is free, by the key that makes them smaller."""
     count = sum(parameter.numel() for parameter in sketch.parameters())
     needed, free = 4 * TRAINED_COPIES * count, memory.available()
     if needed > free:
         raise ConfigError(
-            f"{'latent_dim' if 'latent_dim' in config else 'model'}: these networks have {count:,} parameters, and "
-            f"training takes {memory.format_size(needed)}, of which {memory.format_size(free)} are free; choose "
-            "smaller ones"
+            f"{key}: these networks have {count:,} parameters, and training takes {memory.format_size(needed)}, of "
+            f"which {memory.format_size(free)} are free; choose smaller ones"
         )
 
 
@@ -311,7 +307,7 @@ def objective(
     trusted: Trusted = None,
     world_size: int = 1,
 ) -> Objective:
-    """Build the objective.
+    """Build the objective, its own module on the CPU with weights drawn from torch's stream.
 
     Args:
         config: the plain config.
@@ -322,9 +318,15 @@ def objective(
         world_size: how many processes divide a batch.
 
     Raises:
-        ConfigError: if it is not defined for the model, or cannot be divided among processes.
+        ConfigError: if it is not defined for the model, does not fit into memory, or cannot be divided among processes.
     """
     arguments = {"mc_samples": config["mc_samples"], "steps_per_epoch": steps_per_epoch, "size": facts.size}
+    arguments["latent_dim"] = model.latent_dim
+    if str(config["objective"]["_target_"]).startswith("vae_cli."):
+        with torch.device("meta"):
+            sketch: Objective = construct("objective", config["objective"], arguments, trusted)
+        if sketch.module is not None:
+            _check_memory(sketch.module, "objective")
     objective: Objective = construct("objective", config["objective"], arguments, trusted)
     try:
         objective.check(model)

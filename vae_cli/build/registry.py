@@ -50,7 +50,7 @@ GROUPS = {
     "posterior": Group(Posterior, frozenset({"latent_dim"})),
     "prior": Group(Prior, frozenset({"latent_dim", "shape", "classes", "size", "is_bounded"})),
     "likelihood": Group(Likelihood, frozenset({"shape", "kinds", "categories"})),
-    "objective": Group(Objective, frozenset({"mc_samples", "steps_per_epoch", "size"})),
+    "objective": Group(Objective, frozenset({"mc_samples", "steps_per_epoch", "size", "latent_dim"})),
     "optimizer": Group(torch.optim.Optimizer, frozenset({"params", "matrices"})),
     "scheduler": Group(Schedule, frozenset({"steps_per_epoch", "total_steps"})),
     "logger": Group(Logger),
@@ -161,7 +161,7 @@ def construct(
 
 
 def _own_object(group: str, part: Any, passed: Mapping[str, Any]) -> Any:
-    """Return an object that was passed in Python; of a module a copy, so that it can be trained more than once.
+    """Return an object that was passed in Python; of what is trained a copy, so that it can be trained again.
 
     Raises:
         ConfigError: if it was made for other sizes.
@@ -171,7 +171,8 @@ def _own_object(group: str, part: Any, passed: Mapping[str, Any]) -> Any:
         if key in passed and (tuple(own) if isinstance(own, (list, tuple)) else own) != passed[key]:
             what = f"the object has {key}={own}, and the model {key}={passed[key]}"
             raise ConfigError(f"{group}: {what}; make them alike, or pass the class")
-    return copy.deepcopy(part) if isinstance(part, nn.Module) else part
+    is_trained = isinstance(part, nn.Module) or isinstance(part, Objective) and part.module is not None
+    return copy.deepcopy(part) if is_trained else part
 
 
 def constructor_parameters(cls: type) -> dict[str, inspect.Parameter] | None:

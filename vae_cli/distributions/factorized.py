@@ -79,10 +79,14 @@ class Factorized(LatentDistribution):
         return student_t_icdf(self.base, inside) if isinstance(self.base, StudentT) else self.base.icdf(inside)
 
     def provides(self, method: OptionalMethod) -> bool:
-        return super().provides(method) and (method != "moments" or bool(self.base.variance.isfinite().all()))
+        needs_variance = method in ("moments", "covariance")
+        return super().provides(method) and (not needs_variance or bool(self.base.variance.isfinite().all()))
 
     def moments(self) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
         return self.base.mean, self.base.stddev
+
+    def covariance(self) -> Float[Tensor, "*batch d d"]:
+        return torch.diag_embed(self.base.variance)
 
     def marginals(self) -> Factorized:
         return self

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-OptionalMethod = Literal["moments", "marginals", "frozen", "select", "log_prob_by_dimension", "quantiles"]
+OptionalMethod = Literal["moments", "covariance", "marginals", "frozen", "select", "log_prob_by_dimension", "quantiles"]
 
 
 class LatentDistribution(Distribution, ABC):
@@ -56,6 +56,10 @@ class LatentDistribution(Distribution, ABC):
     def moments(self) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
         """Return the mean and the standard deviation of each dimension; walks through the latent space ask for them."""
         raise self._not_available("moments")
+
+    def covariance(self) -> Float[Tensor, "*batch d d"]:
+        """Return the covariance of z around `mean`, which is exact then; DIP-VAE asks a posterior for it."""
+        raise self._not_available("covariance")
 
     def marginals(self) -> LatentDistribution:
         """Return the factorized distribution with the same marginals; β-TC asks a posterior for it."""

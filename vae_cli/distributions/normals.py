@@ -93,6 +93,9 @@ class DiagonalNormal(LatentDistribution):
     def moments(self) -> tuple[Tensor, Tensor]:
         return self.loc, self.scale
 
+    def covariance(self) -> Float[Tensor, "*batch d d"]:
+        return torch.diag_embed(self.variance)
+
     def marginals(self) -> DiagonalNormal:
         return self
 
@@ -156,6 +159,9 @@ class FullNormal(LatentDistribution):
 
     def moments(self) -> tuple[Tensor, Tensor]:
         return self.loc, self.variance.sqrt()
+
+    def covariance(self) -> Float[Tensor, "*batch d d"]:
+        return self.scale_tril @ self.scale_tril.mT
 
     def marginals(self) -> DiagonalNormal:
         return DiagonalNormal(self.loc, 0.5 * self.variance.log())

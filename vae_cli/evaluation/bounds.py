@@ -46,17 +46,18 @@ def evaluate(
         step: of the training. Schedules of the supplied objectives are at their final values.
         rank: of this process among those that divide the images. Each gets the same numbers.
     """
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    totals = Totals(device)
+    was_training, judged = model.training, [model, *([] if objective.module is None else [objective.module])]
+    for module in judged:
+        module.eval()
+    totals = Totals(next(model.parameters()).device)
     own = (rank or Rank()).share(len(split))
     for first, last in _blocks(own.start, own.stop):
         _add(totals, model, objective, split, slice(first, last), seed, step)
     if own.start == own.stop:  # the names of the sums are wanted, and nothing to sum
         _add(totals, model, objective, split, slice(0, 1), seed, step, counts=False)
     totals.all_reduce()
-    model.train(was_training)
+    for module in judged:
+        module.train(was_training)
     return totals.means()
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from vae_cli.data.batches import Batch
 from vae_cli.models import Evidence, Model
+from vae_cli.optimizers import adam
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,19 @@ class Bound:
     """The bound on a batch of B examples, in nats per example.
 
     Args:
-        loss: a scalar to minimize.
+        loss: a scalar to minimize over the model's parameters.
         bound: (B,), L_K for importance-weighted objectives, else the ELBO.
         elbo: (B,), the evidence lower bound, the mean over the draws, unweighted whatever shapes the loss.
         terms: named (B,) tensors or scalars, `reconstruction` and `kl` among them.
+        module_loss: a scalar to minimize over the parameters of the objective's own module. The two losses share one
+            backward pass: this one is made of the model's tensors detached, and `loss` of the module `frozen`.
     """
 
     loss: Float[Tensor, ""]
     bound: Float[Tensor, "b"]
     elbo: Float[Tensor, "b"]
     terms: dict[str, Tensor] = field(default_factory=dict)
+    module_loss: Float[Tensor, ""] | None = None
 
     def sums(self) -> Sums:
         """Return the sums over the batch; a scalar counts for each example."""
@@ -58,6 +63,12 @@ def level_terms(evidence: Evidence, divergences: Sequence[Tensor]) -> dict[str, 
     if len(evidence.levels) == 1:
         return {}
     return {f"kl_{level.name}": kl for level, kl in zip(evidence.levels, divergences)}
+
+
+def frozen(module: nn.Module) -> Callable[..., Any]:
+    """Return the function that a module computes, with constant parameters: gradients reach its inputs alone."""
+    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return lambda *inputs: functional_call(module, constants, inputs)
 
 
 class IncompatibleError(Exception):
@@ -78,7 +89,13 @@ class Objective(ABC):
 
     Args:
         mc_samples: K, the draws of z per example.
+
+    Attributes:
+        module: the module of an objective that has parameters of its own, made by its constructor. A training steps
+            along the gradient of `Bound.module_loss` with `module_optimizer`, saves both and goes on with them.
     """
+
+    module: nn.Module | None = None
 
     def __init__(self, mc_samples: int = 1) -> None:
         self.mc_samples = mc_samples
@@ -109,6 +126,11 @@ class Objective(ABC):
     def noise_dim(self, model: Model) -> int:
         """Return the number of base normals per draw and example."""
         return model.noise_dim
+
+    def module_optimizer(self) -> torch.optim.Optimizer:
+        """Return an optimizer of the module's parameters; Adam with its usual settings, if a class has no other."""
+        assert self.module is not None
+        return adam(self.module.parameters())
 
     def check(self, model: Model) -> None:
         """Refuse a model that this objective is not defined for.

@@ -147,7 +147,7 @@ def _plain(text: Any, key: str) -> Any:
 
 def _training_state(text: Any, tensors: dict[str, Tensor], model: dict[str, Tensor]) -> dict[str, Any]:
     try:
-        state = plain_data.join(text, tensors)
+        state = {"module": None} | plain_data.join(text, tensors)  # which earlier files lack
         own = state.pop("weights")
         averages = {name: model[name] for name in own}
         return {key: state[key] for key in TRAINING_KEYS} | {"model": model | own, "ema": averages or None}

@@ -10,8 +10,8 @@ from torch import Tensor
 from vae_cli.runs.tensor_file import InvalidFile
 
 VERSION = 3
-KEYS = ("model", "ema", "optimizer", "scheduler", "progress", "random", "best", "config", "data", "version")
-TRAINING_KEYS = ("optimizer", "scheduler", "random")  # of a checkpoint that a training can be resumed from
+KEYS = ("model", "ema", "optimizer", "module", "scheduler", "progress", "random", "best", "config", "data", "version")
+TRAINING_KEYS = ("optimizer", "module", "scheduler", "random")  # of a checkpoint that a training can be resumed from
 MOST_SETTINGS = 10_000
 MOST_PROCESSES = 100_000
 MOST_AXES = 8
@@ -47,8 +47,9 @@ def check_contents(contents: dict[str, Any], has_training: bool) -> None:
         kinds = {(tensor.shape, tensor.dtype) for tensor in (average, weights)}
         if len(kinds) > 1:
             raise InvalidFile(f"damaged: its average {name[:80]} is not of its weights' shape and type")
-    for part in ("model", "ema"):
-        for name, tensor in (contents[part] or {}).items():
+    module = contents["module"] or {}
+    for weights in (contents["model"], contents["ema"], module.get("weights"), module.get("best")):
+        for name, tensor in (weights or {}).items():
             if tensor.dtype.itemsize == 1 and tensor.is_floating_point():
                 tensor = tensor.float()  # torch knows no infinities of these
             if not bool(tensor.isfinite().all()):
@@ -99,6 +100,14 @@ def _is_optimizer(value: Any) -> bool:
     return isinstance(value["state"], dict) and isinstance(groups, list) and all(isinstance(g, dict) for g in groups)
 
 
+def _is_module(value: Any) -> bool:
+    """Return whether a value is what a training keeps of its objective's own module, None where that has none."""
+    if value is None:
+        return True
+    states = _is_state(value["weights"]) and (value["best"] is None or _is_state(value["best"]))
+    return states and _is_optimizer(value["optimizer"])
+
+
 def _is_random(value: Any) -> bool:
     """Return whether numpy and torch, which do not check, can be given a state."""
     name, keys, position, _, _ = value["numpy"]
@@ -137,6 +146,7 @@ _FORM: dict[str, Callable[[Any], bool]] = {
     "model": lambda value: _is_state(value) and bool(value),
     "ema": lambda value: value is None or _is_state(value),
     "optimizer": _is_optimizer,
+    "module": _is_module,
     "scheduler": _is_scheduler,
     "progress": _is_progress,
     "random": _is_random,

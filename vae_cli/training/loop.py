@@ -80,19 +80,22 @@ def _check_skipped(state: TrainingState, output: RunDirectory) -> None:
 
 
 def step(state: TrainingState, loss: Tensor, sums: Sums) -> None:
-    """Step the optimizer along the loss's gradients, unless it or they are not finite or they are too large, and count
-    it all."""
+    """Step the optimizers along the loss's gradients, unless it or they are not finite or the model's are too large,
+    and count it all."""
     at, max_norm, skip_norm = state.position, state.config["clip_grad_norm"], state.config["skip_grad_norm"]
     # With several processes: the loss, the sums and the gradients of the whole batch
     loss, sums = state.all_reduce(loss, sums)
     # The step at the schedule's rate, along gradients of at most the largest norm
     for group, rate in zip(state.optimizer.param_groups, state.rates):
         group["lr"] = rate * state.schedule(at.step)
-    norm = gradient_norm([p.grad for p in state.parameters if p.grad is not None])
-    finite = is_finite(loss + norm, norm, skip_norm)
+    norm, module = gradient_norm([p.grad for p in state.parameters if p.grad is not None]), state.module
+    all_norms = norm if module is None else norm + module.gradient_norm()
+    finite = is_finite(loss + all_norms, norm, skip_norm)
     if max_norm is not None:
         clip_grads_with_norm_(state.parameters, max_norm, norm)
     step_if_finite(state.optimizer, state.parameters, finite, is_exact=skip_norm is not None)
+    if module is not None:  # of the objective, at a rate of its own
+        step_if_finite(module.optimizer, module.parameters, finite, is_exact=skip_norm is not None)
     at.step += 1
     # What is averaged, summed and counted
     if state.ema is not None:

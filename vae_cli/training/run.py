@@ -366,6 +366,8 @@ def finish(state: TrainingState, data: Data, output: RunDirectory, started: floa
     epoch, step = (at.epoch, at.step) if best is None else (best["epoch"], best["step"])
     # The selected weights, from rank 0's checkpoint
     state.ema = None
+    if best is not None and state.module is not None:
+        state.module.return_to_best()
     if state.rank.is_main:
         state.model.load_state_dict(checkpoint.weights(checkpoint.load(path)))
     state.broadcast_weights()

@@ -28,16 +28,15 @@ from vae_cli.objectives import Sums
 from vae_cli.runs import checkpoint
 from vae_cli.system import memory
 from vae_cli.system.cache import cache_dir
+from vae_cli.training import optimizer_state
 from vae_cli.training.ema import EMA
 from vae_cli.training.initialization import measure, seed_everything, start_at_mean_image, start_at_training_images
+from vae_cli.training.objective_module import ObjectiveModule
 from vae_cli.training.step import SkippedSteps
 from vae_cli.training.step_log import StepLog
 
 FITTED = 2000  # training images that a running scale is fitted to
 VALUES_PER_OUTPUT = 3  # the decoder's output, its log-density and the gradient are in memory together
-
-_COUNTERS = {"step", "eta", "mu", "mu_product"}  # scalars in the states of torch's optimizers
-_DEVICE_FLAGS = {"fused", "foreach", "capturable"}  # of an optimizer, which a checkpoint must not bring along
 
 Config = dict[str, Any]
 
@@ -97,7 +96,9 @@ class TrainingState:
         # What follows its gradient
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         steps, world_size = len(self.batches), self.rank.world_size
+        seed_everything(noise.key(seed, "objective"))
         self.objective = parts.objective(config, self.model, data.facts, steps, trusted, world_size)
+        self.module = None if self.objective.module is None else ObjectiveModule(self.objective, device)
         self._compiled = self._compile() if config["compile"] else self._loss
         self.optimizer = parts.optimizer(config, self.model, trusted)
         self.schedule = parts.schedule(config, steps, trusted)
@@ -129,7 +130,7 @@ class TrainingState:
         return values if is_alone else values[:, self.batches.part(batch)]
 
     def loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Sums]:
-        """Return the objective's loss on one batch and the sums to report.
+        """Return the loss on one batch, with that of the objective's own module, and the sums to report.
 
         With `compile=true` it is compiled, but not for the short batch that ends an epoch.
         """
@@ -140,7 +141,7 @@ class TrainingState:
 
     def _loss(self, batch: Batch, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Sums]:
         bound = self.objective(self.model, batch, noise, step)
-        return bound.loss, bound.sums()
+        return bound.loss if bound.module_loss is None else bound.loss + bound.module_loss, bound.sums()
 
     def _compile(self) -> Callable[[Batch, Tensor, int], tuple[Tensor, Sums]]:
         """Return the objective with all that it asks of the model in few kernels, and on a GPU in one launch."""
@@ -169,11 +170,12 @@ class TrainingState:
             return loss.detach(), sums
         number, likelihood = self.position.batch, self.model.likelihood
         weight, values = self.batches.weight(number), sums.values
+        parameters = self.parameters if self.module is None else [*self.parameters, *self.module.parameters]
         if likelihood.running is None:
-            values = collectives.all_reduce_gradients(self.parameters, values, weight)
+            values = collectives.all_reduce_gradients(parameters, values, weight)
         else:
             message = torch.stack([*values, weight * likelihood.running])
-            *reduced, likelihood.running = collectives.all_reduce_gradients(self.parameters, message, weight)
+            *reduced, likelihood.running = collectives.all_reduce_gradients(parameters, message, weight)
             values = torch.stack(reduced)
         return values[-1], replace(sums, values=values, images=self.batches.size(number))
 
@@ -196,12 +198,14 @@ class TrainingState:
 
     def broadcast_buffers(self) -> None:
         """Give all processes rank 0's buffers, which a network of one's own may change by itself."""
-        collectives.broadcast_tensors(self.model.buffers())
+        own = () if self.module is None else self.module.buffers
+        collectives.broadcast_tensors([*self.model.buffers(), *own])
 
     def broadcast_weights(self) -> None:
         """Give all processes rank 0's weights and averages."""
         averages = {} if self.ema is None else self.ema.state_dict()
-        collectives.broadcast_tensors([*self.model.state_dict().values(), *averages.values()])
+        own = {} if self.module is None else self.module.weights()
+        collectives.broadcast_tensors([*self.model.state_dict().values(), *averages.values(), *own.values()])
 
     @contextmanager
     def averaged_weights(self) -> Iterator[Model]:
@@ -218,6 +222,7 @@ class TrainingState:
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "module": None if self.module is None else self.module.contents(),
             "scheduler": {"rates": self.rates, "total_steps": self.schedule.total_steps},
             "progress": asdict(self.position) | {"totals": self.totals.state_dict()} | skipped,
             "random": checkpoint.random_state(self.device),
@@ -235,11 +240,11 @@ class TrainingState:
         """
         progress = dict(contents["progress"])
         self.model.load_state_dict(contents["model"])
-        flags = [{key: group[key] for key in _DEVICE_FLAGS & group.keys()} for group in self.optimizer.param_groups]
-        _check_optimizer(self.optimizer, contents["optimizer"])
-        self.optimizer.load_state_dict(contents["optimizer"])
-        for group, own in zip(self.optimizer.param_groups, flags):
-            group.update(own)
+        optimizer_state.restore(self.optimizer, contents["optimizer"])
+        if self.module is not None:
+            self.module.restore(contents["module"])
+        elif contents["module"] is not None:
+            raise ValueError("it has the state of a module, and its objective has none")
         if self.ema is not None:
             self.ema.load_state_dict(contents["ema"])
         self.totals.load_state_dict(progress.pop("totals"))
@@ -257,11 +262,15 @@ class TrainingState:
         Raises:
             TrainingError: if a weight is not finite.
         """
-        if not all(bool(v.isfinite().all()) for v in self.model.state_dict().values() if v.is_floating_point()):
+        own = {} if self.module is None else self.module.weights()
+        weights = [*self.model.state_dict().values(), *own.values()]
+        if not all(bool(v.isfinite().all()) for v in weights if v.is_floating_point()):
             raise TrainingError(
                 f"a weight is no longer finite after step {self.position.step}: try a smaller optimizer.lr or "
                 f"clip_grad_norm=100; the last good weights are in {last}"
             )
+        if best is not None and self.module is not None:
+            self.module.keep_best()
         if self.rank.is_main:
             contents = self.contents()
             if best is not None:
@@ -276,40 +285,6 @@ def on_device(split: Split, device: torch.device) -> Split:
         if len(split) * split.image_bytes > free / 2:
             return split
     return split.to(device)
-
-
-def _check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Compare a stored state, which torch takes as it comes, with the optimizer that it is for.
-
-    Raises:
-        ValueError: if it has other settings, or values that do not go with their parameters.
-    """
-    # An optimizer of one's own may keep numbers that change among its settings, as schedule-free ones do.
-    is_known = type(optimizer).__module__.startswith(("torch.optim", "vae_cli."))
-    for group, stored in zip(optimizer.param_groups, state["param_groups"], strict=True):
-        for key, value in group.items():
-            is_alike = type(stored[key]) is type(value) or None in (stored[key], value)
-            if key != "params" and not (is_alike or isinstance(value, float) and isinstance(stored[key], int)):
-                raise ValueError(f"the optimizer's {key} is {str(type(stored[key]).__name__)}")
-            # The rate alone follows a schedule.
-            if is_known and key not in {"params", "lr", *_DEVICE_FLAGS} and stored[key] != value:
-                raise ValueError(f"the optimizer's {key} is not that of its config")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    kinds: dict[str, set[type]] = {}
-    for number, values in state["state"].items():
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                shape = parameters[number].shape
-                shapes = (torch.Size() if name in _COUNTERS else shape,) if is_known else (shape, torch.Size())
-                # torch's fused steps read as many values as the parameter has, wherever they lie.
-                fits = value.shape in shapes and (value.is_floating_point() or not is_known)
-            else:
-                fits = value is None or isinstance(value, (int, float))
-            if not fits:
-                raise ValueError(f"the optimizer's {name} of parameter {number} does not go with it")
-            kinds.setdefault(name, set()).add(type(value))
-            if is_known and len(kinds[name]) > 1:  # a number for one parameter, where the others have tensors
-                raise ValueError(f"the optimizer's {name} of parameter {number} is not of the others' kind")
 
 
 def _check_memory(model: Model, config: Config, batch_size: int, device: torch.device) -> None:
