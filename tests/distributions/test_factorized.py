@@ -63,12 +63,14 @@ def test_base_noise_goes_to_the_quantile_of_its_own_probability(name):
     places = torch.tensor([0.1, 0.5, 0.9], dtype=F64).unsqueeze(-1)
     np.testing.assert_allclose(p.quantiles(places), theirs.ppf(places), rtol=1e-7, atol=1e-9)
     if p.provides("moments"):
+        assert torch.allclose(p.covariance(), torch.diag_embed(p.moments()[1] ** 2))
         for own, expected in zip(p.moments(), (theirs.mean(), theirs.std())):
             np.testing.assert_allclose(own, expected)
 
 
 def test_a_distribution_without_moments_says_so():
     assert not as_latent(Cauchy(LOC, SCALE)).provides("moments")
+    assert not as_latent(Cauchy(LOC, SCALE)).provides("covariance")
     assert not as_latent(StudentT(1.5, LOC, SCALE)).provides("moments")
     assert as_latent(StudentT(2.5, LOC, SCALE)).provides("moments")
 

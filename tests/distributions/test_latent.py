@@ -7,13 +7,18 @@ from vae_cli.distributions import DiagonalNormal, FlowPosterior, FullNormalPoste
 
 LOC = torch.randn(4, 2)
 DISTRIBUTIONS = {
-    "diagonal": (DiagonalNormal(LOC, LOC), {"moments", "marginals", "frozen", "select"}, True),
-    "full": (FullNormalPosterior(2)(torch.randn(4, 5)), {"moments", "marginals", "frozen", "select"}, False),
+    "diagonal": (DiagonalNormal(LOC, LOC), {"moments", "covariance", "marginals", "frozen", "select"}, True),
+    "full": (
+        FullNormalPosterior(2)(torch.randn(4, 5)),
+        {"moments", "covariance", "marginals", "frozen", "select"},
+        False,
+    ),
     "flow": (FlowPosterior(2, context=3)(torch.randn(4, 7)), {"frozen", "select"}, False),
     "mixture": (Mixture(DiagonalNormal(LOC, LOC), torch.full((4,), 0.25).log()), set(), False),
 }
 CALLS = {
     "moments": lambda p: p.moments(),
+    "covariance": lambda p: p.covariance(),
     "marginals": lambda p: p.marginals(),
     "frozen": lambda p: p.frozen(),
     "select": lambda p: p.select(torch.tensor([1])),
@@ -42,6 +47,14 @@ def test_moments_and_marginals_are_those_of_draws():
         mean, std = p.moments()
         torch.testing.assert_close(mean, z.mean(0), rtol=0, atol=0.05 * float(std.max()))
         torch.testing.assert_close(std, z.std(0), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("name", ["diagonal", "full"])
+def test_the_covariance_is_that_of_draws(name):
+    p = DISTRIBUTIONS[name][0]
+    z, _ = p.rsample_and_log_prob(torch.randn(100_000, 4, 2))
+    for own, drawn in zip(p.covariance(), z.unbind(1)):
+        torch.testing.assert_close(own, torch.cov(drawn.T), rtol=0.03, atol=0.02 * float(own.max()))
 
 
 def test_three_methods_make_a_distribution():

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from tests.support.torchrun import (
     BATCH,
@@ -100,6 +101,24 @@ def test_with_fewer_images_than_processes_some_take_part_with_none(tmp_path):
     statuses, _, complaints = together(3, tmp_path, *settings, *few, "batch_size=2", "hydra.run.dir=run")
     assert statuses == [0, 0, 0] and not complaints
     assert_same_to_rounding(tmp_path / "alone", tmp_path / "run")
+
+
+def test_an_objectives_own_module_is_trained_by_all_as_by_one(tmp_path):
+    """It follows the mean ELBO of the whole batch, and has Adam, which sees a gradient's size again in its steps."""
+    own = ["objective._target_=tests.support.objectives.Balanced", "epochs=2"]
+    overridden = frozenset({"objective._target_"})
+    alone_at = tmp_path / "alone"
+    settings = compose.compose("train", [*SMALL, f"batch_size={BATCH}", *own])
+    assert train(settings, alone_at, overridden) == 0
+    statuses, _, complaints = together(2, tmp_path, *TWO, *own)
+    assert statuses == [0, 0] and not complaints
+    assert_same_to_rounding(alone_at, tmp_path / "run")
+    a, b = (
+        checkpoint.load(path / "checkpoints" / "last.safetensors")["module"] for path in (alone_at, tmp_path / "run")
+    )
+    torch.testing.assert_close(a["weights"]["weight"], b["weights"]["weight"], rtol=1e-5, atol=0)
+    moments = [each["optimizer"]["state"][0]["exp_avg"] for each in (a, b)]
+    torch.testing.assert_close(*moments, rtol=1e-5, atol=0)
 
 
 def test_a_killed_process_ends_all_and_the_run_goes_on_from_its_last_checkpoint(tmp_path):

@@ -57,6 +57,8 @@ PARTS = (
     "prior=vampprior posterior=flow objective=iwae mc_samples=3 likelihood=discretized_logistic_mixture",
     "prior=flow posterior=full_normal objective=dreg mc_samples=3 likelihood=categorical conditional=true",
     "objective.beta_schedule=cyclical objective.warmup_epochs=1 objective.free_bits=0.1 posterior=full_normal",
+    "objective=factor_vae mc_samples=2 posterior=flow ema_decay=0.9 clip_grad_norm=100",
+    "objective=dip_vae objective.kind=ii posterior=full_normal",
     "objective.capacity=20 objective.beta=3 objective.warmup_epochs=1 conditional=true encoder=conv",
     "prior=mixture_of_normals posterior=flow posterior.kind=maf objective.estimator=stl likelihood=normal",
     "prior=learned_normal objective=beta_tc likelihood=laplace encoder=gated_mlp decoder=gated_mlp conditional=true",

@@ -114,6 +114,24 @@ def test_a_killed_hierarchy_resumed_equals_one_that_was_not_bit_for_bit(model, t
     assert levels and all(levels <= line.keys() for line in numbers(tmp_path / "run"))
 
 
+def test_a_killed_run_with_a_module_of_the_objectives_own_resumed_equals_one_that_was_not_bit_for_bit(
+    tmp_path, monkeypatch
+):
+    settings = ["objective=factor_vae", "objective.hidden=[12,8]", "objective.lr=0.01", "epochs=3", "mc_samples=2"]
+    assert start(tmp_path / "whole", *settings) == 0
+    killed_at(17, tmp_path / "run", monkeypatch, *settings)
+    assert go_on(tmp_path / "run") == 0
+    assert_same_outcome(tmp_path / "whole", tmp_path / "run")
+    a, b = (
+        checkpoint.load(tmp_path / name / "checkpoints" / "last.safetensors")["module"] for name in ("whole", "run")
+    )
+    for part in ("weights", "best"):
+        assert a[part].keys() == b[part].keys()
+        assert all(torch.equal(a[part][name], b[part][name]) for name in a[part])
+    kept = [[v for values in each["optimizer"]["state"].values() for v in values.values()] for each in (a, b)]
+    assert len(kept[0]) == 18 and all(torch.equal(*pair) for pair in zip(*kept))
+
+
 def test_a_kill_long_after_the_last_checkpoint_loses_nothing_but_time(undisturbed, tmp_path, monkeypatch):
     killed_at(45, tmp_path / "run", monkeypatch, "checkpoint_every=100")
     assert go_on(tmp_path / "run", "checkpoint_every=1") == 0

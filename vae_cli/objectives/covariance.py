@@ -81,5 +81,6 @@ class DIPVAE(Objective):
         covariance = centered.mT @ centered / (len(mean) - 1)
         if self.kind == "ii":
             covariance = covariance + posterior.covariance().mean(0)
-        variances = covariance.diagonal()
-        return (covariance - torch.diag(variances)).square().sum(), (variances - 1).square().sum()
+        identity = torch.eye(mean.shape[1], dtype=mean.dtype, device=mean.device)
+        squares = (covariance - identity).square()
+        return (squares * (1 - identity)).sum(), (squares * identity).sum()
