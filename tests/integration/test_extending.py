@@ -2,12 +2,15 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import vae
+from tests.support.training import lines
 from vae_cli import cli
+from vae_cli.runs import checkpoint
 
 PAGE = (Path(__file__).parents[2] / ".docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -45,3 +48,20 @@ def test_one_of_each_from_outside_trains_samples_and_resumes(package, monkeypatc
         with pytest.raises(SystemExit) as ended:
             command([*words, "allow=my_package"])
         assert ended.value.code == 0
+
+
+def test_an_objective_with_a_module_of_its_own_trains_it_and_goes_on(package, monkeypatch):
+    """The estimated ratio ends as the gap of two samples: here that of the codes and the prior, which grows apart."""
+    monkeypatch.chdir(package)
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
+    own = ["objective._target_=my_package.Adversarial", "+objective.weight=0.5", "latent_dim=2"]
+    small = ["report=false", "sample_every=0", "encoder.hidden=[30]", "decoder.hidden=[30]", "hydra.run.dir=run"]
+    for words in ([*own, *small, "epochs=2"], ["resume=run", "epochs=3", "allow=my_package"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.train(words)
+        assert ended.value.code == 0
+    ratios = [line["ratio"] for line in lines(package / "run", "validation")]
+    assert len(ratios) == 3 and ratios[-1] > ratios[0]
+    module = checkpoint.load(package / "run" / "checkpoints" / "last.safetensors")["module"]
+    assert module["weights"]["2.weight"].shape == (1, 64) and len(module["optimizer"]["state"]) == 4

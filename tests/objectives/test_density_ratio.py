@@ -92,7 +92,7 @@ def test_every_dimension_is_permuted_among_the_images_of_its_draw_by_the_order_o
     objective, z, places = FactorVAE(latent_dim=3), torch.randn(2, 50, 3), torch.randn(2, 50, 3)
     objective.module = Recorder()
     objective.discrimination(z, places)
-    joint, permuted = objective.module.seen
+    (joint, permuted) = objective.module.seen[0]
     assert torch.equal(joint, z)
     for draw in range(2):
         orders = [np.argsort(places[draw, :, d].numpy()) for d in range(3)]
@@ -105,7 +105,7 @@ def test_the_discriminators_loss_and_accuracy_are_those_of_a_classifier_of_two_e
     objective, z, places = FactorVAE(latent_dim=3), torch.randn(2, 50, 3), torch.randn(2, 50, 3)
     objective.module = Recorder()
     loss, accuracy = objective.discrimination(z, places)
-    joint, product = (seen.sum(-1).double().numpy() for seen in objective.module.seen)
+    joint, product = (seen.sum(-1).double().numpy() for seen in objective.module.seen[0])
     assert float(loss) == pytest.approx(-0.5 * (log_expit(joint).mean() + log_expit(-product).mean()), rel=1e-5)
     right = np.concatenate([joint.ravel() > 0, product.ravel() < 0]).mean()
     assert 0 < right < 1 and float(accuracy) == pytest.approx(right)

@@ -1,9 +1,14 @@
 """The ELBO and the losses from its two terms."""
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.linear_gaussian import D, linear_gaussian
 from tests.support.objectives import images, noise
+from vae_cli.build import parts
+from vae_cli.config import compose
+from vae_cli.data import DataFacts
 from vae_cli.distributions import (
     DiagonalNormalPosterior,
     FullNormalPosterior,
@@ -51,6 +56,22 @@ def test_capacity_draws_the_kl_to_its_value_which_alone_grows_over_the_warm_up(s
     bound, by_dimension, reconstruction = shaped(step, capacity=4.0, beta=3.0, warmup_epochs=2)
     expected = 3 * abs(float(by_dimension.sum()) - target) - reconstruction
     assert float(bound.loss.detach()) == pytest.approx(expected)
+
+
+def test_the_annealed_capacity_of_the_settings_is_a_straight_line_from_0_to_its_end():
+    """C. P. Burgess et al., 2018, with their γ as β."""
+    words = ["objective.capacity=25", "objective.beta=1000", "objective.warmup_epochs=4", "latent_dim=2"]
+    config = compose.compose("train", [*words, "encoder.hidden=[4]", "decoder.hidden=[4]"])
+    facts = DataFacts("x", (1, 4, 4), "unit", 0, 40)
+    config = parts.with_choices(config, facts)
+    model = parts.model(config, facts)
+    objective = parts.objective(config, model, facts, 5)
+    x, drawn = torch.rand(6, 1, 4, 4), torch.randn(1, 6, 2)
+    for step, capacity in enumerate(np.linspace(0, 25, 21).tolist() + [25.0] * 3):
+        assert objective.scheduled(step) == pytest.approx({"capacity": capacity})
+        bound = objective(model, (x, None), drawn, step)
+        reconstruction, kl = (float(bound.terms[name].detach().mean()) for name in ("reconstruction", "kl"))
+        assert float(bound.loss.detach()) == pytest.approx(-reconstruction + 1000 * abs(kl - capacity), rel=1e-4)
 
 
 @pytest.mark.parametrize(("step", "weight"), [(0, 0.0), (5, 1.0), (10, 2.0), (15, 2.0), (20, 0.0), (25, 1.0)])

@@ -96,8 +96,7 @@ class FactorVAE(Objective):
             z: codes.
             places: independent numbers, whose order permutes each dimension.
         """
-        permuted = z.gather(1, places.argsort(1))
-        of_joint, of_product = self.module(z), self.module(permuted)
+        of_joint, of_product = self.module(torch.stack([z, z.gather(1, places.argsort(1))]))
         loss = (softplus(-of_joint).mean() + softplus(of_product).mean()) / 2
         return loss, ((of_joint > 0).to(z).mean() + (of_product < 0).to(z).mean()) / 2
 
