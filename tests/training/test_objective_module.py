@@ -240,6 +240,11 @@ def test_an_object_with_a_module_is_copied_so_that_it_can_be_trained_again(tmp_p
     assert not torch.equal(stored, before)
 
 
+def test_an_object_with_a_module_for_codes_of_another_size_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="objective: the object has latent_dim=2, and the model latent_dim=3"):
+        vae_cli.train("latent_dim=3", f"hydra.run.dir={tmp_path / 'run'}", objective=FactorVAE(latent_dim=2))
+
+
 def test_a_module_that_has_no_room_in_memory_is_refused_before_it_is_built(tmp_path):
     too_wide = compose.compose("train", ["objective=factor_vae", "objective.hidden=[1000000,1000000]"])
     with pytest.raises(ConfigError, match=r"^objective: these networks have 1,000,[\d,]+ parameters"):

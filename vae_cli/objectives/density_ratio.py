@@ -52,7 +52,7 @@ class FactorVAE(Objective):
         latent_dim: int = 1,
     ) -> None:
         super().__init__(mc_samples)
-        self.gamma, self.lr, self.betas = gamma, lr, betas
+        self.gamma, self.lr, self.betas, self.latent_dim = gamma, lr, betas, latent_dim
         self.module = discriminator(latent_dim, hidden)
 
     def module_optimizer(self) -> torch.optim.Optimizer:
