@@ -54,6 +54,7 @@ GROUPS = {
     "optimizer": Group(torch.optim.Optimizer, frozenset({"params", "matrices"})),
     "scheduler": Group(Schedule, frozenset({"steps_per_epoch", "total_steps"})),
     "logger": Group(Logger),
+    "features": Group(nn.Module),  # of vae-evaluate
 }
 # Attributes of an object that was passed in Python which must be what this training has.
 FACTS = ("latent_dim", "shape", "mc_samples")

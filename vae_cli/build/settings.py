@@ -36,6 +36,7 @@ _INTERVAL = rf"{_POSITIVE_NUMBER}({'|'.join(_UNITS)})"
 _SIZE = rf"{_POSITIVE_NUMBER}({'|'.join(_SIZES)})"
 
 Part = Literal["encoder", "decoder", "prior"]
+FEATURES = "auto, inception, an .onnx or .safetensors file, or a class such as my_package.MyFeatures"
 
 RULES: dict[str, Any] = {
     "latent_dim": Count,
@@ -102,6 +103,12 @@ RULES: dict[str, Any] = {
     "open": bool,
     "format": Literal["auto", "grid", "png", "npz", "csv", "parquet"],
     "fill": Literal["auto", "missing", "all"],
+    "generation": bool,
+    "features": Annotated[Name, Described(FEATURES, suggested=("auto", "inception"))],
+    "weights": Annotated[FilePath, Described("the file of the Inception network's weights")] | None,
+    "samplers": Annotated[
+        Sequence[Literal["prior", "gmm", "aggregate"]], Length(1), Described("a list of prior, gmm and aggregate")
+    ],
     "rows": FilePath | None,
     "output": FilePath | None,
     "parts": Part | Annotated[Sequence[Part], Length(1), Described("a list of them such as [encoder,decoder]")],

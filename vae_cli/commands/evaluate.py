@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
-from vae_cli.commands import image_files, row_files
+from vae_cli.commands import generation, image_files, row_files
 from vae_cli.data import Data, DataFacts, Split
 from vae_cli.data.base import label_names
 from vae_cli.errors import CheckpointError, ConfigError, UserError, counted, describe
@@ -35,6 +35,8 @@ from vae_cli.system.paths import expand
 
 OWN = "evaluation.json"  # in a run directory
 SATURATED = 0.1  # nats below log N
+NOT_WRITTEN = "these numbers are printed, and written where output= names a file"
+EXTRAS = ("generation",)  # what an evaluation has if it is asked for, and keeps of an earlier one if not
 
 
 def run(config: dict[str, Any]) -> None:
@@ -66,19 +68,24 @@ def run(config: dict[str, Any]) -> None:
     }
     output = None if config["output"] is None else expand(config["output"])
     own = run_directory / OWN
+    kept: Mapping[str, Any] = {}
     if output is None:
-        reason = reason_not_to_write(run_directory, path, about, min(len(split), config["limit"] or len(split)))
-        output = own if reason is None else None
-        if reason is not None:
-            print(
-                f"note: {own} {reason}; these numbers are printed, and written where output= names a file",
-                file=sys.stderr,
-                flush=True,
-            )
+        kept, count = earlier(run_directory, about), min(len(split), config["limit"] or len(split))
+        reason, more = reason_not_to_write(run_directory, path, about), _more_in(kept, about, count)
+        adds = more is not None and any(config[key] for key in EXTRAS)
+        output = own if reason is None and (more is None or adds) else None
+        if reason is not None or more is not None:
+            what = "of these numbers it gets those that are not there" if output else NOT_WRITTEN
+            print(f"note: {own} {reason or more}; {what}", file=sys.stderr, flush=True)
     if rows is not None:
         image_files.keep(rows, [config["dataset"]["path"], loaded.settings["dataset"].get("path")], "rows")
+    images = None
+    if config["generation"]:
+        images = generation.prepare(loaded, data, split, config, is_of_other_data(config, data, loaded))
     numbers, scores = evaluate(loaded, data, split, config)
     result = about | numbers
+    if images is not None:
+        result["generation"] = generation.scores(loaded, images, config)
     if rows is not None:
         with image_files.errors_name(rows, "rows"):
             row_files.write(rows, row_files.KINDS[rows.suffix.lower()], [by_row(scores, split, loaded.facts)])
@@ -88,7 +95,7 @@ def run(config: dict[str, Any]) -> None:
         return
     where = written_or_replaced(output)
     try:
-        write_text(output, json.dumps(result, indent=2) + "\n")
+        write_text(output, json.dumps(joined(result, kept), indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({describe(error)}); name another with output=") from error
     print(tables.table(result))
@@ -112,17 +119,15 @@ def is_of_other_data(config: Mapping[str, Any], data: Data, loaded: Trained) -> 
     return config["dataset"]["path"] is not None and data.facts.digest != loaded.facts.digest
 
 
-def reason_not_to_write(directory: Path, path: Path, about: Mapping[str, Any], count: int) -> str | None:
+def reason_not_to_write(directory: Path, path: Path, about: Mapping[str, Any]) -> str | None:
     """Return why a run's evaluation.json is not for an evaluation; None if it is.
 
-    It is for the run's own weights and the test split of the training's data, and keeps the most images, and of as many
-    images the most draws.
+    It is for the run's own weights and the test split of the training's data.
 
     Args:
         directory: the run's.
         path: the checkpoint that is scored.
         about: what the file would say of the evaluation besides its numbers.
-        count: of the images.
     """
     if about["path"] is not None:
         return "is for the data of the training"
@@ -131,14 +136,36 @@ def reason_not_to_write(directory: Path, path: Path, about: Mapping[str, Any], c
     is_run = any((directory / name).exists() for name in RUN_FILES)
     if is_run and not _stands_for(path, directory):
         return "is for the checkpoint of the run itself"
+    return None
+
+
+def earlier(directory: Path, about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the contents of a run's evaluation.json if they are of the same weights and examples; else none."""
     kept = Run(directory, directory.name).evaluation
     is_of_same = Path(str(kept.get("checkpoint"))).name == Path(about["checkpoint"]).name
-    if not is_of_same or kept.get("path") is not None or any(kept.get(key) != about[key] for key in ("split", "step")):
-        return None
+    is_alike = is_of_same and all(kept.get(key) == about[key] for key in ("split", "step", "path"))
+    return kept if is_alike else {}
+
+
+def _more_in(kept: Mapping[str, Any], about: Mapping[str, Any], count: int) -> str | None:
+    """Return what an earlier evaluation has more of than one of `count` examples: examples, or of as many draws."""
     images, draws = finite(mapping(kept.get("elbo")).get("n")), finite(kept.get("num_importance_samples"))
     if images is None or draws is None or (images, draws) <= (count, about["num_importance_samples"]):
         return None
     return f"has more already: {counted(int(images), about['noun'])} with {counted(int(draws), 'draw')} each"
+
+
+def joined(result: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an evaluation with what only an earlier one of the same weights has; of what both have, it takes the
+    numbers of more examples, and of as many of more draws."""
+    has_more = _more_in(kept, result, result["elbo"]["n"]) is not None
+    whole = dict(kept if has_more else result)
+    for key in EXTRAS:
+        new, old = mapping(result.get(key)), mapping(kept.get(key))
+        is_smaller = (finite(new.get("n")) or 0) < (finite(old.get("n")) or 0)
+        chosen = old if is_smaller or not new else new
+        whole |= {key: chosen} if chosen else {}
+    return whole
 
 
 def _stands_for(path: Path, directory: Path) -> bool:

@@ -59,7 +59,7 @@ def has_checksum(path: Path, checksum: str) -> bool:
         raise DataError(f"{path} cannot be read ({describe(error)}); set data_dir= to another directory") from error
 
 
-def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str = "") -> None:
+def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str = "", way: str = "") -> None:
     """Put those of the files into `folder` that are not there with their checksums.
 
     Args:
@@ -67,6 +67,7 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
         folder: the directory of the files, made if need be.
         files: what is needed.
         advice: what else to do where no mirror works, for the end of the error message.
+        way: how to name a place that has the files, if not with `data_dir=`.
 
     Raises:
         DataError: if `folder` cannot be written, or a file cannot be had from any mirror; it says what was tried, and
@@ -78,8 +79,9 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
     listed = ", ".join(f"{file.name} ({file.checksum})" for file in missing)
     if not _is_allowed.get():
         names = ", ".join(file.name for file in missing)
-        raise DataError(f"{title} is not in {folder} ({names} missing); name the directory that has it with data_dir=")
-    by_hand = f"put {listed} into {folder} by hand, or name a directory that has it with data_dir={advice}"
+        fix = way or "name the directory that has it with data_dir="
+        raise DataError(f"{title} is not in {folder} ({names} missing); {fix}")
+    by_hand = f"put {listed} into {folder} by hand, or {way or 'name a directory that has it with data_dir='}{advice}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with file_lock(folder / f".{title}.lock", wait=True, title=title):
@@ -88,9 +90,8 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
                 if not has_checksum(folder / file.name, file.checksum):
                     _download(title, folder, file, by_hand)
     except OSError as error:
-        raise DataError(
-            f"{error.filename or folder} cannot be written ({describe(error)}); name another directory with data_dir="
-        ) from error
+        fix = way or "name another directory with data_dir="
+        raise DataError(f"{error.filename or folder} cannot be written ({describe(error)}); {fix}") from error
 
 
 def _download(title: str, folder: Path, file: RemoteFile, by_hand: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vae_cli import noise
 from vae_cli.constraints import show
@@ -195,13 +196,15 @@ def generate_images(sampler: Sampler, count: int, draw_x: bool = False, y: Tenso
     for start in range(0, count, CHUNK):
         chosen = None if y is None else pad_labels(y[start : start + CHUNK]).to(sampler.device)
         p = sampler.model.decode(sampler.chunk(start, chosen), chosen)
-        if draw_x:  # torch's samplers take no generator
-            with torch.random.fork_rng(devices=[sampler.device] if sampler.device.type == "cuda" else []):
-                torch.manual_seed(noise.key(sampler.seed, "pixels", start))
-                values = p.sample()
-        else:
-            values = sampler.model.likelihood.image(p)
+        values = draw_pixels(p, sampler.device, sampler.seed, start) if draw_x else sampler.model.likelihood.image(p)
         yield values[: count - start].cpu()
+
+
+def draw_pixels(p: Distribution, device: torch.device, seed: int, *place: noise.Place) -> Tensor:
+    """Return a draw from p(x|z), a function of the seed and the place."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # samplers take no generator
+        torch.manual_seed(noise.key(seed, "pixels", *place))
+        return p.sample()
 
 
 def pad_labels(y: Tensor) -> Tensor:

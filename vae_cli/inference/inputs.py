@@ -104,8 +104,14 @@ def read(trained: Trained, config: Config) -> Inputs:
     return Inputs(split, names, expand(name) if isinstance(dataset, Table) else None)
 
 
-def load_data(trained: Trained, config: Config) -> Data:
+def load_data(trained: Trained, config: Config, is_gray: bool = False) -> Data:
     """Return the data that a model was trained on, or those at `dataset.path`, which must be alike.
+
+    Args:
+        trained: the model.
+        config: a command's, with `dataset.path`, `data_dir` and `allow`.
+        is_gray: return the images as they were before `dataset.binarize` made them binary; they are loaded again, and
+            nothing is said of them a second time.
 
     Raises:
         DataError: if they are missing, or of another shape or support than the model's.
@@ -119,6 +125,11 @@ def load_data(trained: Trained, config: Config) -> Data:
         stored = stored | {"dataset": _dataset_options(trained, path)}
     dataset = parts.dataset(stored, () if config["allow"] is None else (config["allow"],))
     source = _load(dataset, trained.facts, has_notes=path is not None)
+    if is_gray:
+        dataset.binarize = "none"
+        return dataset.splits(source) if path is None else _splits_at_path(dataset, source, trained.facts)
+    if path is not None:
+        _say(source.notes)
     data = dataset.splits(source) if path is None else _splits_at_path(dataset, source, trained.facts)
     _check_fit(data.facts.shape, data.facts.support, trained.facts)
     if path is None and data.facts.digest != trained.facts.digest and isinstance(dataset, OWN):
@@ -197,15 +208,13 @@ def _dataset_options(trained: Trained, path: str) -> dict[str, Any]:
 
 
 def _load(dataset: Dataset, facts: DataFacts, has_notes: bool = True) -> Source:
-    """Load a data set, whose values are of the model's support where they can be, and say what was made of them."""
+    """Load a data set, whose values are of the model's support where they can be."""
     if isinstance(dataset, Folder | Arrays) and has_notes:
         dataset.has_keys = False
     if isinstance(dataset, Table | AnnData):
         source = dataset.load(facts.columns, facts.class_names)
     else:
         source = dataset.load(facts.support) if isinstance(dataset, Arrays) else dataset.load()
-    if has_notes:
-        _say(source.notes)
     return source
 
 
@@ -222,6 +231,7 @@ def _load_in_order(dataset: Dataset, trained: Trained) -> tuple[Images, Support,
         _say(listed.notes)
         return _with_model_labels(listed, trained, dataset.path), "levels256", listed.names
     source = _load(dataset, trained.facts)
+    _say(source.notes)
     images = source.train
     for other in (source.validation, source.test):
         images = images if other is None else images.join(other)

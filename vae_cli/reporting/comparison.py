@@ -12,7 +12,17 @@ from vae_cli.build import options
 from vae_cli.constraints import show
 from vae_cli.errors import printable
 from vae_cli.reporting.page import format_number
-from vae_cli.runs.reader import EVALUATION_METRICS, METRICS, TEST_METRICS, Run, differing, finite, mapping, ranked
+from vae_cli.runs.reader import (
+    EVALUATION_METRICS,
+    GENERATION_METRICS,
+    METRICS,
+    TEST_METRICS,
+    Run,
+    differing,
+    finite,
+    mapping,
+    ranked,
+)
 
 NO_SETTINGS = frozenset({"run", "status", "error", "epochs", "evaluated", "warnings", *METRICS})  # columns of results
 SAME_MODEL = ("data_dir", "dataset.path", "dataset.cache", "resume", "report")  # settings that change no model
@@ -80,7 +90,22 @@ class Comparison:
         facts = {str([each.get(key) for key in ("shape", "train", "digest")]) for each in data if each}
         if not keys and len(facts) > 1:
             return "the runs are of different data: their nats do not compare"
-        return f"the runs differ in {' and '.join(keys)}: their nats do not compare" if keys else ""
+        if keys:
+            return f"the runs differ in {' and '.join(keys)}: their nats do not compare"
+        return self._generation_warning
+
+    @property
+    def _generation_warning(self) -> str:
+        """The reason why the runs' distances of samples do not compare; empty if they do."""
+        scores = [mapping(run.evaluation.get("generation")) for run in self.runs]
+        for what, values in {
+            "features": {str(mapping(each.get("features")).get("digest")) for each in scores if each},
+            "numbers of images": {str(each.get("n")) for each in scores if each},
+            "ways (draw=)": {str(each.get("drawn")) for each in scores if each},
+        }.items():
+            if len(values) > 1:
+                return f"the runs' samples were compared by different {what}: their Fréchet distances do not compare"
+        return ""
 
     def is_numeric(self, column: str) -> bool:
         return all(row[column] is None or finite(row[column]) is not None for row in self.rows)
@@ -160,7 +185,8 @@ def _row(run: Run, settings: Sequence[str]) -> Row:
     values = named_settings(run)
     images, draws = run.evaluated_examples, run.evaluation.get("num_importance_samples")
     row: Row = {"run": run.name, "status": run.status, "epochs": run.epochs}
-    row |= {metric: run.number(metric) for metric in (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS)}
+    metrics = (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS, *GENERATION_METRICS)
+    row |= {metric: run.number(metric) for metric in metrics}
     for key in settings:
         value = values.get(key)
         row[setting_column(key)] = show(value) if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.errors import counted, shortened
-from vae_cli.reporting import charts, grids, level_charts, page, tables, unlikely_rows
+from vae_cli.reporting import charts, generation_table, grids, level_charts, page, tables, unlikely_rows
 from vae_cli.reporting.comparison import named_settings
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
 from vae_cli.system.atomic import write_png, write_text
@@ -83,6 +83,7 @@ def _render(run: Run, curves: dict[str, Any]) -> str:
         cards=_cards(run),
         bounds=_bounds(run),
         evaluated=evaluated,
+        generation=generation_table.of(run.evaluation),
         charts={f"chart-{quantity}": charts.to_spec(chart) for quantity, chart in curves.items()},
         pictures=_pictures(run),
         unlikely=unlikely_rows.stored(run.path),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from vae_cli.reporting import generation_table
+
 Number = dict[str, Any]
 
 UNITS = {
@@ -77,4 +79,6 @@ def table(result: Mapping[str, Any]) -> str:
         largest = sorted(result["kl_per_dim"], reverse=True)
         shown = " ".join(f"{value:.2f}" for value in largest[:16]) + (" …" if len(largest) > 16 else "")
         lines.append(f"{'kl_per_dim':<22}{shown}  nats, largest first")
+    if generation := generation_table.of(result):
+        lines.append(generation_table.text(generation))
     return "\n".join(line.rstrip() for line in lines)

@@ -34,8 +34,21 @@ EVALUATION_METRICS = (
     *("log_likelihood", "bits_per_dim", "mse", "psnr", "active_units", "mmd", "index_code_mi"),
     *("knn_accuracy", "linear_probe_accuracy"),
 )
-METRICS = (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS, "seconds", "parameters")
-LOWER_IS_BETTER = frozenset({"bits_per_dim", "mse", "mmd", "seconds", "parameters"})
+GENERATION_METRICS = {  # where `generation` of evaluation.json has them
+    f"{name}{suffix}": (*place, name)
+    for suffix, place in {
+        "": ("samples", "prior"),
+        "_gmm": ("samples", "gmm"),
+        "_aggregate": ("samples", "aggregate"),
+        "_reconstructions": ("reconstructions",),
+    }.items()
+    for name in ("frechet_distance", "kernel_distance", "fid", "kid")
+} | {f"sample_{name}": ("samples", "prior", name) for name in ("precision", "recall", "density", "coverage")}
+METRICS = (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS, *GENERATION_METRICS, "seconds", "parameters")
+LOWER_IS_BETTER = frozenset(
+    {"bits_per_dim", "mse", "mmd", "seconds", "parameters"}
+    | {name for name in GENERATION_METRICS if not name.startswith("sample_")}
+)
 
 
 @dataclass(frozen=True)
@@ -136,9 +149,12 @@ class Run:
             best = finite(mapping(self.summary.get("validation")).get("elbo"))
             elbos = [finite(line.get("elbo")) for line in self.metrics if line["split"] == "validation"]
             return elbos[-1] if best is None and elbos else best
-        if metric in EVALUATION_METRICS:
+        if metric in (*EVALUATION_METRICS, *GENERATION_METRICS):
             is_of_test = self.evaluation.get("split") == "test" and self.evaluation.get("path") is None
-            return finite(mapping(self.evaluation.get(metric)).get("value")) if is_of_test else None
+            number: Any = self.evaluation
+            for key in ("generation", *GENERATION_METRICS[metric]) if metric in GENERATION_METRICS else (metric,):
+                number = mapping(number).get(key)
+            return finite(mapping(number).get("value")) if is_of_test else None
         if metric == "seconds":
             last = finite(self.summary.get("seconds")) or 0.0
             epochs = [finite(line.get("seconds")) or 0.0 for line in self.metrics if line["split"] == "train"]
