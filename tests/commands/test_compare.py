@@ -52,6 +52,7 @@ def test_the_terminal_shows_the_same_rows(sweep, tmp_path, monkeypatch, capsys):
         (["FILE"], "is a file"),
         (["RUN", "metric=elbow"], "did you mean elbo"),
         (["RUN", "metric=log_likelihood"], "run vae-evaluate"),
+        (["RUN", "metric=frechet_distance"], "run vae-evaluate checkpoint=DIR generation=true"),
         (["RUN", "output=FILE"], "cannot be written"),
         (["RUN", "out=x"], "unknown key out: did you mean output"),
         (["RUN", "-m"], "only vae-train sweeps"),

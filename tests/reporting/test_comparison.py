@@ -115,3 +115,24 @@ def test_runs_of_different_data_are_said_to_have_nats_that_do_not_compare(tmp_pa
     runs = {name: Run(tmp_path / name, name) for name in "abc"}
     assert "different data" in Comparison.of([runs["a"], runs["b"]], "elbo").warning
     assert Comparison.of([runs["b"], runs["c"]], "elbo").warning == ""
+
+
+def test_samples_that_were_scored_otherwise_are_said_not_to_compare(tmp_path, capsys):
+    def scored(name, distance, digest="a", n=100):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({"status": "completed", "test": {"elbo": -1.0}}))
+        samples = {"prior": {"frechet_distance": {"value": distance}}}
+        generation = {"features": {"digest": digest}, "n": n, "drawn": False, "samples": samples}
+        (tmp_path / name / "evaluation.json").write_text(json.dumps({"split": "test", "generation": generation}))
+        return Run(tmp_path / name, name)
+
+    runs = [scored("a", 3.0), scored("b", 2.0), scored("c", 1.0, digest="b"), scored("d", 4.0, n=50)]
+    alike = Comparison.of(runs[:2], "frechet_distance")
+    assert [row["run"] for row in alike.rows] == ["b", "a"] and alike.warning == ""  # the lowest first
+    assert alike.columns[:2] == ["run", "frechet_distance"]
+    expected = "some samples were scored in other features: their distances do not compare"
+    assert Comparison.of(runs[:3], "elbo").warning == expected
+    assert "in other features and of another number" in Comparison.of(runs, "elbo").warning
+    compare.run([str(tmp_path)], compose.compose("compare", ["metric=frechet_distance", f"output={tmp_path / 'out'}"]))
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out[1:5]] == ["c", "b", "a", "d"] and any("note: some" in line for line in out)

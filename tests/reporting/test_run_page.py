@@ -179,3 +179,26 @@ def test_a_hierarchys_page_has_its_levels_and_says_which_one_a_picture_shows(tmp
 def test_a_flat_models_page_has_no_levels(sweep):
     assert "kl_levels" not in (sweep / "0" / "report.html").read_text()
     assert not (sweep / "0" / "levels.png").exists()
+
+
+def test_scores_of_samples_stand_in_a_table_of_their_own(tmp_path):
+    run = trained(tmp_path / "run", "epochs=1")
+    own = tmp_path / "run" / "evaluation.json"
+    evaluate.run(compose.compose("evaluate", [f"checkpoint={run}", "num_importance_samples=2", "limit=20"]))
+    assert "Generation:" not in (run / "report.html").read_text()
+    numbers = {"frechet_distance": {"value": 12.345, "stderr": None}, "recall": {"value": 0.5, "stderr": 0.25}}
+    features = {"name": "<b>mine</b>", "n_features": 7}
+    generation = {"features": features, "n": 20, "k": {"recall": 3}, "biased": True, "samples": {"prior": numbers}}
+    own.write_text(json.dumps(json.loads(own.read_text()) | {"generation": generation}))
+    text = run_page.write(run).read_text()
+    shown = Page(text).text
+    assert "by <b>mine</b>, 7 features" in shown and "<b>mine</b>" not in text
+    for expected in (
+        "samples, prior",
+        "frechet_distance",
+        "12.35",
+        "± 0.25",
+        "Recall with k = 3.",
+        "So few images make",
+    ):
+        assert expected in shown, expected

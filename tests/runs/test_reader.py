@@ -1,5 +1,6 @@
 """Run directories as they are found and read, whatever lies in them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -59,3 +60,20 @@ def test_a_run_that_goes_on_is_no_longer_completed(tmp_path):
     overridden = frozenset({"resume", "epochs"})
     assert train(compose.compose("train", [f"resume={tmp_path}", "epochs=2"]), tmp_path, overridden) == 0
     assert status() == "completed"
+
+
+def test_distances_of_samples_are_found_where_an_evaluation_has_them_and_less_is_better(tmp_path):
+    samples = {"prior": {"frechet_distance": {"value": 3.5}, "recall": {"value": 0.5}}, "gmm": {"fid": {"value": 7}}}
+    generation = {"samples": samples, "reconstructions": {"frechet_distance": {"value": 0.25}}}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"split": "test", "generation": generation}))
+    run = reader.Run(tmp_path, "run")
+    names = ("frechet_distance", "fid_gmm", "frechet_distance_reconstructions", "sample_recall")
+    assert [run.number(name) for name in names] == [3.5, 7, 0.25, 0.5]
+    assert run.number("fid") is None and run.number("frechet_distance_aggregate") is None
+    assert {
+        "frechet_distance",
+        "kid",
+        "fid_gmm",
+    } <= reader.LOWER_IS_BETTER and "sample_recall" not in reader.LOWER_IS_BETTER
+    (tmp_path / "evaluation.json").write_text(json.dumps({"split": "train", "generation": generation}))
+    assert reader.Run(tmp_path, "run").number("frechet_distance") is None

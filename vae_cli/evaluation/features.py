@@ -149,7 +149,7 @@ def _labeled(data: Data) -> tuple[Any, Any]:
 
 def _of_classifier(trained: classifier.Trained) -> Features:
     return Features(
-        trained.network, f"classifier of {trained.data}'s labels", _digest(trained.network), trained.accuracy
+        trained.network, f"classifier of the labels of {trained.data}", _digest(trained.network), trained.accuracy
     )
 
 

@@ -88,24 +88,22 @@ class Comparison:
         keys = [key for key in self.settings if key in OTHER_NATS]
         data = [mapping(run.summary.get("data")) for run in self.runs]
         facts = {str([each.get(key) for key in ("shape", "train", "digest")]) for each in data if each}
+        of_nats = f"the runs differ in {' and '.join(keys)}: their nats do not compare" if keys else ""
         if not keys and len(facts) > 1:
-            return "the runs are of different data: their nats do not compare"
-        if keys:
-            return f"the runs differ in {' and '.join(keys)}: their nats do not compare"
-        return self._generation_warning
+            of_nats = "the runs are of different data: their nats do not compare"
+        return "; ".join(filter(None, [of_nats, self._generation_warning]))
 
     @property
     def _generation_warning(self) -> str:
         """The reason why the runs' distances of samples do not compare; empty if they do."""
-        scores = [mapping(run.evaluation.get("generation")) for run in self.runs]
-        for what, values in {
-            "features": {str(mapping(each.get("features")).get("digest")) for each in scores if each},
-            "numbers of images": {str(each.get("n")) for each in scores if each},
-            "ways (draw=)": {str(each.get("drawn")) for each in scores if each},
-        }.items():
-            if len(values) > 1:
-                return f"the runs' samples were compared by different {what}: their Fréchet distances do not compare"
-        return ""
+        scores = [scores for run in self.runs if (scores := mapping(run.evaluation.get("generation")))]
+        differ = {
+            "in other features": {str(mapping(each.get("features")).get("digest")) for each in scores},
+            "of another number": {str(each.get("n")) for each in scores},
+            "with another draw=": {str(each.get("drawn")) for each in scores},
+        }
+        reasons = [reason for reason, values in differ.items() if len(values) > 1]
+        return f"some samples were scored {' and '.join(reasons)}: their distances do not compare" if reasons else ""
 
     def is_numeric(self, column: str) -> bool:
         return all(row[column] is None or finite(row[column]) is not None for row in self.rows)

@@ -64,11 +64,10 @@ def _remarks(generation: Mapping[str, Any]) -> list[str]:
         of_k.setdefault(str(value), []).append(str(name))
     remarks = [printable("; ".join(f"{' and '.join(names)} with k = {value}" for value, names in of_k.items()))]
     if generation.get("biased") is True:
-        distance, kernel = ("FID", "KID") if "fid" in str(generation.get("samples")) else ("Fréchet", "kernel")
-        remarks.append(
-            f"so few images make the {distance} distance too large: compare it only with that of as many; the {kernel} "
-            "distance has no such bias"
-        )
+        is_fid = any("fid" in mapping(each) for each in mapping(generation.get("samples")).values())
+        distance, kernel = ("FID", "KID") if is_fid else ("Fréchet distance", "kernel distance")
+        few = f"so few images make the {distance} too large: compare it only with that of as many"
+        remarks.append(f"{few}; the {kernel} has no such bias")
     return [remark for remark in remarks if remark]
 
 

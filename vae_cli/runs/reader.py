@@ -34,16 +34,13 @@ EVALUATION_METRICS = (
     *("log_likelihood", "bits_per_dim", "mse", "psnr", "active_units", "mmd", "index_code_mi"),
     *("knn_accuracy", "linear_probe_accuracy"),
 )
-GENERATION_METRICS = {  # where `generation` of evaluation.json has them
-    f"{name}{suffix}": (*place, name)
-    for suffix, place in {
-        "": ("samples", "prior"),
-        "_gmm": ("samples", "gmm"),
-        "_aggregate": ("samples", "aggregate"),
-        "_reconstructions": ("reconstructions",),
-    }.items()
-    for name in ("frechet_distance", "kernel_distance", "fid", "kid")
-} | {f"sample_{name}": ("samples", "prior", name) for name in ("precision", "recall", "density", "coverage")}
+# Where `generation` of evaluation.json has them: of samples from the prior, if not named otherwise.
+GENERATION_METRICS = {
+    **{name: ("samples", "prior", name) for name in ("frechet_distance", "kernel_distance", "fid", "kid")},
+    **{f"{name}_{of}": ("samples", of, name) for of in ("gmm", "aggregate") for name in ("frechet_distance", "fid")},
+    **{f"{name}_reconstructions": ("reconstructions", name) for name in ("frechet_distance", "fid")},
+    **{f"sample_{name}": ("samples", "prior", name) for name in ("precision", "recall", "density", "coverage")},
+}
 METRICS = (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS, *GENERATION_METRICS, "seconds", "parameters")
 LOWER_IS_BETTER = frozenset(
     {"bits_per_dim", "mse", "mmd", "seconds", "parameters"}
