@@ -1,12 +1,15 @@
-"""What other parts of the bound gain over the plain model: log p(x) of MNIST's test images, in nats per example.
+"""What other parts of the bound gain over the plain model: log p(x) of MNIST's test images, in nats per example; and
+the Fréchet distance of samples from the prior.
 
 Every line is trained for the same epochs from several seeds, and scored by the importance-weighted estimate on the
-same test images with the same noise. A run directory that is there already is not trained again.
+same test images with the same noise. The Fréchet distance is that of `vae-evaluate generation=true`, of as many samples
+as there are test images. A run directory that is there already is not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from pathlib import Path
 import torch
 
 from vae_cli.build import parts, trained
+from vae_cli.commands import evaluate
 from vae_cli.config import compose
 from vae_cli.data import Split
 from vae_cli.evaluation.bounds import score
@@ -45,6 +49,15 @@ def scored(run: Path, test: Split, images: int, draws: int) -> torch.Tensor:
     return score(model, test, [draws], seed=0, count=images).log_likelihood[0]
 
 
+def frechet_distance(run: Path) -> float:
+    """Of samples from the prior and all test images."""
+    output = run / "generation.json"
+    given = [f"checkpoint={run}", f"output={output}", "device=cpu", "generation=true", "samplers=[prior]"]
+    with contextlib.redirect_stdout(sys.stderr):
+        evaluate.run(compose.compose("evaluate", [*given, "num_importance_samples=1"]))
+    return json.loads(output.read_text())["generation"]["samples"]["prior"]["frechet_distance"]["value"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=8)
@@ -58,11 +71,12 @@ def main() -> None:
     plain: dict[int, torch.Tensor] = {}
     for name in given.lines:
         for seed in given.seeds:
-            values = scored(trained_run(name, seed, given.epochs, given.directory), test, given.images, given.draws)
+            run = trained_run(name, seed, given.epochs, given.directory)
+            values = scored(run, test, given.images, given.draws)
             plain.setdefault(seed, values)
             gain = values - plain[seed]
             found = {"log_likelihood": float(values.mean()), "gain": float(gain.mean())}
-            error = {"gain_stderr": float(gain.std() / len(gain) ** 0.5)}
+            error = {"gain_stderr": float(gain.std() / len(gain) ** 0.5), "frechet_distance": frechet_distance(run)}
             print(json.dumps({"line": name, "settings": LINES[name], "seed": seed} | found | error), flush=True)
 
 

@@ -150,17 +150,21 @@ def _reason_against(name: str, loaded: Trained, images: Compared) -> str | None:
         return None
     if images.is_other:
         return "it needs the images of the training, and dataset.path= names others"
-    if name == "aggregate":
-        return None
-    if not loaded.model.is_flat:
-        return (
-            f"a mixture is of one latent vector, and model={choice('model', loaded.settings['model'])} is a hierarchy"
-        )
-    labels = images.data.train.labels
-    fewest = len(images.data.train)
-    if loaded.model.classes and labels is not None:
-        fewest = int(labels.bincount(minlength=loaded.model.classes).min())
-    return None if fewest >= COMPONENTS else f"{fewest} training images are too few for {COMPONENTS} components"
+    if name == "gmm" and not loaded.model.is_flat:
+        model = choice("model", loaded.settings["model"])
+        return f"a mixture is of one latent vector, and model={model} is a hierarchy"
+    needed, fewest, label = COMPONENTS if name == "gmm" else 1, *_fewest(loaded.model, images)
+    return None if fewest >= needed else f"it needs {counted(needed, 'training image')}{label}, and there are {fewest}"
+
+
+def _fewest(model: Model, images: Compared) -> tuple[int, str]:
+    """Return how many training images there are, of a conditional model of the label that has the fewest, and what to
+    say of that."""
+    train, labels = images.data.train, images.split.labels
+    if not model.classes or labels is None or train.labels is None:
+        return len(train), ""
+    known = train.labels.cpu().bincount(minlength=model.classes)
+    return int(known[labels[: images.count].cpu().unique()].min()), " of each label"
 
 
 def _sampler(name: str, model: Model, seed: int, train: Split) -> Sampler:

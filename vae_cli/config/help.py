@@ -46,6 +46,7 @@ EXAMPLES = {
         "vae-evaluate checkpoint=outputs/mnist/RUN",
         "vae-evaluate checkpoint=best.safetensors limit=1000 num_importance_samples=5000",
         "vae-evaluate checkpoint=best.safetensors dataset.path=other.npz output=other.json",
+        "vae-evaluate checkpoint=outputs/mnist/RUN generation=true num_importance_samples=1",
         "vae-evaluate checkpoint=runs/people rows=rows.csv",
     ),
     "export": (
