@@ -12,7 +12,6 @@ from sklearn.datasets import load_digits
 
 from tests.support.generation import drawn, run_of
 from tests.support.image_commands import reconstructed
-from vae_cli import noise
 from vae_cli.build import parts
 from vae_cli.commands import evaluate, generation
 from vae_cli.config import compose
@@ -146,7 +145,8 @@ def test_a_part_of_the_images_and_of_the_samplers_is_compared_if_asked_for(gray,
     found, test = scored(gray, tmp_path, "limit=100", "samplers=[aggregate]"), splits()[2]
     assert found["n"] == 100 and list(found["samples"]) == ["aggregate"]
     images = drawn(gray, tmp_path, "n=100", "sampler=aggregate")["images"]
-    close(found["samples"]["aggregate"]["frechet_distance"], distance(images, test[:100]))
+    spread = np.linspace(0, 179, 100).astype(int)  # over the split, whose first images may be of another kind
+    close(found["samples"]["aggregate"]["frechet_distance"], distance(images, test[spread]))
 
 
 def test_the_training_split_has_no_floor_and_validation_is_compared_with_its_own_images(gray, tmp_path):
@@ -179,7 +179,7 @@ def test_samples_of_a_conditional_model_have_the_labels_of_the_images(tmp_path, 
     monkeypatch.setattr(generation, "generate_images", watched)
     found = scored(run, tmp_path, "limit=150")
     assert list(found["samples"]) == ["prior", "gmm", "aggregate"]
-    labels = splits()[0].test.labels[:150]
+    labels = splits()[0].test.labels[np.linspace(0, 179, 150).astype(int)]
     assert len(seen) == 3 and all(torch.equal(y, labels) for y in seen)
 
 
@@ -301,4 +301,4 @@ def test_images_stream_in_chunks(gray, tmp_path, monkeypatch):
 
     monkeypatch.setattr(generation.Features, "of", watched)
     scored(gray, tmp_path, "split=train")
-    assert sum(sizes) == 5 * 1417 and max(sizes) <= noise.BLOCK
+    assert sum(sizes) == 5 * 1417 and max(sizes) <= 64

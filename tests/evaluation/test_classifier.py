@@ -20,7 +20,7 @@ def _short(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_it_learns_the_labels_and_its_features_are_standardized(data, capsys):
+def test_it_learns_the_labels_and_its_features_are_standardized(data):
     trained = classifier.fit(data.train, data.test, "digits")
     x = data.test.images / data.test.scale
     right = (trained.network.classify(x).argmax(1) == data.test.labels).float().mean()
@@ -29,7 +29,6 @@ def test_it_learns_the_labels_and_its_features_are_standardized(data, capsys):
     assert features.shape == (len(data.train), 64)
     torch.testing.assert_close(features.mean(0), torch.zeros(64), atol=1e-4, rtol=0)
     torch.testing.assert_close(features.std(0), torch.ones(64), atol=1e-3, rtol=0)
-    assert "classifier of the labels of digits" in capsys.readouterr().err
 
 
 def test_it_is_the_same_whatever_torchs_stream_and_threads(data):
@@ -54,8 +53,11 @@ def test_it_takes_images_of_every_size(side):
     assert network.classify(torch.rand(2, 1, side, side + 1)).shape == (2, 3)
 
 
-def test_it_is_trained_once_for_each_digest(data, monkeypatch):
+def test_it_is_trained_once_for_each_digest_and_its_file_is_named(data, monkeypatch, capsys):
     first = classifier.load_or_train(data.train, data.test, "digits", "a")
+    (path,) = (classifier.cache_dir() / "features").glob("*.safetensors")
+    err = capsys.readouterr().err
+    assert err.startswith("training a classifier of the labels of digits") and str(path) in err
     monkeypatch.setattr(classifier, "fit", lambda *_: pytest.fail("trained again"))
     second = classifier.load_or_train(data.train, data.test, "digits", "a")
     assert second.accuracy == first.accuracy and second.data == "digits"

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vae_cli import noise
 from vae_cli.build.options import choice
 from vae_cli.build.trained import Trained
 from vae_cli.data import Data, Split
@@ -36,11 +35,10 @@ class Compared:
 
     Args:
         data: as the model takes them, for reconstructions and samplers.
-        split: the one that is scored, of these.
-        references: the same split as its images are compared: before they were made binary, where images of p(x|z) are.
-        train: the training split likewise.
+        split: the scored images, of these.
+        references: the same images as they are compared: before they were made binary, where images of p(x|z) are.
+        train: as many training images likewise; None if the scored ones are among them.
         kind: what the images are, in words.
-        count: of the images that are scored.
         features: of them.
         is_drawn: samples and reconstructions are draws from p(x|z), not the image that it stands for.
         is_other: these are other data than the training's.
@@ -49,9 +47,8 @@ class Compared:
     data: Data
     split: Split
     references: Split
-    train: Split
+    train: Split | None
     kind: str
-    count: int
     features: Features
     is_drawn: bool
     is_other: bool
@@ -78,8 +75,10 @@ def prepare(loaded: Trained, data: Data, split: Split, config: Config, is_other:
     shown = load_data(loaded, config, is_gray=True) if is_gray else data
     kind = "binary" if shown.facts.support == "binary" else "gray" if shown.facts.shape[0] == 1 else "color"
     used = _features(shown, kind, config, is_other)
-    references = getattr(shown, config["split"])
-    return Compared(data, split, references, shown.train, kind, count, used, is_drawn, is_other)
+    references = getattr(shown, config["split"]).spread(count)
+    is_floor = split is not data.train and not is_other
+    train = shown.train.spread(count) if is_floor else None
+    return Compared(data, split.spread(count), references, train, kind, used, is_drawn, is_other)
 
 
 def _features(shown: Data, kind: str, config: Config, is_other: bool) -> Features:
@@ -95,7 +94,7 @@ def _features(shown: Data, kind: str, config: Config, is_other: bool) -> Feature
 @torch.no_grad()
 def scores(loaded: Trained, images: Compared, config: Config) -> dict[str, Any]:
     """Return the numbers of samples, of reconstructions, and of training images as what to expect at best."""
-    seed, count, used = config["seed"], images.count, images.features
+    seed, count, used = config["seed"], len(images.split), images.features
     sources = _sources(loaded, images, config)
     device = next(loaded.model.parameters()).device
     with tqdm(total=count * (1 + len(sources)), desc="generation", unit=" images", disable=None) as bar:
@@ -103,7 +102,7 @@ def scores(loaded: Trained, images: Compared, config: Config) -> dict[str, Any]:
         def of(chunks: Iterator[Tensor]) -> Tensor:
             return used.of(chunks, device, bar.update)
 
-        reference = Reference(of(_as_they_are(loaded.model, images.references, count, seed)), seed)
+        reference = Reference(of(_as_they_are(loaded.model, images.references, seed)), seed)
         numbers = {name: _named(reference.compare(of(chunks())), used) for name, chunks in sources.items()}
     n_features = reference.features.shape[1]
     return {
@@ -125,11 +124,11 @@ def _named(numbers: dict[str, Number], used: Features) -> dict[str, Number]:
 
 def _sources(loaded: Trained, images: Compared, config: Config) -> dict[str, Callable[[], Iterator[Tensor]]]:
     """Return what is compared by its name: functions that yield chunks of images."""
-    model, seed, count, train = loaded.model, config["seed"], images.count, images.data.train
-    labels = images.split.labels[:count] if model.classes and images.split.labels is not None else None
+    model, seed, train = loaded.model, config["seed"], images.data.train
+    labels = images.split.labels if model.classes else None
 
     def samples(name: str) -> Iterator[Tensor]:
-        return generate_images(_sampler(name, model, seed, train), count, images.is_drawn, labels)
+        return generate_images(_sampler(name, model, seed, train), len(images.split), images.is_drawn, labels)
 
     sources: dict[str, Callable[[], Iterator[Tensor]]] = {}
     for name in config["samplers"]:
@@ -137,10 +136,9 @@ def _sources(loaded: Trained, images: Compared, config: Config) -> dict[str, Cal
             sources[name] = lambda name=name: samples(name)  # type: ignore[misc]
         else:
             _note(f"samplers: {name} is left out: {reason}")
-    sources["reconstructions"] = lambda: _reconstructions(model, images, count, seed)
-    if images.split is not images.data.train and not images.is_other:
-        shown = images.train.spread(count)
-        sources["train"] = lambda: _as_they_are(model, shown, len(shown), seed)
+    sources["reconstructions"] = lambda: _reconstructions(model, images, seed)
+    if (floor := images.train) is not None:
+        sources["train"] = lambda: _as_they_are(model, floor, seed)
     return sources
 
 
@@ -164,7 +162,7 @@ def _fewest(model: Model, images: Compared) -> tuple[int, str]:
     if not model.classes or labels is None or train.labels is None:
         return len(train), ""
     known = train.labels.cpu().bincount(minlength=model.classes)
-    return int(known[labels[: images.count].cpu().unique()].min()), " of each label"
+    return int(known[labels.cpu().unique()].min()), " of each label"
 
 
 def _sampler(name: str, model: Model, seed: int, train: Split) -> Sampler:
@@ -175,14 +173,14 @@ def _sampler(name: str, model: Model, seed: int, train: Split) -> Sampler:
     return MixtureSampler(model, seed, train, COMPONENTS)
 
 
-def _as_they_are(model: Model, split: Split, count: int, seed: int) -> Iterator[Tensor]:
-    for start in range(0, count, noise.BLOCK):
-        yield batch(model, split, slice(start, min(start + noise.BLOCK, count)), seed)[0]
+def _as_they_are(model: Model, split: Split, seed: int) -> Iterator[Tensor]:
+    for start in range(0, len(split), features.TOGETHER):
+        yield batch(model, split, slice(start, start + features.TOGETHER), seed)[0]
 
 
-def _reconstructions(model: Model, images: Compared, count: int, seed: int) -> Iterator[Tensor]:
-    for start in range(0, count, features.TOGETHER):
-        x, y = batch(model, images.split, slice(start, min(start + features.TOGETHER, count)), seed)
+def _reconstructions(model: Model, images: Compared, seed: int) -> Iterator[Tensor]:
+    for start in range(0, len(images.split), features.TOGETHER):
+        x, y = batch(model, images.split, slice(start, start + features.TOGETHER), seed)
         p = model.reconstruct(x, y)
         is_drawn = images.is_drawn
         yield draw_pixels(p, x.device, seed, "reconstructions", start) if is_drawn else model.likelihood.image(p)

@@ -96,6 +96,7 @@ def load_or_train(train: Split, test: Split, data: str, digest: str) -> Trained:
             return load(path)
     except ConfigError as error:
         print(f"note: {error}; it is trained again", file=sys.stderr)
+    print(f"training a classifier of the labels of {data}, for features to compare images in: {path}", file=sys.stderr)
     trained = fit(train, test, data)
     facts = {"recipe": RECIPE, "classes": trained.network.logits.out_features, "data": data}
     try:
@@ -131,7 +132,6 @@ def fit(train: Split, test: Split, data: str) -> Trained:
     assert train.labels is not None
     labels = train.labels.cpu()
     classes = int(labels.max()) + 1
-    print(f"training a classifier of the labels of {data}, for features to compare images in", file=sys.stderr)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
