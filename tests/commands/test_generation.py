@@ -129,6 +129,9 @@ def test_data_that_are_binary_are_compared_with_draws(binarize, tmp_path, tmp_pa
     close(found["samples"]["prior"]["frechet_distance"], distance(images, test))
     other = scored(run, tmp_path, "draw=false")
     assert (other["drawn"], other["images"]) == (False, "gray")
+    digests = [scored(run, tmp_path, f"draw={draw}", features=[])["features"]["digest"] for draw in ("true", "false")]
+    assert len({*digests}) == len([*(tmp_path / "cache").rglob("*.safetensors")]) == 2
+    assert any(f"_{binarize}-" in path.name for path in (tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_binary_files_have_no_gray_images(tmp_path, tmp_path_factory):
@@ -262,7 +265,7 @@ def test_the_classifier_is_named_with_its_accuracy_and_a_table_is_printed(gray, 
     assert facts["name"] == "classifier of the labels of digits" and facts["n_features"] == 64
     assert 0.3 < facts["accuracy"] <= 1 and len(facts["digest"]) == 16 and found["biased"] is True
     assert found["k"] == {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
-    assert f"classifier of the labels of digits, {100 * facts['accuracy']:.1f} % right, 64 features" in out
+    assert f"in 64 features (classifier of the labels of digits, {100 * facts['accuracy']:.1f} % right)" in out
     assert f"{found['samples']['gmm']['frechet_distance']['value']:.4f}" in out and "fid" not in out
 
 

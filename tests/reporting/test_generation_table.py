@@ -31,10 +31,10 @@ def test_rows_are_what_is_compared_and_columns_the_numbers():
     lines = [line.split() for line in generation_table.text(table).splitlines()]
     assert lines[3] == table.columns
     assert lines[4] == ["samples,", "prior", "1,234.50", "0.2500", "±", "0.0125"]
-    assert lines[5] == ["training", "images", "0.5000", "-0.0010", "±", "0.0020"]
+    assert lines[5] == ["training", "images", "0.5000", "-0.001000", "±", "0.002000"]
     assert table.title == (
-        "Generation: 1,500 images of p(x|z) against gray images, by classifier of the labels of mnist, 98.7 % right, "
-        "64 features"
+        "Generation: 1,500 images of p(x|z) against gray images, in 64 features (classifier of the labels of mnist, "
+        "98.7 % right)"
     )
     assert table.remarks[0] == "precision and recall with k = 3; density with k = 5"
 
@@ -56,7 +56,7 @@ def test_a_remark_says_that_few_images_bias_the_distance(name, expected):
 def test_draws_are_named_and_an_unknown_accuracy_is_left_out():
     drawn = generation(drawn=True, images="binary", features={"name": "own", "n_features": 2048})
     title = generation_table.of({"generation": drawn}).title
-    assert title == "Generation: 1,500 draws from p(x|z) against binary images, by own, 2,048 features"
+    assert title == "Generation: 1,500 draws from p(x|z) against binary images, in 2,048 features (own)"
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_scores_of_samples_stand_in_a_table_of_their_own(tmp_path):
     own.write_text(json.dumps(json.loads(own.read_text()) | {"generation": generation}))
     text = run_page.write(run).read_text()
     shown = Page(text).text
-    assert "by <b>mine</b>, 7 features" in shown and "<b>mine</b>" not in text
+    assert "in 7 features (<b>mine</b>)" in shown and "<b>mine</b>" not in text
     for expected in (
         "samples, prior",
         "frechet_distance",

@@ -74,21 +74,21 @@ def prepare(loaded: Trained, data: Data, split: Split, config: Config, is_other:
     is_gray = is_binary and binarize != "none" and not is_drawn
     shown = load_data(loaded, config, is_gray=True) if is_gray else data
     kind = "binary" if shown.facts.support == "binary" else "gray" if shown.facts.shape[0] == 1 else "color"
-    used = _features(shown, kind, config, is_other)
+    made = f"{kind} by {binarize}" if kind == "binary" else kind
+    used = _features(shown, made, config, is_other)
     references = getattr(shown, config["split"]).spread(count)
     is_floor = split is not data.train and not is_other
     train = shown.train.spread(count) if is_floor else None
     return Compared(data, split.spread(count), references, train, kind, used, is_drawn, is_other)
 
 
-def _features(shown: Data, kind: str, config: Config, is_other: bool) -> Features:
+def _features(shown: Data, made: str, config: Config, is_other: bool) -> Features:
     if config["features"] == "auto" and is_other and shown.facts.shape[0] == 1:
         raise ConfigError(
             "features=auto: a classifier is trained on the labels of the training's data, and dataset.path= names "
             "others; name other features, such as features=FILE.safetensors of that classifier"
         )
-    kind = f"{kind}{'-dynamic' if shown.train.dynamic else ''}-{'x'.join(map(str, shown.facts.shape))}"
-    return features.find(config["features"], config["weights"], config["allow"], shown, kind)
+    return features.find(config["features"], config["weights"], config["allow"], shown, made)
 
 
 @torch.no_grad()

@@ -53,8 +53,8 @@ def _title(generation: Mapping[str, Any]) -> str:
     accuracy, size = finite(features.get("accuracy")), finite(features.get("n_features"))
     right = "" if accuracy is None else f", {100 * accuracy:.1f} % right"
     what = "draws from p(x|z)" if generation.get("drawn") is True else "images of p(x|z)"
-    network = f"{printable(features.get('name'))}{right}, {size or 0:,} features"
-    return f"Generation: {n or 0:,} {what} against {printable(generation.get('images'))} images, by {network}"
+    network = f"{size or 0:,} features ({printable(features.get('name'))}{right})"
+    return f"Generation: {n or 0:,} {what} against {printable(generation.get('images'))} images, in {network}"
 
 
 def _remarks(generation: Mapping[str, Any]) -> list[str]:
@@ -86,5 +86,5 @@ def text(table: Table) -> str:
 def _shown(cell: Cell | None) -> str:
     if cell is None:
         return ""
-    digits = 2 if abs(cell.value) >= 100 else 4
+    digits = 2 if abs(cell.value) >= 100 else 6 if 0 < abs(cell.value) < 0.1 else 4
     return f"{cell.value:,.{digits}f}" + ("" if cell.stderr is None else f" ± {cell.stderr:.{digits}f}")
