@@ -120,7 +120,7 @@ def test_draws_of_a_dynamic_set_are_compared_with_binary_images(dynamic, tmp_pat
     close(found["samples"]["prior"]["frechet_distance"], distance(images, test))
 
 
-@pytest.mark.parametrize("binarize", ["static", "threshold"])
+@pytest.mark.parametrize("binarize", ["static", pytest.param("threshold", marks=pytest.mark.slow)])
 def test_data_that_are_binary_are_compared_with_draws(binarize, tmp_path, tmp_path_factory):
     run = run_of(tmp_path_factory, f"dataset.binarize={binarize}", "epochs=1")
     found, (_, _, test) = scored(run, tmp_path), splits(f"dataset.binarize={binarize}")
