@@ -14,7 +14,7 @@ def images(request, tmp_path):
     if request.param == "mapped":
         np.save(tmp_path / "x.npy", values)
         values = np.load(tmp_path / "x.npy", mmap_mode="r")
-    return Images(values, np.arange(40))
+    return Images(values, np.arange(40), factors=np.stack([np.arange(40), -np.arange(40)], 1))
 
 
 def test_some_of_the_images_are_taken_and_joined_in_order(images):
@@ -23,6 +23,14 @@ def test_some_of_the_images_are_taken_and_joined_in_order(images):
     assert len(split) == 3 and split.labels.tolist() == [5, 3, 7] and split.shape == (3, 2)
     assert torch.equal(split.select(slice(None)), torch.from_numpy(images.values[[5, 3, 7]].copy()))
     assert Split.of(first.take(np.array([1])), 255.0).labels.tolist() == [3]
+
+
+def test_factors_go_where_their_images_go(images):
+    split = Split.of(images.take(np.array([5, 3])).join(images.take(np.array([7]))), 255.0)
+    assert split.factors.tolist() == [[5, -5], [3, -3], [7, -7]]
+    assert Split.of(images, 255.0).spread(3).factors[:, 0].tolist() == [0, 19, 39]
+    assert split.to(torch.device("meta")).factors.is_meta
+    assert images.join(Images(images.values)).factors is None
 
 
 def test_a_split_is_read_in_chunks_and_copied_to_a_device(images, monkeypatch):

@@ -231,6 +231,11 @@ def _classes(config: Config, facts: DataFacts) -> int:
     """Return how many labels the model is conditioned on: none unless the config asks for it."""
     if not config.get("conditional", False):
         return 0
+    if facts.factor_names and not facts.classes:
+        raise ConfigError(
+            f"conditional=true needs one label for each {facts.noun}, and those of {facts.name} have "
+            f"{len(facts.factor_names)} factors instead; leave it at false"
+        )
     if not facts.classes:
         raise ConfigError(
             f"conditional=true needs a label for every {facts.noun} of every split, which {facts.name} does not have; "

@@ -10,6 +10,7 @@ from vae_cli.data.sets.emnist import EMNIST
 from vae_cli.data.sets.mnist import KMNIST, MNIST, FashionMNIST
 from vae_cli.data.sets.omniglot import Omniglot
 from vae_cli.data.sets.omniglot_burda import OmniglotBurda
+from vae_cli.data.sets.sprites import Sprites
 from vae_cli.data.sets.static_mnist import StaticMNIST
 from vae_cli.data.sets.svhn import SVHN
 from vae_cli.data.sources.anndata import AnnData
@@ -40,6 +41,7 @@ __all__ = [
     "OmniglotBurda",
     "Source",
     "Split",
+    "Sprites",
     "StaticMNIST",
     "Table",
 ]

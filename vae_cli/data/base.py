@@ -37,7 +37,7 @@ class Source:
 
     `notes` are lines about it that its user should read; `class_names` are the names of the labels from 0 on, where
     they have any; `has_missing` says that training examples have missing values, which are NaN; `columns` are those of
-    a table.
+    a table; `factor_names` are the names of the factors, where there are any.
     """
 
     train: Images
@@ -48,6 +48,7 @@ class Source:
     class_names: tuple[str, ...] = ()
     has_missing: bool = False
     columns: tuple[Column, ...] = ()
+    factor_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class DataFacts:
         standardize: how real values are standardized, `zscore`, `robust` or `none`.
         has_missing: training examples have missing values.
         columns: of a table, whose row a vector is.
+        factor_names: names of the factors of variation, where every split has factors.
+        factor_sizes: how many values each factor has.
     """
 
     name: str
@@ -78,6 +81,8 @@ class DataFacts:
     standardize: str = "none"
     has_missing: bool = False
     columns: tuple[Column, ...] = ()
+    factor_names: tuple[str, ...] = ()
+    factor_sizes: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> DataFacts:
@@ -148,8 +153,8 @@ class Dataset(ABC):
         assert source.test is not None
         dynamic = self.binarize == "dynamic"
         binary = self.binarize != "none" or source.support == "binary"
-        labels = [split.labels for split in (train, validation, source.test) if split is not None]
-        classes = _classes(labels)
+        every = [split for split in (train, validation, source.test) if split is not None]
+        classes, factor_sizes = _classes([split.labels for split in every]), _factor_sizes(every)
         facts = DataFacts(
             name=name_of(self),
             shape=tuple(int(n) for n in train.values.shape[1:]),
@@ -161,6 +166,8 @@ class Dataset(ABC):
             standardize=self._standardize(source.support),
             has_missing=source.has_missing,
             columns=source.columns,
+            factor_names=source.factor_names if factor_sizes else (),
+            factor_sizes=factor_sizes,
         )
         return Data(
             train=self.prepare(train, source.support, "train", dynamic),
@@ -228,7 +235,7 @@ def as_split(images: Images, support: Support, binarize: Binarize, name: str, dy
     chunks = map(binary, split.chunks())
     shape = (len(split), *split.shape)
     values = scratch(chunks, np.uint8, shape) if split.mapped else np.concatenate(list(chunks))
-    return Split.of(Images(values, images.labels), 1.0)
+    return Split.of(replace(images, values=values, rows=None), 1.0)
 
 
 def name_of(dataset: Dataset | type[Dataset]) -> str:
@@ -244,6 +251,8 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any], there: str = "t
         names = [[column.name for column in as_columns(each.get("columns", ()))] for each in (one, other)]
         changed = sorted(set(names[0]) ^ set(names[1]))
         return f"other columns: {shortened(changed)}" if changed else "other kinds of values in its columns"
+    if "factor_names" in keys:
+        return "other factors"
     what = ", ".join(f"{key} {one.get(key)} {there} and {other[key]} {here}" for key in keys)
     same_names = one.get("class_names") == other.get("class_names")
     return what or ("other images or labels" if same_names else "other names of classes")
@@ -266,9 +275,19 @@ def _classes(labels: list[np.ndarray | None]) -> int:
     return 1 + int(max(values.max() for values in labels if values is not None))
 
 
+def _factor_sizes(splits: list[Images]) -> tuple[int, ...]:
+    """Return how many values each factor has, none unless every split has factors."""
+    factors = [split.factors for split in splits]
+    if any(values is None for values in factors):
+        return ()
+    largest = np.max([values.max(0) for values in factors if values is not None], axis=0)
+    return tuple(1 + int(value) for value in largest)
+
+
 def _digest(images: Images) -> str:
-    split = Split.of(images, 1.0)
-    crc = 0 if images.labels is None else zlib.crc32(np.ascontiguousarray(images.labels).data)
+    split, crc = Split.of(images, 1.0), 0
+    for beside in (images.labels, images.factors):
+        crc = crc if beside is None else zlib.crc32(np.ascontiguousarray(beside).data, crc)
     for chunk in split.chunks(every=1 + len(split) * split.image_bytes // DIGESTED):
         crc = zlib.crc32(np.ascontiguousarray(chunk.numpy()).data, crc)
     return f"{crc:08x}"

@@ -1,4 +1,4 @@
-"""Examples with labels: as numpy arrays when a set is loaded, as tensors when it is used.
+"""Examples with labels or factors: as numpy arrays when a set is loaded, as tensors when it is used.
 
 They are called images, and may have any shape.
 """
@@ -27,12 +27,14 @@ class Images:
         labels: (N,) int64, or None.
         rows: (N,) int64, which of the values these images are, in order; None for all of them.
         numbers: (N,) int64, where each stood before some were taken; None: where it stands.
+        factors: (N, F) int64, the value of each factor of variation, from 0 on; or None.
     """
 
     values: np.ndarray
     labels: np.ndarray | None = None
     rows: np.ndarray | None = None
     numbers: np.ndarray | None = None
+    factors: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values if self.rows is None else self.rows)
@@ -42,23 +44,22 @@ class Images:
         labels = None if self.labels is None else self.labels[index]
         rows = index if self.rows is None else self.rows[index]
         numbers = index if self.numbers is None else self.numbers[index]
+        factors = None if self.factors is None else self.factors[index]
         if is_mapped(self.values):
-            return Images(self.values, labels, rows, numbers)
-        return Images(self.values[rows], labels, None, numbers)
+            return Images(self.values, labels, rows, numbers, factors)
+        return Images(self.values[rows], labels, None, numbers, factors)
 
     def join(self, other: Images) -> Images:
         """Return these images, then the others."""
-        labels = None
-        if self.labels is not None and other.labels is not None:
-            labels = np.concatenate([self.labels, other.labels])
+        labels, numbers = _joined(self.labels, other.labels), _joined(self.numbers, other.numbers)
+        factors = _joined(self.factors, other.factors)
         if self.values is other.values and self.rows is not None and other.rows is not None:
-            return Images(self.values, labels, np.concatenate([self.rows, other.rows]), self._joined_numbers(other))
-        return Images(np.concatenate([self.values, other.values]), labels, None, self._joined_numbers(other))
+            return Images(self.values, labels, np.concatenate([self.rows, other.rows]), numbers, factors)
+        return Images(np.concatenate([self.values, other.values]), labels, None, numbers, factors)
 
-    def _joined_numbers(self, other: Images) -> np.ndarray | None:
-        if self.numbers is None or other.numbers is None:
-            return None
-        return np.concatenate([self.numbers, other.numbers])
+
+def _joined(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return None if one is None or other is None else np.concatenate([one, other])
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Split:
         rows: (N,) int64, which of the images are this split's; None for all of them.
         mapped: the images lie in a file.
         numbers: (N,) int64, where each image stood in its file; None: where it stands in the split.
+        factors: (N, F) int64, the value of each factor of variation, from 0 on; or None.
     """
 
     images: Tensor
@@ -82,6 +84,7 @@ class Split:
     rows: Tensor | None = None
     mapped: bool = False
     numbers: Tensor | None = None
+    factors: Tensor | None = None
 
     @staticmethod
     def of(images: Images, scale: float, dynamic: bool = False) -> Split:
@@ -91,7 +94,8 @@ class Split:
         labels = None if images.labels is None else torch.from_numpy(np.ascontiguousarray(images.labels))
         rows = None if images.rows is None else torch.from_numpy(images.rows)
         numbers = None if images.numbers is None else torch.from_numpy(images.numbers)
-        return Split(as_tensor(values), labels, scale, dynamic, rows, mapped, numbers)
+        factors = None if images.factors is None else torch.from_numpy(np.ascontiguousarray(images.factors))
+        return Split(as_tensor(values), labels, scale, dynamic, rows, mapped, numbers, factors)
 
     def __len__(self) -> int:
         return len(self.images if self.rows is None else self.rows)
@@ -129,9 +133,10 @@ class Split:
             return self
         chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long()
         labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
+        factors = None if self.factors is None else self.factors[chosen.to(self.factors.device)]
         numbers, chosen = self.in_file[chosen], chosen.to(self.images.device)
         rows = chosen if self.rows is None else self.rows[chosen]
-        return replace(self, labels=labels, rows=rows, numbers=numbers)
+        return replace(self, labels=labels, rows=rows, numbers=numbers, factors=factors)
 
     def chunks(self, every: int = 1) -> Iterator[Tensor]:
         """Yield all images in order, some megabytes at a time; or one such chunk out of every few."""
@@ -146,8 +151,9 @@ class Split:
     def to(self, device: torch.device) -> Split:
         """Return the split in a device's memory; a mapped one stays as it is on the CPU."""
         labels = None if self.labels is None else self.labels.to(device)
+        factors = None if self.factors is None else self.factors.to(device)
         if not self.mapped:
-            return replace(self, images=self.images.to(device), labels=labels)
+            return replace(self, images=self.images.to(device), labels=labels, factors=factors)
         if device.type == "cpu":
             return self
         images = torch.empty((len(self), *self.shape), dtype=self.images.dtype, device=device)
@@ -155,4 +161,4 @@ class Split:
         for chunk in self.chunks():
             images[start : start + len(chunk)] = chunk.to(device)
             start += len(chunk)
-        return replace(self, images=images, labels=labels, rows=None, mapped=False)
+        return replace(self, images=images, labels=labels, rows=None, mapped=False, factors=factors)

@@ -127,7 +127,8 @@ def load(path: Path) -> dict[str, Any]:
         check_contents(contents, training is not None)
         data = contents["data"]
         contents["config"] = with_later_keys(contents["config"])
-        contents["data"] = data | {key: tuple(data[key]) for key in ("shape", "class_names") if key in data}
+        lists = ("shape", "class_names", "factor_names", "factor_sizes")
+        contents["data"] = data | {key: tuple(data[key]) for key in lists if key in data}
         if "columns" in data:
             plain = ({**column, "categories": tuple(column["categories"])} for column in data["columns"])
             contents["data"]["columns"] = tuple(plain)

@@ -14,6 +14,7 @@ KEYS = ("model", "ema", "optimizer", "module", "scheduler", "progress", "random"
 TRAINING_KEYS = ("optimizer", "module", "scheduler", "random")  # of a checkpoint that a training can be resumed from
 MOST_SETTINGS = 10_000
 MOST_PROCESSES = 100_000
+MOST_FACTORS = 1000
 MOST_AXES = 8
 
 
@@ -122,7 +123,14 @@ def _is_data(value: Any) -> bool:
     digest, classes = isinstance(value.get("digest", ""), str), value.get("class_names", ())
     named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) and len(name) < 1000 for name in classes)
     named = named and len(classes) <= max(0, int(value["classes"]))
+    named = named and _are_factors(value.get("factor_names", ()), value.get("factor_sizes", ()))
     return digest and named and sizes and names and _is_count(value["classes"]) and _is_count(value["size"])
+
+
+def _are_factors(names: Any, sizes: Any) -> bool:
+    lists = all(isinstance(each, (list, tuple)) and len(each) <= MOST_FACTORS for each in (names, sizes))
+    texts = lists and all(isinstance(name, str) and len(name) < 1000 for name in names)
+    return texts and all(map(_is_count, sizes)) and len(names) == len(sizes)
 
 
 def _is_tree(value: Any) -> bool:

@@ -13,6 +13,7 @@ from vae_cli.data.base import IN_ORDER, SPLITS, UNBOUNDED, Binarize, Dataset, So
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.mapped import is_mapped, scratch
 from vae_cli.data.sources import numpy_file, values
+from vae_cli.data.sources.labels import factor_names, with_labels
 from vae_cli.data.sources.numpy_file import NamedArray
 from vae_cli.data.sources.values import Missing
 from vae_cli.errors import ConfigError, DataError
@@ -31,8 +32,9 @@ class Arrays(Dataset):
     The support follows from the values: `binary` if all are 0 or 1, else `levels256` for uint8 and `unit` for
     floats in [0, 1]; values of 0 and 1 for a trained model are what the model takes. Values of other ranges are
     divided by `range`. An `.npy` file is mapped and may be larger than the memory. Labels are integers from 0 in
-    `train_labels` (or `labels`), `valid_labels` and `test_labels`. An `.npz` file of one array under any name, and
-    an `.npy` file, are the training set.
+    `train_labels` (or `labels`), `valid_labels` and `test_labels`; those of shape (N, F) are the values of F factors of
+    variation, whose names are in `factor_names`. An `.npz` file of one array under any name, and an `.npy` file, are
+    the training set.
 
     Args:
         path: the file.
@@ -146,13 +148,14 @@ def _source(
     extents = _extents(list(images.values()), exact=white is not None)
     support = _support(list(images.values()), extents, white, support, has_range)
     splits = {
-        split: Images(_stored(array.values, support, white), _labels(arrays.get(f"{split}_labels"), array))
+        split: with_labels(Images(_stored(array.values, support, white)), arrays.get(f"{split}_labels"))
         for split, array in images.items()
     }
     notes = () if support == "binary" else _notes(list(images.values()), extents, white)
     if white is not None and not has_range:
         notes = (*notes, f"the value of white is {white:g}, as in the training (dataset.range)")
-    return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes)
+    names = factor_names(list(splits.values()), arrays)
+    return Source(splits["train"], splits.get("validation"), splits.get("test"), support, notes, factor_names=names)
 
 
 def _source_of_values(
@@ -169,7 +172,7 @@ def _source_of_values(
         values.check_values(array, contents[split], support, missing, example)
     has_missing = any(each.missing for each in contents.values())
     stored = {
-        split: Images(values.stored(array.values, support, has_missing), _labels(arrays.get(f"{split}_labels"), array))
+        split: with_labels(Images(values.stored(array.values, support, has_missing)), arrays.get(f"{split}_labels"))
         for split, array in splits.items()
     }
     if is_new and support == "real":
@@ -180,9 +183,14 @@ def _source_of_values(
     if count := sum(each.missing for each in contents.values()):
         size = sum(array.values.size for array in every)
         notes.append(f"{count:,} of {size:,} values are missing ({count / size:.1%})")
-    has_own = contents["train"].missing > 0
     return Source(
-        stored["train"], stored.get("validation"), stored.get("test"), support, tuple(notes), has_missing=has_own
+        stored["train"],
+        stored.get("validation"),
+        stored.get("test"),
+        support,
+        tuple(notes),
+        has_missing=contents["train"].missing > 0,
+        factor_names=factor_names(list(stored.values()), arrays),
     )
 
 
@@ -328,21 +336,6 @@ def _stored(values: np.ndarray, support: Support, white: float | None) -> np.nda
     if is_mapped(values):
         return scratch(map(convert, _chunks(values)), dtype, values.shape)
     return convert(values)
-
-
-def _labels(labels: NamedArray | None, images: NamedArray) -> np.ndarray | None:
-    """Return the labels (N,) as int64."""
-    if labels is None:
-        return None
-    values, name, count = labels.values, labels.name, len(images.values)
-    if values.dtype.kind not in "biu":
-        raise DataError(f'{name} has dtype {values.dtype}; labels are integers: save them .astype("int64")')
-    if values.shape != (count,):
-        raise DataError(f"{name} is {_shape(values.shape)} for {count} images; give each image one label")
-    values = values.astype(np.int64)
-    if values.min() < 0:
-        raise DataError(f"{name} has a negative label, {values.min()}; number the classes from 0")
-    return values
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -21,6 +21,7 @@ ROLES = {
     "train_labels": ("train_labels", "labels", "label"),
     "validation_labels": ("valid_labels", "validation_labels", "val_labels"),
     "test_labels": ("test_labels",),
+    "factor_names": ("factor_names",),
 }
 NPY_MAGIC = b"\x93NUMPY"
 NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
@@ -158,7 +159,7 @@ def roles(path: Path | str, names: list[str]) -> tuple[dict[str, str], tuple[str
         if (split := role.removesuffix("_labels")) not in chosen:
             listed = ", ".join(map(printable, names)) or "no arrays at all"
             raise DataError(f"{path} has no array {ROLES[split][0]} (it has {listed}); add or rename it")
-    known = ", ".join(synonyms[0] for synonyms in ROLES.values())
+    known = ", ".join(synonyms[0] for role, synonyms in ROLES.items() if role != "factor_names")
     left_out = f"left out the {counted(len(others), 'array')} {shortened(others)} of {path}; names that count: {known}"
     return chosen, (left_out,) if others else ()
 
