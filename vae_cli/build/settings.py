@@ -96,6 +96,14 @@ RULES: dict[str, Any] = {
     "split": Literal["train", "validation", "test"],
     "num_importance_samples": Count,
     "limit": Count | None,
+    "disentanglement": bool,
+    "codes": Literal["mean", "draw"],
+    "trees": Literal["random_forest", "extra_trees", "gradient_boosting"],
+    "beside": Annotated[
+        FilePath | Annotated[Sequence[FilePath], Length(1)],
+        Described("run or sweep directories, one or a list such as [sweep,runs/b4]"),
+    ]
+    | None,
     "memory": Literal["auto"] | Annotated[str, Pattern(_SIZE), Described("a size such as 500MB or 2GB")],
     "draw": bool | None,
     "z": Annotated[Sequence[float], Length(1), Described("a list of numbers, one for each latent dimension")] | None,

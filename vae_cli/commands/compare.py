@@ -10,7 +10,7 @@ from vae_cli.constraints import check_value
 from vae_cli.errors import UserError, counted, describe
 from vae_cli.reporting import comparison_page
 from vae_cli.reporting.comparison import Comparison
-from vae_cli.runs.reader import EVALUATION_METRICS, GENERATION_METRICS, METRICS, Run, find
+from vae_cli.runs.reader import DISENTANGLEMENT_METRICS, EVALUATION_METRICS, GENERATION_METRICS, METRICS, Run, find
 from vae_cli.system.atomic import write_text, written_or_replaced
 from vae_cli.system.paths import expand
 
@@ -56,6 +56,8 @@ def _choose_metric(runs: Sequence[Run], metric: str) -> str:
     fix = "a run has it once it is completed (or choose metric=validation_elbo)"
     if metric in EVALUATION_METRICS:
         fix = "run vae-evaluate checkpoint=DIR for each first"
+    if metric in DISENTANGLEMENT_METRICS:
+        fix = "run vae-evaluate checkpoint=DIR disentanglement=true for each first"
     if metric in GENERATION_METRICS:
         fix = "run vae-evaluate checkpoint=DIR generation=true for each first"
     raise UserError(f"metric={metric}: none of the {counted(len(runs), 'run')} has it; {fix}")

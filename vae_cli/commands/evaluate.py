@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
-from vae_cli.commands import generation, image_files, row_files
+from vae_cli.commands import disentanglement, generation, image_files, row_files
 from vae_cli.data import Data, DataFacts, Split
 from vae_cli.data.base import label_names
 from vae_cli.errors import CheckpointError, ConfigError, UserError, counted, describe
@@ -36,7 +36,7 @@ from vae_cli.system.paths import expand
 OWN = "evaluation.json"  # in a run directory
 SATURATED = 0.1  # nats below log N
 NOT_WRITTEN = "these numbers are printed, and written where output= names a file"
-EXTRAS = ("generation",)  # what an evaluation has if it is asked for, and keeps of an earlier one if not
+EXTRAS = ("generation", "disentanglement")  # what an evaluation has if it is asked for, and keeps of an earlier one if not
 
 
 def run(config: dict[str, Any]) -> None:
@@ -55,6 +55,7 @@ def run(config: dict[str, Any]) -> None:
     loaded = trained.load(path, config["device"], config["allow"])
     data = load_data(loaded, config)
     split = choose_split(data, config["split"], loaded)
+    others = disentanglement.check(config, loaded, split)
     about = {
         "checkpoint": config["checkpoint"] if is_remote else str(path),
         "data": data.facts.name,
@@ -86,6 +87,8 @@ def run(config: dict[str, Any]) -> None:
     result = about | numbers
     if images is not None:
         result["generation"] = generation.scores(loaded, images, config)
+    if config["disentanglement"]:
+        result["disentanglement"] = disentanglement.numbers(loaded, split, len(scores.elbo), config, others)
     if rows is not None:
         with image_files.errors_name(rows, "rows"):
             row_files.write(rows, row_files.KINDS[rows.suffix.lower()], [by_row(scores, split, loaded.facts)])

@@ -48,6 +48,7 @@ EXAMPLES = {
         "vae-evaluate checkpoint=best.safetensors dataset.path=other.npz output=other.json",
         "vae-evaluate checkpoint=outputs/mnist/RUN generation=true num_importance_samples=1",
         "vae-evaluate checkpoint=runs/people rows=rows.csv",
+        "vae-evaluate checkpoint=runs/sprites disentanglement=true",
     ),
     "export": (
         "vae-export checkpoint=outputs/mnist/RUN",

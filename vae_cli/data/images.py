@@ -131,7 +131,10 @@ class Split:
         """Return at most so many of the images, spread evenly over the set."""
         if len(self) <= most:
             return self
-        chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long()
+        return self.take(torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long())
+
+    def take(self, chosen: Tensor) -> Split:
+        """Return some of the images, by their numbers (n,), without a copy."""
         labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
         factors = None if self.factors is None else self.factors[chosen.to(self.factors.device)]
         numbers, chosen = self.in_file[chosen], chosen.to(self.images.device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.errors import counted, shortened
-from vae_cli.reporting import charts, generation_table, grids, level_charts, page, tables, unlikely_rows
+from vae_cli.reporting import charts, factor_charts, generation_table, grids, level_charts, page, tables, unlikely_rows
 from vae_cli.reporting.comparison import named_settings
 from vae_cli.runs.reader import TEST_METRICS, Run, finite, mapping, read
 from vae_cli.system.atomic import write_png, write_text
@@ -46,24 +46,37 @@ PARTS = ("model", "encoder", "decoder", "posterior", "prior", "likelihood", "obj
 
 
 def write(directory: Path, has_ended: bool = False) -> Path:
-    """Write a run's report.html and curves.png; return the page's path.
+    """Write a run's report.html, curves.png and, of disentanglement scores, factors.png; return the page's path.
 
     Args:
         directory: the run directory.
         has_ended: its training is over, although this process, which trained it, still holds its lock.
 
     Raises:
-        OSError: if one of the two cannot be written.
+        OSError: if one of them cannot be written.
     """
     run, output = Run(directory.resolve(), directory.resolve().name, has_ended), directory / NAME
     curves = _curves(run)
     if curves:
         write_png(directory / "curves.png", charts.curves_picture(curves))
-    write_text(output, _render(run, curves))
+    factors = _factors(run)
+    if factors:
+        write_png(directory / "factors.png", charts.to_png(factors["chart"]))
+    write_text(output, _render(run, curves, factors))
     return output
 
 
-def _render(run: Run, curves: dict[str, Any]) -> str:
+def _factors(run: Run) -> dict[str, Any]:
+    """Return the disentanglement scores of the run: rows, variants by name and a chart; empty without any."""
+    scores = mapping(run.evaluation.get("disentanglement"))
+    try:
+        rows, variant = list(tables.factor_rows(scores)), dict(scores["variant"])
+        return {"rows": rows, "variant": variant, "chart": factor_charts.of_scores(scores)}
+    except (KeyError, TypeError, ValueError, AttributeError):  # none, or not those of vae-evaluate
+        return {}
+
+
+def _render(run: Run, curves: dict[str, Any], factors: dict[str, Any]) -> str:
     data = mapping(run.summary.get("data"))
     dataset = mapping(run.settings.get("dataset"))
     name = str(data.get("name") or dataset.get("_target_", run.name))
@@ -75,6 +88,7 @@ def _render(run: Run, curves: dict[str, Any]) -> str:
         evaluated = {"title": tables.title(run.evaluation), "rows": list(tables.rows(run.evaluation))}
     except (KeyError, TypeError, ValueError, AttributeError):  # no evaluation.json, or not one of vae-evaluate's
         evaluated = None
+    drawn = {f"chart-{quantity}": charts.to_spec(chart) for quantity, chart in curves.items()}
     return page.render(
         "report.html",
         title=f"{name}, {size}" if levels else name,
@@ -84,7 +98,9 @@ def _render(run: Run, curves: dict[str, Any]) -> str:
         bounds=_bounds(run),
         evaluated=evaluated,
         generation=generation_table.of(run.evaluation),
-        charts={f"chart-{quantity}": charts.to_spec(chart) for quantity, chart in curves.items()},
+        curves=list(drawn),
+        charts=drawn | ({"chart-factors": charts.to_spec(factors["chart"])} if factors else {}),
+        factors=factors,
         pictures=_pictures(run),
         unlikely=unlikely_rows.stored(run.path),
         facts=_facts(run, data),

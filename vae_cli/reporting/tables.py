@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from vae_cli.errors import printable
 from vae_cli.reporting import generation_table
 
 Number = dict[str, Any]
@@ -19,6 +20,21 @@ UNITS = {
     "index_code_mi": "nats",
     "knn_accuracy": "5 nearest training codes",
     "linear_probe_accuracy": "logistic regression on training codes",
+}
+
+
+OF_FACTORS = {
+    "mig": "mutual information gap",
+    "dci_disentanglement": "1: each dimension serves one factor",
+    "dci_completeness": "1: each factor has one dimension",
+    "dci_informativeness": "factors predicted from codes, the part that is right",
+    "sap": "accuracy of the best dimension less the second's",
+    "modularity": "1: each dimension tells of one factor",
+    "beta_vae_score": "fixed factor told from pairs of images",
+    "factor_vae_score": "fixed factor told from the steadiest dimension",
+    "gaussian_total_correlation": "nats, of the means",
+    "gaussian_total_correlation_of_draws": "nats, of draws",
+    "udr": "agreement with other runs",
 }
 
 
@@ -81,4 +97,26 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(f"{'kl_per_dim':<22}{shown}  nats, largest first")
     if generation := generation_table.of(result):
         lines.append(generation_table.text(generation))
+    if scored := result.get("disentanglement"):
+        lines += ["", *_factor_lines(scored)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def factor_rows(scores: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the disentanglement scores, below the MIG that of each factor, which is a part of it."""
+    for name, unit in OF_FACTORS.items():
+        if name in scores and scores[name]["value"] is not None:
+            yield Row(name, scores[name]["value"], scores[name]["stderr"], unit)
+        if name == "mig":
+            for factor, number in scores["mig_by_factor"].items():
+                yield Row(f"  {printable(factor)}", number["value"], number["stderr"], "")
+
+
+def _factor_lines(scores: Mapping[str, Any]) -> Iterator[str]:
+    variant = dict(scores["variant"])
+    yield f"disentanglement, {scores['mig']['n']:,} codes: {variant.pop('codes')}"
+    for row in factor_rows(scores):
+        error = "" if row.stderr is None else f"± {row.stderr:.4f}"
+        yield f"{row.name:<36}{row.value:>10.4f}  {error:<10}  {row.unit}"
+    for name, text in variant.items():
+        yield f"  {name}: {text}"

@@ -30,9 +30,14 @@ JOB = "job.json"  # of a run that is a job of a sweep
 
 # The numbers of a run: of its test split, of vae-evaluate, and all by which runs are sorted.
 TEST_METRICS = ("elbo", "reconstruction", "kl", "bound")
+DISENTANGLEMENT_METRICS = (
+    *("mig", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "modularity"),
+    *("beta_vae_score", "factor_vae_score", "gaussian_total_correlation", "udr"),
+)
 EVALUATION_METRICS = (
     *("log_likelihood", "bits_per_dim", "mse", "psnr", "active_units", "mmd", "index_code_mi"),
     *("knn_accuracy", "linear_probe_accuracy"),
+    *DISENTANGLEMENT_METRICS,
 )
 # Where `generation` of evaluation.json has them: of samples from the prior, if not named otherwise.
 GENERATION_METRICS = {
@@ -43,7 +48,7 @@ GENERATION_METRICS = {
 }
 METRICS = (*TEST_METRICS, "validation_elbo", *EVALUATION_METRICS, *GENERATION_METRICS, "seconds", "parameters")
 LOWER_IS_BETTER = frozenset(
-    {"bits_per_dim", "mse", "mmd", "seconds", "parameters"}
+    {"bits_per_dim", "mse", "mmd", "gaussian_total_correlation", "seconds", "parameters"}
     | {name for name in GENERATION_METRICS if not name.startswith("sample_")}
 )
 
@@ -149,7 +154,8 @@ class Run:
         if metric in (*EVALUATION_METRICS, *GENERATION_METRICS):
             is_of_test = self.evaluation.get("split") == "test" and self.evaluation.get("path") is None
             number: Any = self.evaluation
-            for key in ("generation", *GENERATION_METRICS[metric]) if metric in GENERATION_METRICS else (metric,):
+            place = ("generation", *GENERATION_METRICS[metric]) if metric in GENERATION_METRICS else (metric,)
+            for key in ("disentanglement", metric) if metric in DISENTANGLEMENT_METRICS else place:
                 number = mapping(number).get(key)
             return finite(mapping(number).get("value")) if is_of_test else None
         if metric == "seconds":
