@@ -13,9 +13,9 @@ INFORMATIVE = 0.01  # nats of KL above which a dimension counts
 
 def agreement(
     codes: Float[np.ndarray, "n d"],
-    others: Sequence[Float[np.ndarray, "n e"]],
+    others: Sequence[Float[np.ndarray, "n _"]],
     informative: Bool[np.ndarray, "d"],
-    others_informative: Sequence[Bool[np.ndarray, "e"]],
+    others_informative: Sequence[Bool[np.ndarray, "_"]],
 ) -> float:
     """Return the UDR of a model beside others that encode the same images: the median of its agreement with each.
 

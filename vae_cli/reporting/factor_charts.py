@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from vae_cli.reporting.charts import values_of
+from vae_cli.reporting.charts import SPLITS, values_of
 
 if TYPE_CHECKING:
     import altair as alt
@@ -50,7 +50,7 @@ def heat_map(shares: Float[np.ndarray, "d f"], factors: Sequence[str]) -> alt.La
         y=alt.Y("dimension:N", sort=dimensions, title=None, axis=alt.Axis(ticks=False)),
     )
     cells = base.mark_rect().encode(
-        color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None),
+        color=alt.Color("share:Q", scale=alt.Scale(range=["white", SPLITS["validation"]], domain=[0, 1]), legend=None),
         tooltip=["dimension:N", "factor:N", alt.Tooltip("share:Q", format=".1%")],
     )
     color = alt.when(alt.datum.share > 0.5).then(alt.value("white")).otherwise(alt.value("#222"))

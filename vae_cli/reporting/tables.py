@@ -109,7 +109,7 @@ def factor_rows(scores: Mapping[str, Any]) -> Iterator[Row]:
             yield Row(name, scores[name]["value"], scores[name]["stderr"], unit)
         if name == "mig":
             for factor, number in scores["mig_by_factor"].items():
-                yield Row(f"  {printable(factor)}", number["value"], number["stderr"], "")
+                yield Row(f"  of {printable(factor)}", number["value"], number["stderr"], "")
 
 
 def _factor_lines(scores: Mapping[str, Any]) -> Iterator[str]:
