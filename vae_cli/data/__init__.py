@@ -3,13 +3,17 @@
 from vae_cli.data.base import Data, DataFacts, Dataset, Source
 from vae_cli.data.images import Images, Split
 from vae_cli.data.sets.caltech101_silhouettes import Caltech101Silhouettes
+from vae_cli.data.sets.cars3d import Cars3D
 from vae_cli.data.sets.celeba import CelebA
 from vae_cli.data.sets.cifar10 import CIFAR10
 from vae_cli.data.sets.digits import Digits
+from vae_cli.data.sets.dsprites import DSprites
 from vae_cli.data.sets.emnist import EMNIST
 from vae_cli.data.sets.mnist import KMNIST, MNIST, FashionMNIST
 from vae_cli.data.sets.omniglot import Omniglot
 from vae_cli.data.sets.omniglot_burda import OmniglotBurda
+from vae_cli.data.sets.shapes3d import Shapes3D
+from vae_cli.data.sets.smallnorb import SmallNORB
 from vae_cli.data.sets.sprites import Sprites
 from vae_cli.data.sets.static_mnist import StaticMNIST
 from vae_cli.data.sets.svhn import SVHN
@@ -27,7 +31,9 @@ __all__ = [
     "AnnData",
     "Arrays",
     "Caltech101Silhouettes",
+    "Cars3D",
     "CelebA",
+    "DSprites",
     "Data",
     "DataFacts",
     "Dataset",
@@ -39,6 +45,8 @@ __all__ = [
     "InMemory",
     "Omniglot",
     "OmniglotBurda",
+    "Shapes3D",
+    "SmallNORB",
     "Source",
     "Split",
     "Sprites",
