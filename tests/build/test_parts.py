@@ -126,3 +126,9 @@ def test_a_learned_scale_has_ten_times_the_rate_where_steps_have_a_size_of_their
 def test_a_learned_scale_has_the_weights_rate_under_sgd():
     weight, scale = groups_of("sgd")
     assert weight == scale
+
+
+def test_a_conditional_model_of_factors_alone_is_refused():
+    facts = DataFacts("sprites", (1, 4, 4), "binary", 0, 9, factor_names=("x", "y"), factor_sizes=(2, 3))
+    with pytest.raises(ConfigError, match="those of sprites have 2 factors instead"):
+        parts.model(parts.with_choices(compose.compose("train", [*SMALL, "conditional=true"]), facts), facts)

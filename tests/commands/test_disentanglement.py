@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.pages import Page, trained
-from vae_cli.commands import compare, disentanglement, evaluate
+from vae_cli.commands import compare, disentanglement, encode, evaluate
 from vae_cli.config import compose
 from vae_cli.errors import ConfigError, DataError, UserError
 from vae_cli.reporting import run_page
@@ -62,6 +62,23 @@ def test_the_scores_are_in_the_file_the_table_the_page_and_the_comparison(runs, 
     first, second = (tmp_path / "comparison.csv").read_text().splitlines()[:2]
     row = dict(zip(first.split(","), second.split(",")))
     assert float(row["mig"]) == scores["mig"]["value"] and float(row["sap"]) == scores["sap"]["value"]
+
+
+def test_runs_with_scores_of_unlike_variants_are_not_compared_without_a_word(runs, tmp_path, capsys):
+    for number, settings in enumerate(([], ["trees=random_forest"])):
+        evaluated(runs / "sweep" / str(number), *settings)
+        compare.run([str(runs / "sweep")], compose.compose("compare", [f"output={tmp_path}", "metric=mig"]))
+        assert ("unlike variants" in capsys.readouterr().out) == bool(number)
+
+
+def test_factors_are_columns_beside_the_codes(runs, tmp_path):
+    for name in ("codes.csv", "codes.npz"):
+        given = [f"checkpoint={runs / 'sweep' / '0'}", "limit=20", f"output={tmp_path / name}"]
+        encode.run(compose.compose("encode", given))
+    factors = np.load(tmp_path / "codes.npz")["factors"]
+    header, *lines = (tmp_path / "codes.csv").read_text().splitlines()
+    assert header.split(",")[:4] == ["row", *NAMES] and factors.shape == (20, 3)
+    assert [line.split(",")[1:4] for line in lines] == factors.astype(str).tolist()
 
 
 def test_draws_have_other_scores_than_means_and_the_same_seed_gives_the_same(runs):

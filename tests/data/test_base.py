@@ -10,6 +10,7 @@ import vae_cli.data
 from tests.support.files import error_of
 from vae_cli.constraints import accepts
 from vae_cli.data import AnnData, DataFacts, Dataset, Digits, Frame, Images, Source, Table
+from vae_cli.data.base import as_split, difference
 from vae_cli.errors import ConfigError
 
 BITS = np.arange(2, dtype=np.uint8)
@@ -103,3 +104,34 @@ def test_every_data_set_says_what_its_settings_accept():
         assert "validation" in hints and ("binarize" in hints or cls in (AnnData, Table))
         assert not any(accepts(hints[key], value) for key, value in wrong.items() if key in hints)
         assert accepts(hints.get("binarize", str), "dynamic") and accepts(hints["validation"], None)
+
+
+def test_factors_are_named_and_counted_over_every_split_only_if_all_have_them():
+    def images(*factors):
+        return Images(np.zeros((len(factors), 1, 2, 2), np.uint8), factors=np.array(factors))
+
+    class Own(Numbered):
+        def load(self):
+            return self.source
+
+    own, names = Own(validation=1), ("size", "place")
+    own.source = Source(images([0, 0], [1, 0], [0, 1]), None, images([0, 4]), "binary", factor_names=names)
+    facts = own.splits().facts
+    assert facts.factor_names == names and facts.factor_sizes == (2, 5)
+    own.source = Source(own.source.train, None, Images(np.zeros((2, 1, 2, 2), np.uint8)), "binary", factor_names=names)
+    assert own.splits().facts.factor_names == () == own.splits().facts.factor_sizes
+
+
+def test_facts_of_a_checkpoint_without_factors_are_those_of_a_set_without():
+    stored = {"name": "digits", "shape": (1, 8, 8), "support": "levels256", "classes": 10, "size": 5, "digest": "x"}
+    assert DataFacts.of(stored).factor_names == () and difference(stored, stored | {"factor_names": ("a",)}) == (
+        "other factors"
+    )
+
+
+def test_binarized_images_keep_their_factors_and_their_place_in_the_file():
+    numbers, factors = np.array([7, 3]), np.array([[1, 2], [3, 4]])
+    gray = Images(np.array([[[[9]]], [[[250]]]], np.uint8), numbers=numbers, factors=factors)
+    split = as_split(gray, "levels256", "threshold", "test")
+    assert split.factors.tolist() == factors.tolist() and split.in_file.tolist() == [7, 3]
+    assert split.images.flatten().tolist() == [0, 1]

@@ -306,6 +306,8 @@ def test_two_tensors_with_each_others_names_are_noticed(good, tmp_path):
 NESTED = [("version",), ("data", "shape"), ("data", "support"), ("data", "name"), ("best",), ("progress", "seconds")]
 NESTED += [
     ("data", "class_names"),
+    ("data", "factor_names"),
+    ("data", "factor_sizes"),
     ("optimizer", "state"),
     ("optimizer", "param_groups"),
     ("config", "dataset", "path"),

@@ -50,7 +50,10 @@ def run(config: dict[str, Any]) -> None:
 def _table(arrays: dict[str, Any], beside: dict[str, Any], loaded: Trained) -> dict[str, Any]:
     """Return the codes as columns: what is beside them, and the mean and deviation of each dimension."""
     names = loaded.model.dimension_names
-    table = dict(beside)
+    table = {name: values for name, values in beside.items() if name != "factors"}
+    for number, values in enumerate(beside["factors"].T if "factors" in beside else ()):
+        known = number < len(loaded.facts.factor_names)
+        table[loaded.facts.factor_names[number] if known else f"factor{number}"] = values
     if "label" in table and loaded.facts.class_names:
         table["label"] = label_names(table["label"].tolist(), loaded.facts.class_names)
     for kind in ("mean", "std"):

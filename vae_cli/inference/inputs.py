@@ -49,10 +49,12 @@ class Inputs:
     table: Path | None = None
 
     def arrays(self, count: int) -> dict[str, np.ndarray]:
-        """Return the labels and the file names of the first images, where there are any."""
+        """Return the labels, the factors and the file names of the first images, where there are any."""
         arrays = {}
         if self.split.labels is not None:
             arrays["label"] = self.split.labels[:count].cpu().numpy()
+        if self.split.factors is not None:
+            arrays["factors"] = self.split.factors[:count].cpu().numpy()
         if self.names is not None:
             arrays["file"] = np.array(self.names[:count])
         return arrays

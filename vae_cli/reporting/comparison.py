@@ -13,6 +13,7 @@ from vae_cli.constraints import show
 from vae_cli.errors import printable
 from vae_cli.reporting.page import format_number
 from vae_cli.runs.reader import (
+    DISENTANGLEMENT_METRICS,
     EVALUATION_METRICS,
     GENERATION_METRICS,
     METRICS,
@@ -91,7 +92,15 @@ class Comparison:
         of_nats = f"the runs differ in {' and '.join(keys)}: their nats do not compare" if keys else ""
         if not keys and len(facts) > 1:
             of_nats = "the runs are of different data: their nats do not compare"
-        return "; ".join(filter(None, [of_nats, self._generation_warning]))
+        return "; ".join(filter(None, [of_nats, self._generation_warning, self._factor_warning]))
+
+    @property
+    def _factor_warning(self) -> str:
+        """The reason why the runs' disentanglement scores, by which they are sorted, do not compare; empty if they do."""
+        found = {_variant(run, self.metric) for run in self.runs} - {""}
+        if self.metric not in DISENTANGLEMENT_METRICS or len(found) < 2:
+            return ""
+        return "the runs have disentanglement scores of unlike variants, which do not compare: see evaluation.json"
 
     @property
     def _generation_warning(self) -> str:
@@ -166,6 +175,12 @@ class Comparison:
             ]
             for name in columns
         }
+
+
+def _variant(run: Run, metric: str) -> str:
+    """Return the variant that a run's disentanglement scores are of, as a text; empty without any."""
+    variant = mapping(mapping(run.evaluation.get("disentanglement")).get("variant"))
+    return str({key: text for key, text in variant.items() if key != "udr" or metric == key}) if variant else ""
 
 
 def _width(texts: Mapping[str, Sequence[str]]) -> int:

@@ -26,7 +26,7 @@ ROLES = {
 NPY_MAGIC = b"\x93NUMPY"
 NPZ_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 TORCH_SUFFIXES = (".pt", ".pth")
-BESIDE = ("file", "z")  # arrays that vae-reconstruct and vae-sample write beside images
+BESIDE = ("file", "z", "factors")  # arrays that vae-reconstruct and vae-sample write beside images
 ALIKE = 0.75  # the similarity of two names from which one may be the other with a slip
 WORDS = {  # in names of arrays, by the word that `ROLES` has for them
     **dict.fromkeys(("label", "labels", "y", "target", "targets"), "labels"),
