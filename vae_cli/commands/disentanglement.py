@@ -16,7 +16,7 @@ from vae_cli import noise
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
 from vae_cli.data import Split
-from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError
+from vae_cli.errors import CheckpointError, ConfigError, DataError, UserError, counted
 from vae_cli.evaluation import disentanglement, latent_codes
 from vae_cli.evaluation.factor_information import gaussian_total_correlation
 from vae_cli.evaluation.run_agreement import INFORMATIVE, agreement
@@ -99,7 +99,7 @@ def numbers(
             result["udr"] = _ranking(own, loaded, split, count, config, others, bar)
             variant["udr"] = (
                 f"means; absolute Spearman correlations; dimensions with a KL above {INFORMATIVE:g} nats; median over "
-                f"{result['udr']['n']} other runs"
+                f"{counted(result['udr']['n'], 'other run')}"
             )
     return {"n": count} | result | {"variant": variant | result["variant"]}
 

@@ -50,7 +50,11 @@ def heat_map(shares: Float[np.ndarray, "d f"], factors: Sequence[str]) -> alt.La
         y=alt.Y("dimension:N", sort=dimensions, title=None, axis=alt.Axis(ticks=False)),
     )
     cells = base.mark_rect().encode(
-        color=alt.Color("share:Q", scale=alt.Scale(range=["white", SPLITS["validation"]], domain=[0, 1]), legend=None),
+        color=alt.Color(
+            "share:Q",
+            scale=alt.Scale(range=["white", SPLITS["validation"]], domain=[0, 1], interpolate="rgb"),
+            legend=None,
+        ),
         tooltip=["dimension:N", "factor:N", alt.Tooltip("share:Q", format=".1%")],
     )
     color = alt.when(alt.datum.share > 0.5).then(alt.value("white")).otherwise(alt.value("#222"))
