@@ -36,7 +36,10 @@ from vae_cli.system.paths import expand
 OWN = "evaluation.json"  # in a run directory
 SATURATED = 0.1  # nats below log N
 NOT_WRITTEN = "these numbers are printed, and written where output= names a file"
-EXTRAS = ("generation", "disentanglement")  # what an evaluation has if it is asked for, and keeps of an earlier one if not
+EXTRAS = (
+    "generation",
+    "disentanglement",
+)  # what an evaluation has if it is asked for, and keeps of an earlier one if not
 
 
 def run(config: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ class Comparison:
 
     @property
     def _factor_warning(self) -> str:
-        """The reason why the runs' disentanglement scores, by which they are sorted, do not compare; empty if they do."""
+        """The reason why the runs' disentanglement scores, which sort them, do not compare; empty if they do."""
         found = {_variant(run, self.metric) for run in self.runs} - {""}
         if self.metric not in DISENTANGLEMENT_METRICS or len(found) < 2:
             return ""
