@@ -73,6 +73,17 @@ def test_separation_is_the_accuracy_of_each_dimension_alone():
     assert separation(examples, examples, 0)[:, 0] == pytest.approx([1, 0.5, 0.5], abs=0.01)
 
 
+@pytest.mark.parametrize("trees", ["random_forest", "extra_trees", "gradient_boosting"])
+def test_a_factor_with_one_value_in_training_is_predicted_to_have_it(trees):
+    random = np.random.default_rng(0)
+    codes, values = random.normal(size=(60, 2)), random.integers(2, size=60)
+    train = Examples(codes, np.stack([np.full(60, 3), values], 1))
+    test = Examples(codes, np.stack([np.repeat([3, 4], [45, 15]), values], 1))
+    importance, accuracies = importances(train, test, trees, 0)
+    assert (importance[:, 0] == 0).all() and importance[:, 1].sum() == pytest.approx(1) and accuracies[0] == 0.75
+    assert (separation(train, test, 0)[:, 0] == 0.75).all()
+
+
 def test_sap_is_the_best_accuracy_less_the_second():
     assert separated_attribute_predictability(np.array([[0.9, 0.2], [0.5, 0.3], [0.1, 0.6]])) == pytest.approx(0.35)
 

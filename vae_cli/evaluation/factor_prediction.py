@@ -47,14 +47,24 @@ def importances(
     train: Examples, test: Examples, trees: Trees, seed: int, report: Report = lambda: None
 ) -> tuple[Float[np.ndarray, "d f"], Float[np.ndarray, "f"]]:
     """Return how important each dimension is for the prediction of each factor by trees, and how many test images'
-    factors they predict."""
+    factors they predict. Of a factor with one value in training no dimension is important, and that is predicted."""
     columns, accuracies = [], []
     for number in range(train.factors.shape[1]):
-        model = _trees(trees, seed).fit(train.codes, train.factors[:, number])
-        columns.append(np.abs(model.feature_importances_))
-        accuracies.append(float((model.predict(test.codes) == test.factors[:, number]).mean()))
+        trained, tested = train.factors[:, number], test.factors[:, number]
+        if _is_constant(trained):
+            columns.append(np.zeros(train.codes.shape[1]))
+            accuracies.append(float((tested == trained[0]).mean()))
+        else:
+            model = _trees(trees, seed).fit(train.codes, trained)
+            columns.append(np.abs(model.feature_importances_))
+            accuracies.append(float((model.predict(test.codes) == tested).mean()))
         report()
     return np.stack(columns, 1), np.array(accuracies)
+
+
+def _is_constant(factor: Int[np.ndarray, "n"]) -> bool:
+    """Return whether a factor has one value: scikit-learn's classifiers refuse it."""
+    return bool((factor == factor[0]).all())
 
 
 def _trees(name: Trees, seed: int) -> Any:
@@ -86,16 +96,23 @@ def completeness(importance: Float[np.ndarray, "d f"]) -> float:
 
 
 def separation(train: Examples, test: Examples, seed: int, report: Report = lambda: None) -> Float[np.ndarray, "d f"]:
-    """Return how many test images' factors a linear support vector machine predicts from each dimension alone."""
+    """Return how many test images' factors a linear support vector machine predicts from each dimension alone.
+
+    Of a factor with one value in training that is the prediction.
+    """
     from sklearn.svm import LinearSVC
 
     scores = np.zeros((train.codes.shape[1], train.factors.shape[1]))
     for dimension in range(len(scores)):
         for number in range(scores.shape[1]):
+            trained, tested = train.factors[:, number], test.factors[:, number]
+            if _is_constant(trained):
+                scores[dimension, number] = (tested == trained[0]).mean()
+                continue
             model = LinearSVC(C=0.01, class_weight="balanced", random_state=seed)
             with _without_warnings():
-                model.fit(train.codes[:, [dimension]], train.factors[:, number])
-            scores[dimension, number] = (model.predict(test.codes[:, [dimension]]) == test.factors[:, number]).mean()
+                model.fit(train.codes[:, [dimension]], trained)
+            scores[dimension, number] = (model.predict(test.codes[:, [dimension]]) == tested).mean()
         report()
     return scores
 
