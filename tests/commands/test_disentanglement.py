@@ -1,16 +1,20 @@
 """vae-evaluate disentanglement=true: the scores of a run, of other runs beside it, and refusals."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.support.pages import Page, trained
+from vae_cli.build import trained as built
 from vae_cli.commands import compare, disentanglement, encode, evaluate
 from vae_cli.config import compose
 from vae_cli.errors import ConfigError, DataError, UserError
+from vae_cli.inference.inputs import load_data
 from vae_cli.reporting import run_page
-from vae_cli.runs import reader
+from vae_cli.runs import checkpoint, reader
 
 SCORES = [name for name in reader.DISENTANGLEMENT_METRICS if name != "udr"]
 NAMES = ["kind", "size", "place"]
@@ -106,6 +110,52 @@ def test_other_runs_of_the_same_data_give_udr_and_the_rest_are_named(runs, capsy
     err = capsys.readouterr().err
     assert "digits is left out: it was trained on other data" in err and "levels of latent variables" in err
     assert evaluated(runs / "sweep" / "0", f"beside={runs / 'sweep'}")["disentanglement"]["udr"] == udr
+
+
+def test_runs_that_cannot_be_compared_are_named_before_the_long_part(runs, monkeypatch):
+    def evaluated_too_early(*_):
+        raise AssertionError("the log-likelihood comes after the checks")
+
+    monkeypatch.setattr(evaluate, "evaluate", evaluated_too_early)
+    with pytest.raises(UserError, match="no model there is of these data"):
+        evaluated(runs / "sweep" / "0", f"beside={runs / 'digits'}")
+
+
+def test_a_run_with_a_class_of_ones_own_is_left_out_and_the_others_are_compared(runs, tmp_path, capsys):
+    contents = checkpoint.load(checkpoint.find(runs / "sweep" / "1"))
+    contents["config"]["encoder"]["_target_"] = "my_package.MyEncoder"
+    (tmp_path / "own" / "checkpoints").mkdir(parents=True)
+    checkpoint.save_weights(tmp_path / "own" / "checkpoints" / "best.safetensors", contents)
+    (tmp_path / "own" / "config.yaml").write_text("epochs: 1\n")
+    scores = evaluated(runs / "sweep" / "0", f"beside=[{tmp_path},{runs / 'sweep'}]")["disentanglement"]
+    assert scores["udr"]["n"] == 2 and "own is left out: " in capsys.readouterr().err
+
+
+def test_a_run_of_the_same_images_binarized_is_left_out(runs, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    images, factors = random.integers(256, size=(600, 4, 4), dtype=np.uint8), random.integers(3, size=(600, 2))
+    np.savez(tmp_path / "gray.npz", train=images, train_labels=factors, test=images, test_labels=factors)
+    for name in ("none", "threshold"):
+        settings = ["dataset=arrays", f"dataset.path={tmp_path / 'gray.npz'}", "epochs=1", "report=false"]
+        trained(tmp_path / "runs" / name, *settings, f"dataset.binarize={name}")
+    with pytest.raises(UserError, match="no model there is of these data"):
+        evaluated(tmp_path / "runs" / "none", f"beside={tmp_path / 'runs'}")
+    assert "its data are binary, and these levels256 (dataset.binarize)" in capsys.readouterr().err
+
+
+def test_factors_that_vary_are_counted_among_the_images_that_are_scored(runs):
+    config = compose.compose("evaluate", [f"checkpoint={runs / 'sweep' / '0'}", "disentanglement=true", "limit=100"])
+    loaded = built.load(checkpoint.find(config["checkpoint"]), "cpu")
+    split, refused = load_data(loaded, config).test, 0
+    for image in range(len(split)):  # the one with another value of the second factor
+        factors = torch.stack([torch.arange(len(split)) % 3, torch.arange(len(split)) == image], 1).long()
+        try:
+            scored = disentanglement.prepare(config, loaded, replace(split, factors=factors)).split
+        except DataError as error:
+            refused += "two factors" in str(error)
+        else:
+            assert len(scored) == 100 and scored.factors[:, 1].sum() == 1
+    assert refused == len(split) - 100 == 50
 
 
 def test_a_limit_takes_images_of_every_value(runs):

@@ -58,7 +58,7 @@ def run(config: dict[str, Any]) -> None:
     loaded = trained.load(path, config["device"], config["allow"])
     data = load_data(loaded, config)
     split = choose_split(data, config["split"], loaded)
-    others = disentanglement.check(config, loaded, split)
+    coded = disentanglement.prepare(config, loaded, split)
     about = {
         "checkpoint": config["checkpoint"] if is_remote else str(path),
         "data": data.facts.name,
@@ -90,8 +90,8 @@ def run(config: dict[str, Any]) -> None:
     result = about | numbers
     if images is not None:
         result["generation"] = generation.scores(loaded, images, config)
-    if config["disentanglement"]:
-        result["disentanglement"] = disentanglement.numbers(loaded, split, len(scores.elbo), config, others)
+    if coded is not None:
+        result["disentanglement"] = disentanglement.numbers(loaded, coded, config)
     if rows is not None:
         with image_files.errors_name(rows, "rows"):
             row_files.write(rows, row_files.KINDS[rows.suffix.lower()], [by_row(scores, split, loaded.facts)])
