@@ -55,6 +55,26 @@ def test_factors_have_the_names_that_are_given_or_numbers():
             factor_names(splits, {"factor_names": named(wrong)})
 
 
+def test_names_in_bytes_of_another_encoding_are_refused_with_the_fix():
+    names = {"factor_names": named(np.char.encode(["size", "höhe"], "latin-1"))}
+    with pytest.raises(
+        DataError, match=r"x.npz: array train_labels holds bytes that are not UTF-8; .*numpy.char.decode"
+    ):
+        factor_names([with_labels(IMAGES, named(FACTORS))], names)
+
+
+def test_names_that_are_python_objects_count_only_beside_factors_and_the_error_has_the_fix(tmp_path):
+    file, names = tmp_path / "x.npz", np.array(["fine", "coarse"], object)
+    values, factors = np.zeros((40, 2, 2), np.uint8), np.arange(80).reshape(40, 2) % 4
+    values[::2] = 1
+    for further in ({}, {"train_labels": factors[:, 0]}):
+        np.savez(file, train=values, factor_names=names, **further)
+        assert Arrays(path=str(file)).splits().facts.factor_names == ()
+    np.savez(file, train=values, train_labels=factors, factor_names=names)
+    with pytest.raises(DataError, match=r"array factor_names holds Python objects.*; save it .astype\(str\)"):
+        Arrays(path=str(file)).splits()
+
+
 def test_splits_with_unlike_factors_are_refused():
     splits = [with_labels(IMAGES, named(FACTORS)), with_labels(IMAGES, named(np.zeros((6, 3), int)))]
     with pytest.raises(DataError, match="2 and 3 factors"):

@@ -54,7 +54,11 @@ def factor_names(splits: Sequence[Images], arrays: Mapping[str, NamedArray]) -> 
     count, names = max(counts, default=0), arrays.get("factor_names")
     if names is None or not count:
         return tuple(f"factor{number}" for number in range(count))
-    texts = np.char.decode(names.values, "utf-8") if names.values.dtype.kind == "S" else names.values
+    try:
+        texts = np.char.decode(names.values, "utf-8") if names.values.dtype.kind == "S" else names.values
+    except UnicodeDecodeError as error:
+        fix = 'save texts, such as numpy.char.decode(names, "latin-1")'
+        raise DataError(f"{names.name} holds bytes that are not UTF-8; {fix}") from error
     if texts.dtype.kind != "U" or texts.shape != (count,) or len(set(texts.tolist())) < count:
         raise DataError(f"{names.name} is not a different text for each of the {count} factors; correct or remove it")
     return tuple(texts.tolist())

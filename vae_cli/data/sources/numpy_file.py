@@ -35,6 +35,7 @@ WORDS = {  # in names of arrays, by the word that `ROLES` has for them
     **dict.fromkeys(("test", "testing", "tests"), "test"),
     **dict.fromkeys(("x", "image", "images", "data"), ""),
 }
+AS_NUMBERS = '.astype("uint8") or as floats'
 SAVE = "save one with numpy.savez(path, train=images)"
 
 
@@ -98,7 +99,11 @@ def _load_npz(path: Path) -> tuple[dict[str, NamedArray], tuple[str, ...]]:
             raise _of_torch(path)
         names, notes = roles(path, archive.files)
         _check_size(path, archive)
-        return {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}, notes
+        texts = names.pop("factor_names", None)
+        arrays = {role: _member(f"{path}: array {name}", archive, name) for role, name in names.items()}
+        if texts is not None and any(role.endswith("_labels") and arrays[role].values.ndim == 2 for role in names):
+            arrays["factor_names"] = _member(f"{path}: array {texts}", archive, texts, ".astype(str)")
+        return arrays, notes
 
 
 def _check_size(path: Path, archive: NpzFile) -> None:
@@ -115,19 +120,19 @@ def _check_size(path: Path, archive: NpzFile) -> None:
         )
 
 
-def _member(described: str, archive: NpzFile, name: str) -> NamedArray:
+def _member(described: str, archive: NpzFile, name: str, fix: str = AS_NUMBERS) -> NamedArray:
     try:
         values = archive[name]
     except Exception as error:  # numpy and zipfile raise many kinds
-        raise _unreadable(described, error) from error
+        raise _unreadable(described, error, fix) from error
     if not isinstance(values, np.ndarray):
         raise DataError(f"{described} is not in numpy's format; {SAVE}")
     return NamedArray(described, values)
 
 
-def _unreadable(name: str, error: Exception) -> DataError:
+def _unreadable(name: str, error: Exception, fix: str = AS_NUMBERS) -> DataError:
     if "object" in str(error).lower():
-        return DataError(f'{name} holds Python objects, which are not opened; save it .astype("uint8") or as floats')
+        return DataError(f"{name} holds Python objects, which are not opened; save it {fix}")
     if isinstance(error, MemoryError):
         return DataError(f"{name} does not fit into memory ({describe(error)}); save it as .npy, which is mapped")
     return DataError(f"{name} is broken or cut short ({describe(error)}); copy or save it again")
