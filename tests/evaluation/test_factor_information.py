@@ -65,6 +65,18 @@ def test_the_standard_error_is_that_of_repeated_draws():
     assert 0.4 < error / np.std(repeated) < 2.5 and len(by_factor) == 4 and (by_factor > 0).all()
 
 
+def test_the_standard_error_does_not_hang_on_the_order_of_a_grid():
+    # The last factor is the number of the image modulo 10.
+    factors = np.stack(np.unravel_index(np.arange(4 * 25 * 10), (4, 25, 10)), 1)[:, [0, 2]]
+    noise = np.random.default_rng(0).normal(size=(2, 1000))
+    codes = np.stack(
+        [factors[:, 1] ** 2 / 30 + factors[:, 0], np.minimum(factors[:, 1], 3) + 0.3 * noise[0], noise[1]], 1
+    )
+    order = np.random.default_rng(1).permutation(len(codes))
+    error, shuffled = gaps_with_errors(codes, factors)[2], gaps_with_errors(codes[order], factors[order])[2]
+    assert 0.4 < error / shuffled < 2.5
+
+
 def test_modularity_is_that_by_hand():
     assert modularity(np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])) == 1
     # 1 − (0.25 + 0) / (1 · 2), and 0 of a dimension that tells nothing
@@ -91,5 +103,7 @@ def test_the_total_correlation_leaves_out_constants_and_knows_no_value_of_copies
     both = np.concatenate([x, np.full((500, 1), 2.0)], 1)
     assert gaussian_total_correlation(both) == pytest.approx(gaussian_total_correlation(x))
     assert gaussian_total_correlation(np.ones((10, 3))) == 0
+    rounded = np.concatenate([x, 2 + 1e-7 * (x[:, :1] > 0)], 1)
+    assert gaussian_total_correlation(rounded) == pytest.approx(gaussian_total_correlation(x))
     value = gaussian_total_correlation(np.concatenate([x, x], 1))
     assert value is None or value > 15

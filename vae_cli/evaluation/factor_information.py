@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import xlogy
 
 BINS = 20  # of equal width, as in disentanglement_lib
 BLOCKS = 10  # of images, left out one after the other for standard errors
+ROUNDING = 1e-6  # of single-precision codes, beside the largest of them
 
 
 def binned(codes: Float[np.ndarray, "n d"], bins: int = BINS) -> Int[np.ndarray, "n d"]:
@@ -17,12 +18,20 @@ def binned(codes: Float[np.ndarray, "n d"], bins: int = BINS) -> Int[np.ndarray,
     return np.stack([np.digitize(code, np.histogram_bin_edges(code, bins)[1:-1]) for code in codes.T], 1)
 
 
+def varying(codes: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, "d"]:
+    """Return which dimensions vary by more than the rounding of single precision, beside their own size and that of the
+    largest deviation."""
+    deviation = codes.std(0)
+    size = np.maximum(np.abs(codes.mean(0)), deviation.max(initial=0))
+    return deviation > ROUNDING * np.maximum(size, 1e-30)
+
+
 def counts_by_block(codes: Int[np.ndarray, "n d"], factors: Int[np.ndarray, "n f"]) -> list[list[np.ndarray]]:
     """Return, for each dimension and each factor, how often each pair of values occurs in each block: (BLOCKS, b, v).
 
-    Image number i is in block i modulo BLOCKS.
+    Blocks are of images at random, the same ones each time: of every tenth image of a grid each might lack a value.
     """
-    block = np.arange(len(codes)) % BLOCKS
+    block = np.random.default_rng(0).permutation(len(codes)) % BLOCKS
     tables = []
     for code in codes.T:
         row = []
@@ -106,8 +115,7 @@ def gaussian_total_correlation(codes: Float[np.ndarray, "n d"]) -> float | None:
     F. Locatello et al., Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations,
     ICML 2019, arXiv:1811.12359.
     """
-    deviation = codes.std(0)
-    kept = deviation > 1e-9 * max(1e-30, float(deviation.max()))
+    kept = varying(codes)
     if kept.sum() < 2:
         return 0.0
     sign, value = np.linalg.slogdet(np.corrcoef(codes[:, kept].T))

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import xlogy
 
+from vae_cli.evaluation.factor_information import varying
+
 Trees = Literal["random_forest", "extra_trees", "gradient_boosting"]
 MOST_TRAINED, MOST_TESTED = 10_000, 5_000  # images, as in disentanglement_lib
 GROUP = 64  # images with one value of a factor in common
@@ -180,8 +182,7 @@ def factor_vae_accuracy(codes: Float[np.ndarray, "n d"], factors: Int[np.ndarray
 
     H. Kim and A. Mnih, Disentangling by Factorising, ICML 2018, arXiv:1802.05983.
     """
-    variance = codes.var(0, ddof=1)
-    codes = codes[:, variance > 1e-18 * max(1e-30, float(variance.max()))]
+    codes = codes[:, varying(codes)]
     if codes.shape[1] == 0:
         return 0.0
     codes = codes / codes.std(0, ddof=1)
