@@ -85,6 +85,21 @@ def test_factors_are_columns_beside_the_codes(runs, tmp_path):
     assert [line.split(",")[1:4] for line in lines] == factors.astype(str).tolist()
 
 
+def test_a_factor_that_is_named_as_another_column_has_a_column_of_its_own(runs, tmp_path):
+    stored = dict(np.load(runs / "bits.npz")) | {"factor_names": np.array(["row", "factor_row", "z1_mean"])}
+    np.savez(tmp_path / "names.npz", **stored)
+    data = ["dataset=arrays", f"dataset.path={tmp_path / 'names.npz'}", "latent_dim=2", "epochs=1", "report=false"]
+    given = [f"checkpoint={trained(tmp_path / 'run', *data)}", "limit=20", f"output={tmp_path / 'codes.csv'}"]
+    encode.run(compose.compose("encode", given))
+    header, *lines = (tmp_path / "codes.csv").read_text().splitlines()
+    names = ["row", "factor_factor_row", "factor_row", "factor_z1_mean", "z0_mean", "z1_mean", "z0_std", "z1_std"]
+    assert sorted(header.split(",")) == sorted(names)
+    rows = [dict(zip(header.split(","), line.split(","))) for line in lines]
+    factors = stored["train_labels"][[int(row["row"]) for row in rows]]
+    of_rows = [[int(row[name]) for name in names[1:4]] for row in rows]
+    assert of_rows == factors.tolist() and any("." in row["z1_mean"] for row in rows)
+
+
 def test_draws_have_other_scores_than_means_and_the_same_seed_gives_the_same(runs):
     run = runs / "sweep" / "1"
     means, again, draws = (evaluated(run, *further)["disentanglement"] for further in ([], [], ["codes=draw"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,26 @@ def run(config: dict[str, Any]) -> None:
 
 def _table(arrays: dict[str, Any], beside: dict[str, Any], loaded: Trained) -> dict[str, Any]:
     """Return the codes as columns: what is beside them, and the mean and deviation of each dimension."""
-    names = loaded.model.dimension_names
+    names, factors = loaded.model.dimension_names, loaded.facts.factor_names
     table = {name: values for name, values in beside.items() if name != "factors"}
-    for number, values in enumerate(beside["factors"].T if "factors" in beside else ()):
-        known = number < len(loaded.facts.factor_names)
-        table[loaded.facts.factor_names[number] if known else f"factor{number}"] = values
+    taken = {*table, *(f"{name}_{kind}" for kind in ("mean", "std") for name in names)}
+    if "factors" in beside:
+        columns = beside["factors"].T
+        factors = (*factors, *(f"factor{number}" for number in range(len(factors), len(columns))))
+        table |= dict(zip(_column_names(factors, taken), columns))
     if "label" in table and loaded.facts.class_names:
         table["label"] = label_names(table["label"].tolist(), loaded.facts.class_names)
     for kind in ("mean", "std"):
         table |= {f"{name}_{kind}": arrays[kind][:, number] for number, name in enumerate(names)}
     return table
+
+
+def _column_names(factors: Sequence[str], taken: Set[str]) -> list[str]:
+    """Return a name of its own for the column of each factor: `factor_label` of one that is named as another column."""
+    names: list[str] = []
+    for factor in factors:
+        name = factor
+        while name in taken or name in names or (name != factor and name in factors):
+            name = f"factor_{name}"
+        names.append(name)
+    return names
