@@ -114,7 +114,8 @@ def numbers(loaded: Trained, prepared: Prepared, config: Mapping[str, Any]) -> d
             own = Means(means, _informative(model, codes, means))
             result["udr"] = _ranking(own, others)
             variant["udr"] = (
-                f"means; absolute Spearman correlations; dimensions with a KL above {INFORMATIVE:g} nats; median over "
+                f"means; absolute Spearman correlations; dimensions with a KL above {INFORMATIVE:g} nats, of "
+                "both models alike; median over "
                 f"{counted(result['udr']['n'], 'other run')}"
             )
     return {"n": count} | result | {"variant": variant | result["variant"]}

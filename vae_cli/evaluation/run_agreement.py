@@ -19,11 +19,15 @@ def agreement(
 ) -> float:
     """Return the UDR of a model beside others that encode the same images: the median of its agreement with each.
 
-    With R the absolute rank correlations of the informative dimensions of two models, it is the mean over the two sides
-    of mean_b (max_a R_ab)² / Σ_a R_ab: 1 where each dimension of one has exactly one of the other that goes with it.
+    With R the absolute rank correlations (D_a, D_b) of the informative dimensions of two models, it is
+
+        1 / (D_a + D_b) · [Σ_b (max_a R_ab)² / Σ_a R_ab + Σ_a (max_b R_ab)² / Σ_b R_ab],
+
+    1 where each dimension of one has exactly one of the other that goes with it, and 0 without informative ones.
 
     S. Duan et al., Unsupervised Model Selection for Variational Disentangled Representation Learning, ICLR 2020,
-    arXiv:1905.12614.
+    arXiv:1905.12614: the variant by Spearman's correlation. All dimensions count alike, as there. disentanglement_lib
+    takes the mean over each model's own first: the same only where both models have as many.
 
     Args:
         codes: of the model.
@@ -50,4 +54,4 @@ def _relative_strength(correlation: np.ndarray) -> float:
     if 0 in correlation.shape:
         return 0.0
     sides = [np.square(each.max(0)) / np.maximum(each.sum(0), 1e-30) for each in (correlation, correlation.T)]
-    return float(np.mean([side.mean() for side in sides]))
+    return float(np.concatenate(sides).mean())
