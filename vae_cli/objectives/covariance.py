@@ -21,7 +21,10 @@ class DIPVAE(Objective):
     r"""ELBO(x) − λ_od Σ_{i≠j} C_ij² − λ_d Σ_i (C_ii − 1)²
 
     with C the covariance Cov_p(x)[μ(x)] of the posterior's mean (DIP-VAE-I), or that of the aggregate posterior,
-    Cov_p(x)[μ(x)] + E_p(x)[Cov_q(z|x)[z]] (DIP-VAE-II), both estimated over a batch without bias.
+    Cov_p(x)[μ(x)] + E_p(x)[Cov_q(z|x)[z]] (DIP-VAE-II), both estimated over a batch of B images.
+
+    The estimate of C is without bias; its squares are not. Where C is the identity, Σ_ij (C_ij − δ_ij)² of normal means
+    is about D² / B on average, and not 0. So a small batch has a larger penalty.
 
     A. Kumar, P. Sattigeri and A. Balakrishnan, Variational Inference of Disentangled Latent Concepts from Unlabeled
     Observations, 2018.

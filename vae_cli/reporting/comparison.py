@@ -97,8 +97,8 @@ class Comparison:
     @property
     def _factor_warning(self) -> str:
         """The reason why the runs' disentanglement scores, which sort them, do not compare; empty if they do."""
-        found = {_variant(run, self.metric) for run in self.runs} - {""}
-        if self.metric not in DISENTANGLEMENT_METRICS or len(found) < 2:
+        variants = {_variant(run, self.metric) for run in self.runs} - {""}
+        if self.metric not in DISENTANGLEMENT_METRICS or len(variants) < 2:
             return ""
         return "the runs have disentanglement scores of unlike variants, which do not compare: see evaluation.json"
 

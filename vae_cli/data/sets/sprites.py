@@ -28,7 +28,7 @@ class Sprites(Dataset):
     shape (3) × scale (6) × rotation (8) × x (12) × y (12), drawn in a moment: no download, no network. With `color`
     there are 31,104 images of 8-bit colors: six hues, and six places along each axis.
 
-    No two images are the same, so that every factor can be told from the image. A square looks the same after a quarter
+    No two images are the same, so that every factor can be read off the image. A square looks the same after a quarter
     of a turn, and an ellipse after half of one. So the rotations end before a quarter, at 78.75°, where those of
     dSprites go all the way round. The places are whole pixels.
 
