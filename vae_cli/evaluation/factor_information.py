@@ -29,7 +29,7 @@ def varying(codes: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, "d"]:
 def counts_by_block(codes: Int[np.ndarray, "n d"], factors: Int[np.ndarray, "n f"]) -> list[list[np.ndarray]]:
     """Return, for each dimension and each factor, how often each pair of values occurs in each block: (BLOCKS, b, v).
 
-    Blocks are of images at random, the same ones each time: of every tenth image of a grid each might lack a value.
+    Images are in blocks at random, the same ones each time. In a grid, every tenth image may have the same value.
     """
     block = np.random.default_rng(0).permutation(len(codes)) % BLOCKS
     tables = []
