@@ -114,8 +114,10 @@ def _cards(run: Run) -> list[dict[str, str]]:
     test = mapping(run.summary.get("test"))
     cards = {}
     likelihood, seconds = run.number("log_likelihood"), run.number("seconds")
-    if likelihood is not None:
-        name = f"log-likelihood of {page.format_number(run.evaluated_examples)} test {run.noun}s, nats each"
+    draws = finite(run.evaluation.get("num_importance_samples"))
+    if likelihood is not None and draws is not None and draws > 1:  # of one draw it is an estimate of the ELBO
+        count = page.format_number(run.evaluated_examples)
+        name = f"log-likelihood of {count} test {run.noun}s by {draws:,.0f} draws, nats each"
         cards[name] = page.format_number(likelihood)
     for key, name in (("elbo", "test ELBO, nats per example"), ("kl", "test KL, nats per example")):
         if finite(test.get(key)) is not None:
