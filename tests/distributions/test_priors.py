@@ -105,10 +105,7 @@ def test_a_vampprior_of_ten_examples_for_each_pseudo_input_is_not_warned_of(comp
 
 def test_a_vampprior_of_more_pseudo_inputs_than_the_examples_bear_is_warned_of():
     text = VampPrior(2, (3,), 500).warning(4000, "row")
-    assert (
-        text is not None
-        and "500 pseudo-inputs for 4,000 training rows" in text
-        and "prior.components=200 or fewer" in text
-    )
-    assert VampPrior(2, (3,), 401).warning(4000, "row") and "components=1 or" in VampPrior(2, (3,), 2).warning(9, "row")
+    assert text is not None and "500 pseudo-inputs for 4,000 training rows" in text
+    assert text.endswith("prior.components=200")
+    assert VampPrior(2, (3,), 401).warning(4000, "row") and VampPrior(2, (3,), 2).warning(9, "row").endswith("=1")
     assert MixtureOfNormalsPrior(2, components=500).warning(4000, "row") is None
