@@ -131,6 +131,7 @@ class Dataset(ABC):
     name: str
     test_fraction = 0.1
     is_in_order = False  # held out are the last examples, not some at random: a time series' future
+    is_sorted = False  # by their factors, so that the first examples are alike: the splits are shuffled
     standardize: Standardize = "auto"
 
     def __init__(self, binarize: Binarize = "none", validation: Index | None = None) -> None:
@@ -148,7 +149,10 @@ class Dataset(ABC):
             DataError: if the images are missing or broken.
             ConfigError: if more images are to be held out than there are.
         """
-        source = self._with_test(source or self.load())
+        source = source or self.load()
+        if self.is_sorted:
+            source = _shuffled(source)
+        source = self._with_test(source)
         train, validation = self._hold_out(source)
         assert source.test is not None
         dynamic = self.binarize == "dynamic"
@@ -291,6 +295,17 @@ def _digest(images: Images) -> str:
     for chunk in split.chunks(every=1 + len(split) * split.image_bytes // DIGESTED):
         crc = zlib.crc32(np.ascontiguousarray(chunk.numpy()).data, crc)
     return f"{crc:08x}"
+
+
+def _shuffled(source: Source) -> Source:
+    """Return a set whose examples are in an order at random, the same in every run."""
+
+    def shuffle(images: Images, name: str) -> Images:
+        generator = noise.generator(FIXED_SEED, "shuffle", name)
+        return images.take(torch.randperm(len(images), generator=generator).numpy())
+
+    test = None if source.test is None else shuffle(source.test, "test")
+    return replace(source, train=shuffle(source.train, "train"), test=test)
 
 
 def _divide(images: Images, count: int, purpose: str, is_in_order: bool) -> tuple[Images, Images]:

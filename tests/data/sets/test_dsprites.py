@@ -23,6 +23,9 @@ def test_images_and_factors_are_those_of_the_file_whose_pickle_is_not_read(tmp_p
     assert np.array_equal(source.train.factors, factors[:, 1:]) and source.train.labels is None
     assert source.support == "binary" and source.factor_names == ("shape", "scale", "orientation", "x", "y")
     data = DSprites(str(tmp_path)).splits()
+    assert data.train.mapped and (data.train.factors.diff(dim=0)[:, 0] < 0).sum() > 5  # shuffled; in the grid none
+    place = np.ravel_multi_index(data.train.factors.numpy().T, (2, 3, 4, 2, 2))
+    assert np.array_equal(data.train.select(slice(None))[:, 0].numpy(), images[place])
     assert data.facts.factor_sizes == (2, 3, 4, 2, 2) and len(data.train) + len(data.validation) + len(data.test) == 96
 
 

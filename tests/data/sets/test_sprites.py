@@ -98,6 +98,14 @@ def test_the_splits_are_at_random_and_always_the_same():
     assert len(np.unique(np.ravel_multi_index(every.T, SIZES))) == 20736
 
 
+def test_the_first_images_of_a_split_are_as_unlike_as_all():
+    data = Sprites().splits()
+    for split in (data.train, data.validation, data.test):
+        first, every = split.factors[:400].double(), split.factors.double()
+        assert (first.mean(0) - every.mean(0)).abs().max() < 4 * every.std(0).max() / 20
+        assert (first.std(0) / every.std(0)).min() > 0.85
+
+
 def test_sizes_that_are_too_small_or_too_large_are_refused():
     hints = get_type_hints(Sprites.__init__, include_extras=True)
     assert [accepts(hints["image_size"], size) for size in (31, 32, 128, 129)] == [False, True, True, False]

@@ -41,6 +41,7 @@ class Cars3D(DownloadedDataset):
     """
 
     name = "cars3d"
+    is_sorted = True
     files = (
         RemoteFile(ARCHIVE, "md5:4e866a7919c1beedf53964e6f7a23686", (f"http://www.scottreed.info/files/{ARCHIVE}",)),
     )

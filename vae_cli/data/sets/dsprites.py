@@ -39,6 +39,7 @@ class DSprites(DownloadedDataset):
     """
 
     name = "dsprites"
+    is_sorted = True
     files = (
         RemoteFile(
             ARCHIVE,

@@ -38,6 +38,7 @@ class Shapes3D(DownloadedDataset):
     """
 
     name = "shapes3d"
+    is_sorted = True
     files = (
         RemoteFile(
             ARCHIVE,

@@ -63,6 +63,7 @@ class SmallNORB(DownloadedDataset):
     """
 
     name = "smallnorb"
+    is_sorted = True
     subfolder = "smallnorb"
     files = tuple(
         RemoteFile(_file(*key.split("-")), f"sha256:{digest}", (f"{MIRROR}/{_file(*key.split('-'))}",))

@@ -43,6 +43,7 @@ class Sprites(Dataset):
     """
 
     name = "sprites"
+    is_sorted = True
     test_fraction = 0.2
 
     def __init__(
