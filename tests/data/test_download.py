@@ -69,10 +69,20 @@ def test_a_bad_download_is_refused_in_one_line_that_says_what_to_do_and_leaves_n
     if damage == "missing":
         server.files.clear()
     message = error_of(lambda: fetch(tmp_path, remote(NOWHERE, *whole.mirrors)))
-    start = f"letters needs {tmp_path / 'a'}, and downloading it failed from 127.0.0.1:1 (Connection refused) and from "
+    start = f"letters needs {tmp_path / 'a'}, and downloading it failed from {NOWHERE} (Connection refused) and from "
     assert message.startswith(f"{start}{server.host} (") and reason in message
     assert f"put a ({whole.checksum}) into {tmp_path} by hand" in message and "data_dir=" in message
     assert message.endswith("; or draw them") and contents(tmp_path) == {}
+
+
+def test_a_folder_made_for_a_download_that_failed_is_removed_and_one_with_files_is_not(tmp_path, server, whole):
+    error_of(lambda: fetch(tmp_path / "data", remote(NOWHERE)))
+    assert not (tmp_path / "data").exists()
+    error_of(lambda: fetch(tmp_path / "data", whole, remote(NOWHERE, name="b")))
+    assert contents(tmp_path / "data") == {"a": CONTENT}
+    (tmp_path / "empty").mkdir()
+    error_of(lambda: fetch(tmp_path / "empty", remote(NOWHERE)))
+    assert (tmp_path / "empty").is_dir()
 
 
 def test_a_broken_file_stays_where_no_mirror_works(tmp_path):
@@ -162,7 +172,7 @@ def test_google_drive_is_asked_by_gdown_and_without_it_that_is_said(tmp_path, mo
     drive = remote("gdrive:identity")
     monkeypatch.setitem(sys.modules, "gdown", None)
     message = error_of(lambda: fetch(tmp_path, drive))
-    assert "from Google Drive (it needs gdown: pip install gdown)" in message
+    assert "from https://drive.google.com/uc?id=identity (it needs gdown: pip install gdown)" in message
 
     def get(id, output, quiet):
         assert id == "identity" and not quiet

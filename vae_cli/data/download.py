@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,7 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
         names = ", ".join(file.name for file in missing)
         fix = way or "name the directory that has it with data_dir="
         raise DataError(f"{title} is not in {folder} ({names} missing); {fix}")
+    is_new = not folder.exists()
     by_hand = f"put {listed} into {folder} by hand, or {way or 'name a directory that has it with data_dir='}{advice}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,6 +93,10 @@ def download(title: str, folder: Path, files: Sequence[RemoteFile], advice: str 
     except OSError as error:
         fix = way or "name another directory with data_dir="
         raise DataError(f"{error.filename or folder} cannot be written ({describe(error)}); {fix}") from error
+    finally:
+        if is_new:
+            with suppress(OSError):  # it has files, or was not made
+                folder.rmdir()
 
 
 def _download(title: str, folder: Path, file: RemoteFile, by_hand: str) -> None:
@@ -116,7 +121,8 @@ def _download(title: str, folder: Path, file: RemoteFile, by_hand: str) -> None:
         except Exception as error:  # requests and gdown have kinds of their own
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
                 raise  # of this machine, such as a full disk: another mirror would not help
-            failures.append(f"from {host} ({_reason(error)})")
+            page = address.replace("gdrive:", "https://drive.google.com/uc?id=")
+            failures.append(f"from {host if failures else page} ({_reason(error)})")
     raise DataError(f"{title} needs {path}, and downloading it failed {' and '.join(failures)}; {by_hand}")
 
 
