@@ -75,6 +75,26 @@ def test_auto_takes_fewer_images_a_step_and_more_epochs_of_a_small_set(size, wor
     assert parts.with_choices(own, facts, world_size) == own
 
 
+@pytest.mark.parametrize("objective", ["beta_tc", "dip_vae", "info_vae", "factor_vae"])
+def test_auto_takes_64_images_at_least_where_their_codes_are_compared(objective):
+    config = compose.compose("train", [f"objective={objective}"])
+    for size, batch_size in ((30, 64), (1294, 64), (54_000, 128)):
+        chosen = parts.with_choices(config, DataFacts("mine", (1, 8, 8), "levels256", 0, size))
+        assert chosen["batch_size"] == batch_size
+    assert (
+        parts.with_choices({**config, "batch_size": 7}, DataFacts("mine", (1, 8, 8), "levels256", 0, 30))["batch_size"]
+        == 7
+    )
+
+
+def test_the_total_correlation_of_one_dimension_is_refused_by_its_keys():
+    facts = DataFacts("synthetic", (1, 4, 4), "binary", 0, 9)
+    settings = compose.compose("train", [*SMALL, "objective=factor_vae", "latent_dim=1", "likelihood=bernoulli"])
+    message = "objective=factor_vae and latent_dim=1 do not go together: one dimension has no total correlation"
+    with pytest.raises(ConfigError, match=message):
+        parts.objective(settings, parts.model(settings, facts), facts, 1)
+
+
 def groups_of(optimizer, likelihood="discretized_logistic"):
     """The rate and weight decay of every weight and of the likelihood's scale."""
     facts = DataFacts("mine", (1, 8, 8), "levels256", 0, 50)

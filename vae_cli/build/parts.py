@@ -31,7 +31,7 @@ SCALE_PACE = 10.0
 MODEL_GROUPS = ("model", "encoder", "decoder", "posterior", "prior", "likelihood")
 MOST_CLASSES = 100_000
 # What batch_size=auto and epochs=auto aim at: a small set is no reason for few steps.
-SMALLEST_BATCH, LARGEST_BATCH, STEPS_PER_EPOCH = 4, 128, 50
+LARGEST_BATCH, STEPS_PER_EPOCH = 128, 50
 MOST_EPOCHS, STEPS = 500, 5000
 WARM_STEPS = 1000  # of β in a hierarchy, at the least, if they are not over half of the epochs
 TRAINED_COPIES = 4  # a weight, its gradient and what Adam keeps of it
@@ -77,7 +77,8 @@ def with_choices(config: Config, facts: DataFacts, world_size: int = 1) -> Confi
         config = config | {"likelihood": likelihood}
     if batch_size == "auto":
         share = max(1, facts.size // (world_size * STEPS_PER_EPOCH))
-        batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, 1 << (share.bit_length() - 1)))
+        smallest: int = resolve("objective", config["objective"]["_target_"]).smallest_batch  # type: ignore[attr-defined]
+        batch_size = min(LARGEST_BATCH, max(smallest, 1 << (share.bit_length() - 1)))
     steps = -(-facts.size // min(facts.size, world_size * batch_size))  # of an epoch
     if epochs == "auto":
         epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-STEPS // steps)))
@@ -347,9 +348,10 @@ def objective(
 
 
 def _option_of(config: Config, key: str) -> str:
-    """Return `group=option` for a group whose option has become a class, or `group.key=value`."""
+    """Return `group=option` for a group whose option has become a class, or `key=value` or `group.key=value`."""
     group, _, inner = key.partition(".")
-    return f"{key}={config[group][inner] if inner else choice(group, config[group])}"
+    value = config[group][inner] if inner else config[group]
+    return f"{key}={choice(group, value) if isinstance(value, Mapping) else value}"
 
 
 def optimizer(config: Config, model: Model, trusted: Trusted = None) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,8 @@ from torch.func import functional_call
 from vae_cli.data.batches import Batch
 from vae_cli.models import Evidence, Model
 from vae_cli.optimizers import adam
+
+ENOUGH_CODES = 64  # to be compared with each other
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,13 @@ class Objective(ABC):
         mc_samples: K, the draws of z per example.
 
     Attributes:
+        smallest_batch: the fewest examples that `batch_size=auto` chooses. An objective that compares the codes of a
+            batch with each other needs `ENOUGH_CODES`.
         module: the module of an objective that has parameters of its own, made by its constructor. A training steps
             along the gradient of `Bound.module_loss` with `module_optimizer`, saves both and goes on with them.
     """
 
+    smallest_batch: ClassVar[int] = 4
     module: nn.Module | None = None
 
     def __init__(self, mc_samples: int = 1) -> None:

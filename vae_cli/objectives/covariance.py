@@ -12,7 +12,7 @@ from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import LatentDistribution, analytic_kl
 from vae_cli.models import Model
-from vae_cli.objectives.base import Bound, IncompatibleError, Objective
+from vae_cli.objectives.base import ENOUGH_CODES, Bound, IncompatibleError, Objective
 
 DIAGONAL_TIMES = {"i": 10.0, "ii": 1.0}  # the weight of the diagonal over that of the rest, as published
 
@@ -35,6 +35,8 @@ class DIPVAE(Objective):
         diagonal: λ_d; `auto` is 10 λ_od with `i` and λ_od with `ii`.
         mc_samples: K.
     """
+
+    smallest_batch = ENOUGH_CODES
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from vae_cli.constraints import Betas, NonNegative, Positive, Widths
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import analytic_kl
 from vae_cli.models import Model
-from vae_cli.objectives.base import Bound, Objective, frozen
+from vae_cli.objectives.base import ENOUGH_CODES, Bound, IncompatibleError, Objective, frozen
 from vae_cli.optimizers import adam
 
 SLOPE = 0.2  # of the leaky rectifiers
@@ -41,6 +41,7 @@ class FactorVAE(Objective):
     """
 
     module: nn.Module
+    smallest_batch = ENOUGH_CODES
 
     def __init__(
         self,
@@ -68,6 +69,8 @@ class FactorVAE(Objective):
 
     def check(self, model: Model) -> None:
         self.need_flat(model)
+        if model.latent_dim < 2:
+            raise IncompatibleError("one dimension has no total correlation", "objective", "latent_dim")
 
     def noise_dim(self, model: Model) -> int:
         return model.noise_dim + model.latent_dim

@@ -12,7 +12,7 @@ from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
 from vae_cli.distributions import analytic_kl
 from vae_cli.models import Model
-from vae_cli.objectives.base import Bound, Objective
+from vae_cli.objectives.base import ENOUGH_CODES, Bound, Objective
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -28,6 +28,8 @@ class InfoVAE(Objective):
         weight: λ.
         mc_samples: K.
     """
+
+    smallest_batch = ENOUGH_CODES
 
     def __init__(self, alpha: NonNegative = 0.0, weight: NonNegative = 1000.0, mc_samples: int = 1) -> None:
         super().__init__(mc_samples)

@@ -12,7 +12,7 @@ from torch import Tensor
 from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
 from vae_cli.models import Evidence, Model
-from vae_cli.objectives.base import Bound, IncompatibleError, Objective
+from vae_cli.objectives.base import ENOUGH_CODES, Bound, IncompatibleError, Objective
 
 
 class BetaTC(Objective):
@@ -38,6 +38,8 @@ class BetaTC(Objective):
         mc_samples: K.
         size: N.
     """
+
+    smallest_batch = ENOUGH_CODES
 
     def __init__(
         self,
