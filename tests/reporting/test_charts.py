@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 
+from tests.support.linear_gaussian import D, linear_gaussian
+from tests.support.objectives import images
+from vae_cli.distributions import DiagonalNormalPosterior
+from vae_cli.objectives import DIPVAE, BetaTC, FactorVAE, InfoVAE
 from vae_cli.reporting import charts, run_charts
 
 
@@ -51,6 +56,23 @@ def test_curves_are_of_the_quantities_that_are_there_with_a_line_for_each_split(
         *((1, "train", -10.0), (1, "validation", -10.0), (2, "train", -20.0), (2, "validation", -20.0)),
         (2, "test", -9.0),
     ]
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [FactorVAE(latent_dim=D, hidden=[4]), BetaTC(size=9), DIPVAE(), InfoVAE()],
+    ids=lambda each: type(each).__name__,
+)
+def test_the_terms_of_a_loss_have_curves_that_curves_png_leaves_out(objective):
+    if objective.module is not None:
+        objective.module.double()
+    model = linear_gaussian(DiagonalNormalPosterior)
+    noise = torch.randn(1, 6, objective.noise_dim(model), dtype=torch.float64)
+    sums = objective(model, (images(6), None), noise, 0).sums()
+    values = dict(zip(sums.names, (sums.values / sums.images).tolist()))
+    curves = charts.curves([{"epoch": epoch, "split": "train", **values} for epoch in (1, 2)])
+    own = set(sums.names) - {"elbo", "bound", "reconstruction", "kl", "loss"}
+    assert own and own <= set(curves) and not own & set(charts.IN_PICTURE)
 
 
 def test_curves_without_any_numbers_are_none():

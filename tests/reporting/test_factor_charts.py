@@ -23,6 +23,7 @@ def test_each_cell_has_its_share_in_percent():
         ("z2", "shape", "0%"),
         ("z2", "x", "50%"),
     ]
+    assert "share of each factor's entropy" in str(heat_map(shares, ["shape", "x"]).to_dict(validate=False)["layer"])
     picture = np.asarray(charts.to_png(heat_map(shares, ["shape", "x"])))
     assert picture.shape[1] > 300 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
 

@@ -22,6 +22,14 @@ CURVES = {  # title of each quantity in metrics.jsonl
     "kl": "KL, nats per example",
     "loss": "loss",
     "lr": "learning rate",
+    # terms of some losses
+    "total_correlation": "total correlation of the code, nats",
+    "discriminator_accuracy": "accuracy of the discriminator",
+    "mutual_information": "mutual information of x and z, nats",
+    "dimension_kl": "KL dimension by dimension, nats",
+    "mmd": "squared MMD between codes and prior",
+    "covariance_off_diagonal": "squared covariances of the code",
+    "covariance_diagonal": "squared distances of its variances from 1",
 }
 IN_PICTURE = ("elbo", "reconstruction", "kl", "kl_levels", "lr")  # of curves.png
 MOST_POINTS = 500  # of a curve

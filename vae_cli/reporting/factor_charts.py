@@ -45,7 +45,7 @@ def heat_map(shares: Float[np.ndarray, "d f"], factors: Sequence[str]) -> alt.La
         for factor, share in zip(factors, shares[number].clip(0, 1).tolist())
     ]
     part = f", {MOST_SHOWN} of {len(shares):,} dimensions" if len(shares) > MOST_SHOWN else ""
-    base = alt.Chart(values_of(rows), title=f"share of each factor that each dimension tells{part}").encode(
+    base = alt.Chart(values_of(rows), title=f"share of each factor's entropy that each dimension tells{part}").encode(
         x=alt.X("factor:N", sort=list(factors), title=None, axis=alt.Axis(orient="top", labelAngle=0, ticks=False)),
         y=alt.Y("dimension:N", sort=dimensions, title=None, axis=alt.Axis(ticks=False)),
     )
