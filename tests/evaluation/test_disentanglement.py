@@ -10,6 +10,7 @@ from vae_cli.errors import DataError
 from vae_cli.evaluation import factor_information, factor_prediction
 from vae_cli.evaluation.disentanglement import STEPS, scores
 from vae_cli.evaluation.factor_prediction import Examples
+from vae_cli.reporting import tables
 
 NAMES = ("one", "two", "three", "four")
 SCORES = ("mig", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "modularity")
@@ -142,6 +143,16 @@ def test_every_number_has_its_count_and_the_variant_is_named(known):
     assert variant["predictors"] == "trained on 600 images, tested on 300"
     assert np.argmax(result["information"], 0).tolist() == [0, 1, 2, 3] and np.max(result["information"]) <= 1 + 1e-9
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_few_images_are_said_to_be_biased(known):
+    few = scores(*drawn("noise", count=150), NAMES, 0, "extra_trees")
+    # 20 bins and six values at the most
+    assert few["biased"] and 0.1 < few["information_bias"] < 19 * 5 / 300 / np.log(6) * 1.1
+    assert not known["constant"]["biased"] and known["constant"]["information_bias"] < 0.05
+    line = "of 150 images mutual information is too large, by up to about"
+    assert line in "".join(tables._factor_lines({**few, "variant": {"codes": "means"}}))
+    assert "too large" not in "".join(tables._factor_lines({**known["constant"], "variant": {"codes": "means"}}))
 
 
 def test_factors_that_do_not_vary_are_left_out_and_named():

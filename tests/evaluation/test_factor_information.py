@@ -13,6 +13,7 @@ from vae_cli.evaluation.factor_information import (
     gaps_with_errors,
     gaussian_total_correlation,
     information,
+    information_bias,
     modularity,
     mutual_information,
 )
@@ -41,6 +42,15 @@ def test_mutual_information_and_entropy_are_those_of_scikit_learn():
     expected = [[mutual_info_score(code, factor) for factor in factors.T] for code in binned(codes).T]
     assert np.allclose(mutual_information(codes, factors), expected, atol=1e-12)
     assert np.allclose(entropies(factors), [mutual_info_score(factor, factor) for factor in factors.T])
+
+
+def test_the_bias_is_that_of_codes_that_are_independent_of_the_factors():
+    random = np.random.default_rng(0)
+    codes, factors = random.uniform(size=(900, 40)), random.integers([2, 4, 7], size=(900, 3))
+    expected = information_bias(codes, factors)
+    assert expected[0] == pytest.approx([19 * free / 1800 for free in (1, 3, 6)])
+    assert mutual_information(codes, factors).mean(0) == pytest.approx(expected.mean(0), rel=0.1)
+    assert information_bias(np.full((100, 1), 0.5), factors[:100]).max() == 0
 
 
 def test_the_gap_is_the_best_less_the_second_over_the_entropy():

@@ -13,6 +13,7 @@ from vae_cli.evaluation import factor_information, factor_prediction
 from vae_cli.evaluation.factor_prediction import Trees
 
 FEWEST = 100  # images
+MOST_BIAS = 0.05  # of a factor's entropy, above which mutual information is said to be biased
 STEPS = 3  # besides one for each factor and one for each dimension
 
 Number = dict[str, Any]
@@ -47,6 +48,7 @@ def scores(
     count, entropy = len(codes), factor_information.entropies(factors)
     gaps, gap_errors, error = factor_information.gaps_with_errors(codes, factors)
     information = factor_information.mutual_information(codes, factors)
+    bias = float((factor_information.information_bias(codes, factors) / entropy).max())
     report()
     train, test = factor_prediction.divided(codes, factors, seed)
     importance, accuracies = factor_prediction.importances(train, test, trees, seed, report)
@@ -68,6 +70,8 @@ def scores(
         "factor_vae_score": _accuracy(factor_vae),
         "mig_by_factor": {name: _number(gap, count, each) for name, gap, each in zip(names, gaps, gap_errors)},
         "informativeness_by_factor": {name: _number(accuracy, tested) for name, accuracy in zip(names, accuracies)},
+        "biased": bias > MOST_BIAS,
+        "information_bias": bias,
         "factors": names,
         "information": (information / entropy).tolist(),
         "importance": importance.tolist(),

@@ -58,6 +58,16 @@ def mutual_information(codes: Float[np.ndarray, "n d"], factors: Int[np.ndarray,
     return _information_of(counts_by_block(binned(codes), factors))
 
 
+def information_bias(codes: Float[np.ndarray, "n d"], factors: Int[np.ndarray, "n f"]) -> Float[np.ndarray, "d f"]:
+    """Return by how much the mutual information of N images is too large on average, in nats, for each dimension and
+    factor: (b − 1)(v − 1) / 2N of b bins and v values that occur, where the two are independent, to the first order.
+
+    G. A. Miller, Note on the Bias of Information Estimates, 1955.
+    """
+    free_bins, free_values = ([len(np.unique(column)) - 1 for column in table.T] for table in (binned(codes), factors))
+    return np.outer(free_bins, free_values) / (2 * len(codes))
+
+
 def _information_of(tables: list[list[np.ndarray]], without: int | None = None) -> np.ndarray:
     """Return the mutual information of each dimension and factor, of all blocks but one perhaps."""
 

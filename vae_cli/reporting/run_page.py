@@ -71,7 +71,8 @@ def _factors(run: Run) -> dict[str, Any]:
     scores = mapping(run.evaluation.get("disentanglement"))
     try:
         rows, variant = list(tables.factor_rows(scores)), dict(scores["variant"])
-        return {"rows": rows, "variant": variant, "chart": factor_charts.of_scores(scores)}
+        remark = tables.factor_remark(scores)
+        return {"rows": rows, "variant": variant, "remark": remark, "chart": factor_charts.of_scores(scores)}
     except (KeyError, TypeError, ValueError, AttributeError):  # none, or not those of vae-evaluate
         return {}
 

@@ -112,11 +112,24 @@ def factor_rows(scores: Mapping[str, Any]) -> Iterator[Row]:
                 yield Row(f"  of {printable(factor)}", number["value"], number["stderr"], "")
 
 
+def factor_remark(scores: Mapping[str, Any]) -> str:
+    """Return by how much few images make mutual information too large; empty where it is little."""
+    if scores.get("biased") is not True:
+        return ""
+    images, share = scores["mig"]["n"], scores["information_bias"]
+    return (
+        f"of {images:,} images mutual information is too large, by up to about {share:.0%} of a factor's entropy: "
+        "low shares and modularity say little; score more images"
+    )
+
+
 def _factor_lines(scores: Mapping[str, Any]) -> Iterator[str]:
     variant = dict(scores["variant"])
     yield f"disentanglement, {scores['mig']['n']:,} codes: {variant.pop('codes')}"
     for row in factor_rows(scores):
         error = "" if row.stderr is None else f"± {row.stderr:.4f}"
         yield f"{row.name:<36}{row.value:>10.4f}  {error:<10}  {row.unit}"
+    if remark := factor_remark(scores):
+        yield f"  {remark}"
     for name, text in variant.items():
         yield f"  {name}: {text}"
