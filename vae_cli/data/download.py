@@ -108,7 +108,7 @@ def _download(title: str, folder: Path, file: RemoteFile, by_hand: str) -> None:
         print(f"{title}: {path} is broken or incomplete: it is downloaded anew", file=sys.stderr, flush=True)
     for left in folder.glob(f".{file.name}.*.tmp"):  # by a download that was killed
         left.unlink(missing_ok=True)
-    failures = []
+    failures: list[str] = []
     for address in file.mirrors:
         host = urlsplit(address).netloc or "Google Drive"
         print(f"{title}: downloading {file.name} from {host} to {folder}", file=sys.stderr, flush=True)
