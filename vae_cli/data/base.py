@@ -301,7 +301,7 @@ def _shuffled(source: Source) -> Source:
     """Return a set whose examples are in an order at random, the same in every run."""
 
     def shuffle(images: Images, name: str) -> Images:
-        generator = noise.generator(FIXED_SEED, "shuffle", name)
+        generator = noise.generator(FIXED_SEED, "order", name)
         return images.take(torch.randperm(len(images), generator=generator).numpy())
 
     test = None if source.test is None else shuffle(source.test, "test")

@@ -104,6 +104,8 @@ def test_the_first_images_of_a_split_are_as_unlike_as_all():
         first, every = split.factors[:400].double(), split.factors.double()
         assert (first.mean(0) - every.mean(0)).abs().max() < 4 * every.std(0).max() / 20
         assert (first.std(0) / every.std(0)).min() > 0.85
+        areas = split.images.double().sum((1, 2, 3))
+        assert abs(areas[:400].mean() - areas.mean()) < 2 * areas.std() / 20
 
 
 def test_sizes_that_are_too_small_or_too_large_are_refused():
