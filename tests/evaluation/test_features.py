@@ -17,7 +17,10 @@ from vae_cli.data.download import RemoteFile
 from vae_cli.errors import ConfigError, DataError
 from vae_cli.evaluation import classifier, features
 
-OTHERS = "name other features: inception, an .onnx file or a class such as my_package.MyFeatures"
+OTHERS = (
+    "name other features: the .safetensors file of a classifier of images that are alike, inception, an .onnx file or a "
+    "class such as my_package.MyFeatures"
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_its_file_can_be_named_and_has_the_same_digest(data, tmp_path):
     assert len([*(tmp_path / "cache").rglob("*.safetensors")]) == 2 and other.digest == used.digest
 
 
-def test_gray_images_without_labels_are_told_what_to_name(data):
+def test_an_error_says_what_to_name_for_gray_images_without_labels(data):
     bare = replace(data, train=replace(data.train, labels=None))
     with pytest.raises(ConfigError) as caught:
         features.find("auto", None, None, bare, "gray")
@@ -84,8 +87,10 @@ def test_an_onnx_file_gives_what_the_network_gives(data, tmp_path):
     torch.onnx.export(network, (torch.rand(2, 1, 8, 8),), path, dynamic_shapes=(batch,), dynamo=True, verbose=False)
     used = features.find(str(path), None, None, data, "gray")
     torch.testing.assert_close(of(used, images_of(data)), network(images_of(data)), atol=1e-4, rtol=1e-4)
-    assert used.name == "own.onnx" and used.digest == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    with pytest.raises(ConfigError, match="own.onnx does not take images 4x3x8x8"):
+    (weights,) = tmp_path.glob("own.onnx.*")  # the exporter keeps them in a file of their own
+    digest = hashlib.sha256(path.read_bytes() + weights.read_bytes()).hexdigest()[:16]
+    assert used.name == "own.onnx" and used.digest == digest
+    with pytest.raises(ConfigError, match="own.onnx does not take images of 3x8x8"):
         used.of([torch.rand(4, 3, 8, 8)], torch.device("cpu"))
 
 

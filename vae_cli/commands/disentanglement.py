@@ -118,7 +118,7 @@ def numbers(loaded: Trained, prepared: Prepared, config: Mapping[str, Any]) -> d
                 "both models alike; median over "
                 f"{counted(result['udr']['n'], 'other run')}"
             )
-    return {"n": count} | result | {"variant": variant | result["variant"]}
+    return {"n": count, "seed": seed} | result | {"variant": variant | result["variant"]}
 
 
 def _ranking(own: Means, others: Sequence[Means]) -> dict[str, Any]:

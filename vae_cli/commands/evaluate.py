@@ -36,10 +36,10 @@ from vae_cli.system.paths import expand
 OWN = "evaluation.json"  # in a run directory
 SATURATED = 0.1  # nats below log N
 NOT_WRITTEN = "these numbers are printed, and written where output= names a file"
-EXTRAS = (
-    "generation",
-    "disentanglement",
-)  # what an evaluation has if it is asked for, and keeps of an earlier one if not
+# What an evaluation has if it is asked for, and keeps of an earlier one if not; and what is added to earlier numbers if
+# all the rest of what they are of is the same.
+EXTRAS = {"generation": ("samples",), "disentanglement": ("udr",)}
+SAME = ("n", "seed", "features", "drawn", "images", "variant")
 
 
 def run(config: dict[str, Any]) -> None:
@@ -169,9 +169,27 @@ def joined(result: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]
     for key in EXTRAS:
         new, old = mapping(result.get(key)), mapping(kept.get(key))
         is_smaller = (finite(new.get("n")) or 0) < (finite(old.get("n")) or 0)
-        chosen = old if is_smaller or not new else new
+        chosen = old if is_smaller or not new else _with_parts(new, old, EXTRAS[key])
         whole |= {key: chosen} if chosen else {}
     return whole
+
+
+def _with_parts(new: Mapping[str, Any], old: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return new scores with the parts of old ones that they lack, if both are of the same images and features."""
+    is_alike = all(_without_udr(new.get(key)) == _without_udr(old.get(key)) for key in SAME)
+    if not old or not is_alike:
+        return dict(new)
+    variant = {**mapping(old.get("variant")), **mapping(new.get("variant"))}
+    merged = dict(new) | ({"variant": variant} if variant else {})
+    for name in names:
+        both = {**mapping(old.get(name)), **mapping(new.get(name))}
+        merged |= {name: both} if both else {}
+    return merged
+
+
+def _without_udr(value: Any) -> Any:
+    """Return a value; of the variant of scores what is not of the runs beside, which may be others."""
+    return {key: each for key, each in value.items() if key != "udr"} if isinstance(value, Mapping) else value
 
 
 def _stands_for(path: Path, directory: Path) -> bool:

@@ -20,7 +20,7 @@ from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
 
 # Training examples for each pseudo-input of a VampPrior: fewer are warned of, and so many are proposed. The paper has
-# 100 on MNIST. Of 4,000 images 8 each are no better than the standard prior.
+# 100 on MNIST. Of 4,000 images 8 each with the paper's networks are no better than the standard prior.
 FEWEST_EXAMPLES, PROPOSED_EXAMPLES = 10, 20
 
 Encode = Callable[..., LatentDistribution]  # examples, and labels of a conditional model, to q(z|x)

@@ -73,8 +73,8 @@ class Features:
         except UserError:
             raise
         except Exception as error:  # of whatever kind a network of a person's own raises
-            shape = "x".join(map(str, x.shape))
-            raise ConfigError(f"features: {self.name} does not take images {shape}: {describe(error)}") from error
+            shape = "x".join(map(str, x.shape[1:]))
+            raise ConfigError(f"features: {self.name} does not take images of {shape}: {describe(error)}") from error
         is_right = isinstance(values, Tensor) and values.ndim == 2 and len(values) == len(x)
         if not (is_right and bool(values.isfinite().all())):
             shown = f"values of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
@@ -134,7 +134,10 @@ def _labeled(data: Data) -> tuple[Any, Any]:
     Raises:
         ConfigError: if there are none, or they are large.
     """
-    others = "name other features: inception, an .onnx file or a class such as my_package.MyFeatures"
+    others = (
+        "name other features: the .safetensors file of a classifier of images that are alike, inception, an .onnx file or "
+        "a class such as my_package.MyFeatures"
+    )
     if max(data.facts.shape) > classifier.LARGEST_SIDE:
         most = classifier.LARGEST_SIDE
         raise ConfigError(f"features=auto: gray images above {most}x{most} have no features of ours; {others}")
@@ -244,7 +247,7 @@ def _of_onnx(path: Path) -> Features:
     except ImportError as error:
         raise missing_extra(f"features={path}", error, "onnx") from error
     try:
-        contents = path.read_bytes()
+        digest = _onnx_digest(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -253,4 +256,15 @@ def _of_onnx(path: Path) -> Features:
     if len(session.get_inputs()) != 1:
         names = ", ".join(each.name for each in session.get_inputs())
         raise ConfigError(f"features={path}: it takes {names}; features take images alone")
-    return Features(_Onnx(session), f"{path.name}", hashlib.sha256(contents).hexdigest()[:16])
+    return Features(_Onnx(session), f"{path.name}", digest)
+
+
+def _onnx_digest(path: Path) -> str:
+    """Return a digest of an ONNX file and of the files beside it that hold its weights."""
+    import onnx
+
+    contents = path.read_bytes()
+    digest, weights = hashlib.sha256(contents), onnx.load_model_from_string(contents).graph.initializer
+    for name in sorted({entry.value for each in weights for entry in each.external_data if entry.key == "location"}):
+        digest.update((path.parent / name).read_bytes())
+    return digest.hexdigest()[:16]
