@@ -305,3 +305,27 @@ def test_images_stream_in_chunks(gray, tmp_path, monkeypatch):
     monkeypatch.setattr(generation.Features, "of", watched)
     scored(gray, tmp_path, "split=train")
     assert sum(sizes) == 5 * 1417 and max(sizes) <= 64
+
+
+def test_scores_of_some_samplers_keep_those_of_others_of_the_same_images_and_features():
+    def result(samplers, seed=0, **more):
+        scores = {"n": 5, "seed": seed, "features": {"digest": "a"}, "drawn": False, "images": "gray"}
+        scores |= {"samples": {name: {"n": name} for name in samplers}}
+        return {"elbo": {"n": 5}, "num_importance_samples": 1, "generation": scores, "noun": "image"} | more
+
+    def kept(new, old):
+        return [*evaluate.joined(new, old)["generation"]["samples"]]
+
+    assert kept(result(["prior"]), result(["prior", "gmm"])) == ["prior", "gmm"]
+    assert kept(result(["prior"], seed=1), result(["prior", "gmm"])) == ["prior"]
+    assert kept(result(["prior"]), {}) == ["prior"]
+
+
+def test_scores_without_other_runs_keep_the_agreement_with_runs_beside():
+    def result(**scores):
+        own = {"n": 5, "seed": 0, "variant": {"codes": "means"}} | scores
+        return {"elbo": {"n": 5}, "num_importance_samples": 1, "disentanglement": own, "noun": "image"}
+
+    old = result(udr={"value": 0.5}, variant={"codes": "means", "udr": "of 3 runs"})
+    assert evaluate.joined(result(), old)["disentanglement"] == old["disentanglement"]
+    assert "udr" not in evaluate.joined(result(variant={"codes": "draws"}), old)["disentanglement"]

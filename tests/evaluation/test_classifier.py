@@ -98,3 +98,12 @@ def test_a_file_of_something_else_is_refused(metadata, tmp_path):
     tensor_file.write(path, {"a": torch.ones(3)}, metadata)
     with pytest.raises(ConfigError, match="no classifier that vae-evaluate has trained"):
         classifier.load(path)
+
+
+def test_a_file_that_names_very_many_classes_takes_no_memory_for_them(tmp_path, data):
+    path = tmp_path / "huge.safetensors"
+    network = classifier.Classifier(2)
+    facts = {"recipe": classifier.RECIPE, "classes": 10**11, "data": "digits", "accuracy": None}
+    tensor_file.write(path, network.state_dict(), {"classifier": facts})
+    with pytest.raises(ConfigError, match="huge.safetensors: it is no classifier"):
+        classifier.load(path)

@@ -18,8 +18,8 @@ from vae_cli.errors import ConfigError, DataError
 from vae_cli.evaluation import classifier, features
 
 OTHERS = (
-    "name other features: the .safetensors file of a classifier of images that are alike, inception, an .onnx file or a "
-    "class such as my_package.MyFeatures"
+    "name other features: the .safetensors file of a classifier of images that are alike, inception, an .onnx file or "
+    "a class such as my_package.MyFeatures"
 )
 
 

@@ -135,8 +135,8 @@ def _labeled(data: Data) -> tuple[Any, Any]:
         ConfigError: if there are none, or they are large.
     """
     others = (
-        "name other features: the .safetensors file of a classifier of images that are alike, inception, an .onnx file or "
-        "a class such as my_package.MyFeatures"
+        "name other features: the .safetensors file of a classifier of images that are alike, inception, an .onnx file "
+        "or a class such as my_package.MyFeatures"
     )
     if max(data.facts.shape) > classifier.LARGEST_SIDE:
         most = classifier.LARGEST_SIDE
