@@ -98,7 +98,7 @@ def test_with_missing_values_the_log_likelihood_is_the_closed_form_of_what_is_ob
         ("real", [], "NormalLikelihood", "real"),
         (
             "gaps",
-            ["model=ladder", "model.latents=[3,2]", "model.widths=[16,8]", "prior=vampprior"],
+            ["model=ladder", "model.latents=[3,2]", "model.widths=[16,8]", "prior=vampprior", "prior.components=5"],
             "NormalLikelihood",
             "real",
         ),

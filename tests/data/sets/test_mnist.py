@@ -115,7 +115,8 @@ def test_when_no_mirror_works_one_line_says_what_to_do(tmp_path, monkeypatch, se
     serve(monkeypatch, dataset, server)
     server.files.clear()
     message = error_of(dataset(str(tmp_path)).load)
-    assert "127.0.0.1:1 (Connection refused)" in message and f"{server.host} (HTTP status 404" in message
+    assert "failed from http://127.0.0.1:1/" in message and "(Connection refused)" in message
+    assert f"from {server.host} (HTTP status 404" in message
     assert all(name in message for name in packed()) and str(tmp_path / dataset.__name__ / "raw") in message
     assert "dataset=digits" in message and "data_dir=" in message
     assert ("dataset-fashion-mnist" in message) == (dataset is FashionMNIST)
