@@ -184,6 +184,7 @@ def test_the_python_page_names_all_that_is_public():
     assert all(f"vae_cli.{name}(" in page for name in vae_cli.__all__ if name != "__version__")
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_its_outputs_are_kept(folder):
     text = (ROOT / ".docs" / "python.ipynb").read_text(encoding="utf-8")
     assert len(text) < MOST_BYTES

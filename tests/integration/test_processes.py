@@ -160,6 +160,7 @@ def test_every_process_is_set_up_for_computing(rank, tmp_path):
     assert statuses == [0, 0] and (tmp_path / "tiny").read_text() == "0.0"
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it(tmp_path):
     call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "vae_cli", "train"]
     done = subprocess.run([*call, *SMALL, "epochs=0"], cwd=tmp_path, capture_output=True, text=True, timeout=100)

@@ -54,6 +54,7 @@ def made(metrics=("validation/elbo",), validation=200, **changes):
     return make_study(settings(**changes), metrics, space, {"epochs": 1, "dataset": {"validation": validation}})
 
 
+@pytest.mark.slow
 def test_a_search_ends_near_the_maximum(tmp_path):
     search = made(n_trials=30).open(tmp_path, [])
     while trials := search.ask(1):
