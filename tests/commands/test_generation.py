@@ -292,7 +292,8 @@ def test_a_run_keeps_what_another_evaluation_has_measured(tmp_path, tmp_path_fac
     assert kept_after("num_importance_samples=4")[:2] == (4, 180)
     assert "these numbers are printed" in kept_after("num_importance_samples=1")[2]
     own = run / "evaluation.json"
-    own.write_text(json.dumps(json.loads(own.read_text()) | {"step": 1}))  # of other weights
+    of_others = {"weights": "0" * 16}  # after as many steps
+    own.write_text(json.dumps(json.loads(own.read_text()) | of_others))
     assert kept_after("num_importance_samples=1")[:2] == (1, None)
 
 

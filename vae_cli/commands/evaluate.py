@@ -22,6 +22,7 @@ from vae_cli.data.base import label_names
 from vae_cli.errors import CheckpointError, ConfigError, UserError, counted, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
+from vae_cli.evaluation.features import weights_digest
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
 from vae_cli.evaluation.levels import active_by_level, relative_means
 from vae_cli.inference.inputs import choose_split, load_data
@@ -66,6 +67,7 @@ def run(config: dict[str, Any]) -> None:
         "split": config["split"],
         "seed": config["seed"],
         "step": loaded.step,
+        "weights": weights_digest(loaded.model),
         "num_importance_samples": config["num_importance_samples"],
         "limit": config["limit"],
         "path": config["dataset"]["path"] if is_of_other_data(config, data, loaded) else None,
@@ -150,6 +152,7 @@ def earlier(directory: Path, about: Mapping[str, Any]) -> Mapping[str, Any]:
     kept = Run(directory, directory.name).evaluation
     is_of_same = Path(str(kept.get("checkpoint"))).name == Path(about["checkpoint"]).name
     is_alike = is_of_same and all(kept.get(key) == about[key] for key in ("split", "step", "path"))
+    is_alike = is_alike and kept.get("weights", about["weights"]) == about["weights"]  # older files have no digest
     return kept if is_alike else {}
 
 

@@ -125,7 +125,7 @@ def find(name: str, weights: str | None, allow: str | None, data: Data, kind: st
         network = registry.construct("features", {"_target_": name}, {}, trusted)
     except ConfigError as error:
         raise ConfigError(str(error).replace("features._target_=", "features=")) from error
-    return Features(network.eval(), name, _digest(network))
+    return Features(network.eval(), name, weights_digest(network))
 
 
 def _labeled(data: Data) -> tuple[Any, Any]:
@@ -152,11 +152,14 @@ def _labeled(data: Data) -> tuple[Any, Any]:
 
 def _of_classifier(trained: classifier.Trained) -> Features:
     return Features(
-        trained.network, f"classifier of the labels of {trained.data}", _digest(trained.network), trained.accuracy
+        trained.network,
+        f"classifier of the labels of {trained.data}",
+        weights_digest(trained.network),
+        trained.accuracy,
     )
 
 
-def _digest(network: nn.Module) -> str:
+def weights_digest(network: nn.Module) -> str:
     """Return a digest of a network's weights."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
