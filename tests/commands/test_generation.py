@@ -298,35 +298,11 @@ def test_a_run_keeps_what_another_evaluation_has_measured(tmp_path, tmp_path_fac
 
 
 def test_images_stream_in_chunks(gray, tmp_path, monkeypatch):
-    sizes, whole = [], generation.Features.of
+    sizes, whole = [], generation.Features.extract
 
     def watched(self, images, *arguments):
         return whole(self, (sizes.append(len(chunk)) or chunk for chunk in images), *arguments)
 
-    monkeypatch.setattr(generation.Features, "of", watched)
+    monkeypatch.setattr(generation.Features, "extract", watched)
     scored(gray, tmp_path, "split=train")
     assert sum(sizes) == 5 * 1417 and max(sizes) <= 64
-
-
-def test_scores_of_some_samplers_keep_those_of_others_of_the_same_images_and_features():
-    def result(samplers, seed=0, **more):
-        scores = {"n": 5, "seed": seed, "features": {"digest": "a"}, "drawn": False, "images": "gray"}
-        scores |= {"samples": {name: {"n": name} for name in samplers}}
-        return {"elbo": {"n": 5}, "num_importance_samples": 1, "generation": scores, "noun": "image"} | more
-
-    def kept(new, old):
-        return [*evaluate.joined(new, old)["generation"]["samples"]]
-
-    assert kept(result(["prior"]), result(["prior", "gmm"])) == ["prior", "gmm"]
-    assert kept(result(["prior"], seed=1), result(["prior", "gmm"])) == ["prior"]
-    assert kept(result(["prior"]), {}) == ["prior"]
-
-
-def test_scores_without_other_runs_keep_the_agreement_with_runs_beside():
-    def result(**scores):
-        own = {"n": 5, "seed": 0, "variant": {"codes": "means"}} | scores
-        return {"elbo": {"n": 5}, "num_importance_samples": 1, "disentanglement": own, "noun": "image"}
-
-    old = result(udr={"value": 0.5}, variant={"codes": "means", "udr": "of 3 runs"})
-    assert evaluate.joined(result(), old)["disentanglement"] == old["disentanglement"]
-    assert "udr" not in evaluate.joined(result(variant={"codes": "draws"}), old)["disentanglement"]

@@ -100,10 +100,35 @@ def test_a_file_of_something_else_is_refused(metadata, tmp_path):
         classifier.load(path)
 
 
-def test_a_file_that_names_very_many_classes_takes_no_memory_for_them(tmp_path, data):
-    path = tmp_path / "huge.safetensors"
-    network = classifier.Classifier(2)
-    facts = {"recipe": classifier.RECIPE, "classes": 10**11, "data": "digits", "accuracy": None}
-    tensor_file.write(path, network.state_dict(), {"classifier": facts})
+def stored(path, tensors, classes=2):
+    facts = {"recipe": classifier.RECIPE, "classes": classes, "data": "digits", "accuracy": None}
+    tensor_file.write(path, tensors, {"classifier": facts})
+    return path
+
+
+def test_a_file_takes_no_memory_for_the_classes_that_it_names(tmp_path, monkeypatch):
+    path, devices, plain = tmp_path / "huge.safetensors", [], classifier.Classifier
+
+    def watched(classes):
+        devices.append((network := plain(classes)).logits.weight.device.type)
+        return network
+
+    stored(path, plain(2).state_dict(), classes=3)
+    monkeypatch.setattr(classifier, "Classifier", watched)
     with pytest.raises(ConfigError, match="huge.safetensors: it is no classifier"):
         classifier.load(path)
+    assert devices == ["meta"]
+
+
+@pytest.mark.parametrize("classes", [2.0, "2", True, None])
+def test_a_file_whose_number_of_classes_is_no_whole_number_is_refused(tmp_path, classes):
+    with pytest.raises(ConfigError, match="it is no classifier"):
+        classifier.load(stored(tmp_path / "odd.safetensors", classifier.Classifier(2).state_dict(), classes))
+
+
+def test_a_file_with_values_of_another_type_is_refused(tmp_path):
+    tensors = classifier.Classifier(2).state_dict()
+    assert classifier.load(stored(tmp_path / "good.safetensors", tensors)).accuracy is None
+    tensors["mean"] = tensors["mean"].double()
+    with pytest.raises(ConfigError, match="it is no classifier"):
+        classifier.load(stored(tmp_path / "odd.safetensors", tensors))

@@ -25,7 +25,7 @@ def generation(**changed):
 
 
 def test_rows_are_what_is_compared_and_columns_the_numbers():
-    table = generation_table.of({"generation": generation()})
+    table = generation_table.from_evaluation({"generation": generation()})
     assert table.columns == ["frechet_distance", "kernel_distance", "precision"]
     assert list(table.rows) == ["samples, prior", "training images"]
     lines = [line.split() for line in generation_table.text(table).splitlines()]
@@ -40,7 +40,8 @@ def test_rows_are_what_is_compared_and_columns_the_numbers():
 
 
 def test_columns_are_aligned():
-    _, _, _, *lines = generation_table.text(generation_table.of({"generation": generation()})).splitlines()[:6]
+    table = generation_table.from_evaluation({"generation": generation()})
+    _, _, _, *lines = generation_table.text(table).splitlines()[:6]
     assert len({line.rindex(end) + len(end) for line, end in zip(lines[:2], ("precision", "0.0125"))}) == 1
 
 
@@ -49,13 +50,13 @@ def test_columns_are_aligned():
 )
 def test_a_remark_says_that_few_images_bias_the_distance(name, expected):
     few = generation(samples={"prior": {name: number(3.0)}})
-    assert expected in generation_table.of({"generation": few}).remarks[1]
-    assert len(generation_table.of({"generation": few | {"biased": False}}).remarks) == 1
+    assert expected in generation_table.from_evaluation({"generation": few}).remarks[1]
+    assert len(generation_table.from_evaluation({"generation": few | {"biased": False}}).remarks) == 1
 
 
 def test_draws_are_named_and_an_unknown_accuracy_is_left_out():
     drawn = generation(drawn=True, images="binary", features={"name": "own", "n_features": 2048})
-    title = generation_table.of({"generation": drawn}).title
+    title = generation_table.from_evaluation({"generation": drawn}).title
     assert title == "Generation: 1,500 draws from p(x|z) against binary images, in 2,048 features (own)"
 
 
@@ -71,12 +72,12 @@ def test_draws_are_named_and_an_unknown_accuracy_is_left_out():
     ],
 )
 def test_other_contents_have_no_table(broken):
-    assert generation_table.of(broken) is None
+    assert generation_table.from_evaluation(broken) is None
 
 
 def test_broken_contents_are_shown_as_far_as_they_go():
     odd = {"samples": {"\x1b[31m": {"fid": {"value": "x"}}, "prior": {"fid": number(2.0)}}, "k": [3], "n": "many"}
-    table = generation_table.of({"generation": odd})
+    table = generation_table.from_evaluation({"generation": odd})
     assert [cells[0] for cells in table.rows.values()] == [None, generation_table.Cell(2.0, None)]
     assert "\x1b" not in generation_table.text(table)
     assert page.format_number(table.rows["samples, prior"][0].value) == "2.00"

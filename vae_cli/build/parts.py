@@ -23,6 +23,7 @@ from vae_cli.networks import LabeledDecoder, LabeledEncoder
 from vae_cli.networks.layers import Shape
 from vae_cli.objectives import IncompatibleError, Objective
 from vae_cli.optimizers import FUSED
+from vae_cli.runs.tensor_file import mismatch
 from vae_cli.schedules import Schedule
 from vae_cli.system import memory
 
@@ -262,15 +263,9 @@ def _check_memory(sketch: nn.Module, key: str) -> None:
 
 
 def _check_shapes(sketch: Model, weights: Mapping[str, torch.Tensor]) -> None:
-    def forms(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
-        dtypes = {name: str(value.dtype).removeprefix("torch.") for name, value in state.items()}
-        return {name: f"of shape {tuple(value.shape)} in {dtypes[name]}" for name, value in state.items()}
-
-    model_forms, weight_forms = forms(sketch.state_dict()), forms(weights)
-    for name in [*model_forms, *weight_forms]:
-        if model_forms.get(name) != weight_forms.get(name):
-            stored, built = weight_forms.get(name, "missing"), model_forms.get(name, "missing")
-            raise ValueError(f"{name[:80]} is {stored} in its weights and {built} in its config's model")
+    if (found := mismatch(weights, sketch)) is not None:
+        name, stored, built = found
+        raise ValueError(f"{name} is {stored} in its weights and {built} in its config's model")
 
 
 def _check_support(likelihood: Likelihood, facts: DataFacts) -> None:

@@ -11,36 +11,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli.build import trained
 from vae_cli.build.trained import Trained
-from vae_cli.commands import disentanglement, generation, image_files, row_files
+from vae_cli.commands import disentanglement, generation, image_files, row_files, stored_evaluation
+from vae_cli.commands.stored_evaluation import StoredEvaluation
 from vae_cli.data import Data, DataFacts, Split
 from vae_cli.data.base import label_names
-from vae_cli.errors import CheckpointError, ConfigError, UserError, counted, describe
+from vae_cli.errors import ConfigError, UserError, counted, describe
 from vae_cli.evaluation import latent_codes
 from vae_cli.evaluation.bounds import Scores, batch, score, values_at_once
-from vae_cli.evaluation.features import weights_digest
 from vae_cli.evaluation.latent_codes import CHUNK, Codes
 from vae_cli.evaluation.levels import active_by_level, relative_means
+from vae_cli.evaluation.numbers import Number, accuracy, mean
 from vae_cli.inference.inputs import choose_split, load_data
 from vae_cli.models import Model
 from vae_cli.reporting import run_page, tables
-from vae_cli.reporting.tables import Number
-from vae_cli.runs import checkpoint, hub
-from vae_cli.runs.reader import RUN_FILES, Run, directory_of, finite, mapping
+from vae_cli.runs import checkpoint, hub, tensor_file
+from vae_cli.runs.reader import directory_of
 from vae_cli.system.atomic import write_text, written_or_replaced
 from vae_cli.system.paths import expand
 
-OWN = "evaluation.json"  # in a run directory
 SATURATED = 0.1  # nats below log N
 NOT_WRITTEN = "these numbers are printed, and written where output= names a file"
-# What an evaluation has if it is asked for, and keeps of an earlier one if not; and what is added to earlier numbers if
-# all the rest of what they are of is the same.
-EXTRAS = {"generation": ("samples",), "disentanglement": ("udr",)}
-SAME = ("n", "seed", "features", "drawn", "images", "variant")
 
 
 def run(config: dict[str, Any]) -> None:
@@ -67,22 +61,13 @@ def run(config: dict[str, Any]) -> None:
         "split": config["split"],
         "seed": config["seed"],
         "step": loaded.step,
-        "weights": weights_digest(loaded.model),
+        "weights": tensor_file.digest_of(loaded.model.state_dict()),
         "num_importance_samples": config["num_importance_samples"],
         "limit": config["limit"],
         "path": config["dataset"]["path"] if is_of_other_data(config, data, loaded) else None,
     }
-    output = None if config["output"] is None else expand(config["output"])
-    own = run_directory / OWN
-    kept: Mapping[str, Any] = {}
-    if output is None:
-        kept, count = earlier(run_directory, about), min(len(split), config["limit"] or len(split))
-        reason, more = reason_not_to_write(run_directory, path, about), _more_in(kept, about, count)
-        adds = more is not None and any(config[key] for key in EXTRAS)
-        output = own if reason is None and (more is None or adds) else None
-        if reason is not None or more is not None:
-            what = "of these numbers it gets those that are not there" if output else NOT_WRITTEN
-            print(f"note: {own} {reason or more}; {what}", file=sys.stderr, flush=True)
+    stored = StoredEvaluation(run_directory, {}) if config["output"] else stored_evaluation.find(run_directory, about)
+    output = _output(config, stored, path, about, split)
     if rows is not None:
         image_files.keep(rows, [config["dataset"]["path"], loaded.settings["dataset"].get("path")], "rows")
     images = None
@@ -101,15 +86,34 @@ def run(config: dict[str, Any]) -> None:
     if output is None:
         print(tables.table(result))
         return
-    where = written_or_replaced(output)
+    whole, where = stored.joined(result), written_or_replaced(output)
     try:
-        write_text(output, json.dumps(joined(result, kept), indent=2) + "\n")
+        write_text(output, json.dumps(whole, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{output} cannot be written ({describe(error)}); name another with output=") from error
+    for lost in stored.replaced_in(whole):
+        print(f"note: {output} has no {lost} any more, which were of other images, seeds or features", file=sys.stderr)
     print(tables.table(result))
     print(where)
     if config["output"] is None and not is_remote:
         _renew_page(run_directory)
+
+
+def _output(
+    config: Mapping[str, Any], stored: StoredEvaluation, path: Path, about: Mapping[str, Any], split: Split
+) -> Path | None:
+    """Return the file to write, and say what the run's own keeps of an earlier evaluation; None for an evaluation that
+    is not the run's, or has less than its file."""
+    if config["output"] is not None:
+        return expand(config["output"])
+    count = min(len(split), config["limit"] or len(split))
+    reason, more = stored_evaluation.reason_not_to_write(stored.directory, path, about), stored.more_than(about, count)
+    adds = more is not None and any(config[key] for key in stored_evaluation.EXTRAS)
+    output = stored.path if reason is None and (more is None or adds) else None
+    if reason is not None or more is not None:
+        what = "of these numbers it gets those that are not there" if output else NOT_WRITTEN
+        print(f"note: {stored.path} {reason or more}; {what}", file=sys.stderr, flush=True)
+    return output
 
 
 def _renew_page(run_directory: Path) -> None:
@@ -125,82 +129,6 @@ def _renew_page(run_directory: Path) -> None:
 def is_of_other_data(config: Mapping[str, Any], data: Data, loaded: Trained) -> bool:
     """Return whether `dataset.path=` names other data than the training's, which may lie there now."""
     return config["dataset"]["path"] is not None and data.facts.digest != loaded.facts.digest
-
-
-def reason_not_to_write(directory: Path, path: Path, about: Mapping[str, Any]) -> str | None:
-    """Return why a run's evaluation.json is not for an evaluation; None if it is.
-
-    It is for the run's own weights and the test split of the training's data.
-
-    Args:
-        directory: the run's.
-        path: the checkpoint that is scored.
-        about: what the file would say of the evaluation besides its numbers.
-    """
-    if about["path"] is not None:
-        return "is for the data of the training"
-    if about["split"] != "test":
-        return "is for the test split"
-    is_run = any((directory / name).exists() for name in RUN_FILES)
-    if is_run and not _stands_for(path, directory):
-        return "is for the checkpoint of the run itself"
-    return None
-
-
-def earlier(directory: Path, about: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the contents of a run's evaluation.json if they are of the same weights and examples; else none."""
-    kept = Run(directory, directory.name).evaluation
-    is_of_same = Path(str(kept.get("checkpoint"))).name == Path(about["checkpoint"]).name
-    is_alike = is_of_same and all(kept.get(key) == about[key] for key in ("split", "step", "path"))
-    is_alike = is_alike and kept.get("weights", about["weights"]) == about["weights"]  # older files have no digest
-    return kept if is_alike else {}
-
-
-def _more_in(kept: Mapping[str, Any], about: Mapping[str, Any], count: int) -> str | None:
-    """Return what an earlier evaluation has more of than one of `count` examples: examples, or of as many draws."""
-    images, draws = finite(mapping(kept.get("elbo")).get("n")), finite(kept.get("num_importance_samples"))
-    if images is None or draws is None or (images, draws) <= (count, about["num_importance_samples"]):
-        return None
-    return f"has more already: {counted(int(images), about['noun'])} with {counted(int(draws), 'draw')} each"
-
-
-def joined(result: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an evaluation with what only an earlier one of the same weights has; of what both have, it takes the
-    numbers of more examples, and of as many of more draws."""
-    has_more = _more_in(kept, result, result["elbo"]["n"]) is not None
-    whole = dict(kept if has_more else result)
-    for key in EXTRAS:
-        new, old = mapping(result.get(key)), mapping(kept.get(key))
-        is_smaller = (finite(new.get("n")) or 0) < (finite(old.get("n")) or 0)
-        chosen = old if is_smaller or not new else _with_parts(new, old, EXTRAS[key])
-        whole |= {key: chosen} if chosen else {}
-    return whole
-
-
-def _with_parts(new: Mapping[str, Any], old: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return new scores with the parts of old ones that they lack, if both are of the same images and features."""
-    is_alike = all(_without_udr(new.get(key)) == _without_udr(old.get(key)) for key in SAME)
-    if not old or not is_alike:
-        return dict(new)
-    variant = {**mapping(old.get("variant")), **mapping(new.get("variant"))}
-    merged = dict(new) | ({"variant": variant} if variant else {})
-    for name in names:
-        both = {**mapping(old.get(name)), **mapping(new.get(name))}
-        merged |= {name: both} if both else {}
-    return merged
-
-
-def _without_udr(value: Any) -> Any:
-    """Return a value; of the variant of scores what is not of the runs beside, which may be others."""
-    return {key: each for key, each in value.items() if key != "udr"} if isinstance(value, Mapping) else value
-
-
-def _stands_for(path: Path, directory: Path) -> bool:
-    """Return whether a checkpoint is the one that `checkpoint=` takes of a run directory, if that has any."""
-    try:
-        return checkpoint.find(directory).samefile(path)
-    except CheckpointError:
-        return True
 
 
 @torch.no_grad()
@@ -250,12 +178,6 @@ def by_row(scores: Scores, split: Split, facts: DataFacts) -> dict[str, np.ndarr
 def draws_up_to(most: int) -> list[int]:
     """Return 1, 10, 100 … and the largest number of draws."""
     return [10**n for n in range(len(str(most))) if 10**n < most] + [most]
-
-
-def mean(values: Tensor) -> Number:
-    """Return the mean of N values, its standard error and N."""
-    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
-    return {"value": float(values.mean()), "stderr": error, "n": len(values)}
 
 
 def _bounds(scores: Scores, draws: Sequence[int]) -> dict[str, Any]:
@@ -328,4 +250,4 @@ def _probes(model: Model, data: Data, split: Split, codes: Codes, seed: int) -> 
         "linear_probe_accuracy": latent_codes.linear_probe_accuracy(train, test),
     }
     n = len(codes.labels)
-    return {name: {"value": p, "stderr": math.sqrt(p * (1 - p) / n), "n": n} for name, p in accuracies.items()}
+    return {name: accuracy(share, n) for name, share in accuracies.items()}

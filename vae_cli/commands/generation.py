@@ -18,7 +18,8 @@ from vae_cli.errors import ConfigError, counted
 from vae_cli.evaluation import features, generation_scores
 from vae_cli.evaluation.bounds import batch
 from vae_cli.evaluation.features import Features
-from vae_cli.evaluation.generation_scores import FEWEST, NEIGHBOURS, Number, Reference
+from vae_cli.evaluation.generation_scores import FEWEST, NEIGHBOURS, Reference
+from vae_cli.evaluation.numbers import Number
 from vae_cli.generation.samplers import AggregateSampler, MixtureSampler, Sampler, draw_pixels, generate_images
 from vae_cli.inference.inputs import load_data
 from vae_cli.models import Model
@@ -55,7 +56,7 @@ class Compared:
 
 
 def prepare(loaded: Trained, data: Data, split: Split, config: Config, is_other: bool) -> Compared:
-    """Return what is to be compared, before anything is computed that takes long.
+    """Return the images and the features to compare them in, before anything is computed that takes long.
 
     Raises:
         ConfigError: if the data are no images, or too few, or no features fit them.
@@ -100,7 +101,7 @@ def scores(loaded: Trained, images: Compared, config: Config) -> dict[str, Any]:
     with tqdm(total=count * (1 + len(sources)), desc="generation", unit=" images", disable=None) as bar:
 
         def of(chunks: Iterator[Tensor]) -> Tensor:
-            return used.of(chunks, device, bar.update)
+            return used.extract(chunks, device, bar.update)
 
         reference = Reference(of(_as_they_are(loaded.model, images.references, seed)), seed)
         numbers = {name: _named(reference.compare(of(chunks())), used) for name, chunks in sources.items()}
@@ -161,8 +162,8 @@ def _fewest(model: Model, images: Compared) -> tuple[int, str]:
     train, labels = images.data.train, images.split.labels
     if not model.classes or labels is None or train.labels is None:
         return len(train), ""
-    known = train.labels.cpu().bincount(minlength=model.classes)
-    return int(known[labels.cpu().unique()].min()), " of each label"
+    counts = train.labels.cpu().bincount(minlength=model.classes)
+    return int(counts[labels.cpu().unique()].min()), " of each label"
 
 
 def _sampler(name: str, model: Model, seed: int, train: Split) -> Sampler:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, StudentT
 
-from vae_cli.distributions.latent import LatentDistribution, OptionalMethod, diagonal_matrices, take_rows
+from vae_cli.distributions.latent import LatentDistribution, OptionalMethod, take_rows
 from vae_cli.distributions.normals import DiagonalNormal
 from vae_cli.errors import ConfigError
 
@@ -86,7 +86,7 @@ class Factorized(LatentDistribution):
         return self.base.mean, self.base.stddev
 
     def covariance(self) -> Float[Tensor, "*batch d d"]:
-        return diagonal_matrices(self.base.variance)
+        return torch.diag_embed(self.base.variance)
 
     def marginals(self) -> Factorized:
         return self

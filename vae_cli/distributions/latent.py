@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, constraints
@@ -84,11 +83,6 @@ class LatentDistribution(Distribution, ABC):
 
     def _not_available(self, method: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} has no {method}")
-
-
-def diagonal_matrices(values: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
-    """Return the matrices with these diagonals and zeros beside them."""
-    return values.unsqueeze(-1) * torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
 
 
 def take_rows(values: Float[Tensor, "n *rest"], index: Int[Tensor, "*draws"]) -> Float[Tensor, "*draws *rest"]:

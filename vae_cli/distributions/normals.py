@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from vae_cli.distributions.latent import LatentDistribution, diagonal_matrices, take_rows
+from vae_cli.distributions.latent import LatentDistribution, take_rows
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -94,7 +94,7 @@ class DiagonalNormal(LatentDistribution):
         return self.loc, self.scale
 
     def covariance(self) -> Float[Tensor, "*batch d d"]:
-        return diagonal_matrices(self.variance)
+        return torch.diag_embed(self.variance)
 
     def marginals(self) -> DiagonalNormal:
         return self

@@ -116,8 +116,12 @@ def load(path: Path) -> Trained:
     try:
         tensors, texts = tensor_file.read(path)
         facts = texts["classifier"]
+        if type(facts["classes"]) is not int:
+            raise ValueError("its number of classes is no whole number")
         with torch.device("meta"):  # whatever number the file names takes no memory before the shapes are compared
-            network = Classifier(int(facts["classes"]))
+            network = Classifier(facts["classes"])
+        if (odd := tensor_file.mismatch(tensors, network)) is not None:
+            raise ValueError(f"{odd[0]} is {odd[1]}")
         network.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
         accuracy = facts["accuracy"]
         return Trained(network.eval(), str(facts["data"]), None if accuracy is None else float(accuracy))

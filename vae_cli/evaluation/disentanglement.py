@@ -11,12 +11,11 @@ from jaxtyping import Float, Int
 from vae_cli.errors import DataError, shortened
 from vae_cli.evaluation import factor_information, factor_prediction
 from vae_cli.evaluation.factor_prediction import Trees
+from vae_cli.evaluation.numbers import accuracy, number
 
 FEWEST = 100  # images
 MOST_BIAS = 0.05  # of a factor's entropy, above which mutual information is said to be biased
 STEPS = 3  # besides one for each factor and one for each dimension
-
-Number = dict[str, Any]
 
 
 def scores(
@@ -60,16 +59,16 @@ def scores(
     tested = len(test.codes)
     result: dict[str, Any] = {
         "variant": _variant(trees, len(train.codes), tested, left_out),
-        "mig": _number(gaps.mean(), count, error),
-        "dci_disentanglement": _number(factor_prediction.disentanglement(importance), tested),
-        "dci_completeness": _number(factor_prediction.completeness(importance), tested),
-        "dci_informativeness": _number(accuracies.mean(), tested, _error_of_mean(accuracies, tested)),
-        "sap": _number(factor_prediction.separated_attribute_predictability(separation), tested),
-        "modularity": _number(factor_information.modularity(information), count),
-        "beta_vae_score": _accuracy(beta_vae),
-        "factor_vae_score": _accuracy(factor_vae),
-        "mig_by_factor": {name: _number(gap, count, each) for name, gap, each in zip(names, gaps, gap_errors)},
-        "informativeness_by_factor": {name: _number(accuracy, tested) for name, accuracy in zip(names, accuracies)},
+        "mig": number(gaps.mean(), count, error),
+        "dci_disentanglement": number(factor_prediction.disentanglement(importance), tested),
+        "dci_completeness": number(factor_prediction.completeness(importance), tested),
+        "dci_informativeness": number(accuracies.mean(), tested, _error_of_mean(accuracies, tested)),
+        "sap": number(factor_prediction.separated_attribute_predictability(separation), tested),
+        "modularity": number(factor_information.modularity(information), count),
+        "beta_vae_score": accuracy(beta_vae, factor_prediction.TESTED_VOTES),
+        "factor_vae_score": accuracy(factor_vae, factor_prediction.TESTED_VOTES),
+        "mig_by_factor": {name: number(gap, count, each) for name, gap, each in zip(names, gaps, gap_errors)},
+        "informativeness_by_factor": {name: number(share, tested) for name, share in zip(names, accuracies)},
         "biased": bias > MOST_BIAS,
         "information_bias": bias,
         "factors": names,
@@ -101,15 +100,6 @@ def _variant(trees: Trees, trained: int, tested: int, left_out: Sequence[str]) -
         "factor_vae_score": f"{votes}, of {factor_prediction.GROUP} images; only constant dimensions have no vote",
     }
     return variant | ({"left_out": f"factors that do not vary: {shortened(left_out)}"} if left_out else {})
-
-
-def _number(value: float, count: int, error: float | None = None) -> Number:
-    return {"value": float(value), "stderr": None if error is None else float(error), "n": count}
-
-
-def _accuracy(value: float) -> Number:
-    count = factor_prediction.TESTED_VOTES
-    return _number(value, count, (value * (1 - value) / count) ** 0.5)
 
 
 def _error_of_mean(accuracies: np.ndarray, tested: int) -> float:

@@ -20,6 +20,7 @@ from vae_cli.data import Data
 from vae_cli.data.download import RemoteFile, download
 from vae_cli.errors import ConfigError, UserError, counted, describe, missing_extra
 from vae_cli.evaluation import classifier
+from vae_cli.runs import tensor_file
 from vae_cli.system.cache import cache_dir
 from vae_cli.system.paths import expand
 
@@ -52,7 +53,7 @@ class Features:
     is_inception: bool = False
 
     @torch.no_grad()
-    def of(
+    def extract(
         self, images: Iterable[Tensor], device: torch.device, advance: Callable[[int], object] = lambda images: None
     ) -> Float[Tensor, "n f"]:
         """Return the features of chunks of images in [0, 1], float32 on the CPU; other values are clamped.
@@ -85,7 +86,7 @@ class Features:
         return values
 
     def facts(self, n_features: int) -> dict[str, Any]:
-        """Return what evaluation.json says of it."""
+        """Return the facts that evaluation.json has of the network."""
         about = {"name": self.name, "digest": self.digest, "n_features": n_features}
         return about if self.accuracy is None else about | {"accuracy": self.accuracy}
 
@@ -125,7 +126,7 @@ def find(name: str, weights: str | None, allow: str | None, data: Data, kind: st
         network = registry.construct("features", {"_target_": name}, {}, trusted)
     except ConfigError as error:
         raise ConfigError(str(error).replace("features._target_=", "features=")) from error
-    return Features(network.eval(), name, weights_digest(network))
+    return Features(network.eval(), name, tensor_file.digest_of(network.state_dict()))
 
 
 def _labeled(data: Data) -> tuple[Any, Any]:
@@ -154,18 +155,9 @@ def _of_classifier(trained: classifier.Trained) -> Features:
     return Features(
         trained.network,
         f"classifier of the labels of {trained.data}",
-        weights_digest(trained.network),
+        tensor_file.digest_of(trained.network.state_dict()),
         trained.accuracy,
     )
-
-
-def weights_digest(network: nn.Module) -> str:
-    """Return a digest of a network's weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 # The Inception network of the FID
@@ -246,11 +238,12 @@ class _Onnx(nn.Module):
 
 def _of_onnx(path: Path) -> Features:
     try:
+        import onnx
         import onnxruntime
     except ImportError as error:
         raise missing_extra(f"features={path}", error, "onnx") from error
     try:
-        digest = _onnx_digest(path)
+        whole = onnx.load(str(path)).SerializeToString(deterministic=True)  # with weights in files of their own
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -259,15 +252,4 @@ def _of_onnx(path: Path) -> Features:
     if len(session.get_inputs()) != 1:
         names = ", ".join(each.name for each in session.get_inputs())
         raise ConfigError(f"features={path}: it takes {names}; features take images alone")
-    return Features(_Onnx(session), f"{path.name}", digest)
-
-
-def _onnx_digest(path: Path) -> str:
-    """Return a digest of an ONNX file and of the files beside it that hold its weights."""
-    import onnx
-
-    contents = path.read_bytes()
-    digest, weights = hashlib.sha256(contents), onnx.load_model_from_string(contents).graph.initializer
-    for name in sorted({entry.value for each in weights for entry in each.external_data if entry.key == "location"}):
-        digest.update((path.parent / name).read_bytes())
-    return digest.hexdigest()[:16]
+    return Features(_Onnx(session), path.name, hashlib.sha256(whole).hexdigest()[:16])

@@ -6,17 +6,16 @@ float32, draws subsets that overlap from torch's global stream, and gives their 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_cli import noise
+from vae_cli.evaluation.numbers import Number, mean, number
 
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # k, as in the papers
 FEWEST = 20  # images of a set
@@ -27,13 +26,6 @@ VALUES = 1 << 20  # distances or kernel values at once: 8 MB, which caches hold 
 TIE = 1e-9  # relative difference of squared distances that is rounding
 ZERO = 1e-12  # squared distance, in units of the squared norms, that is rounding
 FRECHET_ROWS = 1000
-
-Number = dict[str, Any]
-
-
-def number(values: Float[Tensor, "n"]) -> Number:
-    """Return the mean of N values, its standard error and N."""
-    return {"value": float(values.mean()), "stderr": float(values.std() / math.sqrt(len(values))), "n": len(values)}
 
 
 def is_biased(n: int, n_features: int) -> bool:
@@ -58,7 +50,7 @@ class Reference:
         `density` and `coverage`. All but the first are of at most 20,000 images of each set.
         """
         count = min(len(self.features), len(others))
-        distance = {"value": frechet_distance(self.features, others), "stderr": None, "n": count}
+        distance = number(frechet_distance(self.features, others), count)
         chosen = _spread(others)
         numbers = {"frechet_distance": distance, "kernel_distance": self._kernel_distance(chosen)}
         return numbers | self._neighbourhoods(chosen)
@@ -82,7 +74,7 @@ class Reference:
             poly_mmd(self._paired[one].double(), others[other].double())
             for one, other in list(zip(*order))[: count // size]
         ]
-        return number(torch.stack(subsets)) | {"value": value, "n": count}
+        return mean(torch.stack(subsets)) | {"value": value, "n": count}
 
     @cached_property
     def _own_kernel(self) -> float:
@@ -110,10 +102,10 @@ class Reference:
             covered |= _is_within(distances, near["coverage"]).any(0)
             recalled |= _is_within(distances, own[rows, None]).any(0)
         return {
-            "precision": number(precise.double()),
-            "recall": number(recalled.double()),
-            "density": number(counts.double() / NEIGHBOURS["density"]),
-            "coverage": number(covered.double()),
+            "precision": mean(precise.double()),
+            "recall": mean(recalled.double()),
+            "density": mean(counts.double() / NEIGHBOURS["density"]),
+            "coverage": mean(covered.double()),
         }
 
 

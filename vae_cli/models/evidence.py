@@ -65,3 +65,8 @@ class Evidence:
     prior: LatentDistribution
     likelihood: Distribution
     levels: tuple[Level, ...] = ()
+
+    def kl(self) -> Float[Tensor, "b"]:
+        """Return KL(q(z|x) ‖ p(z)) of one level: its closed form, or the mean of log q − log p over the draws."""
+        closed = analytic_kl(self.posterior, self.prior)
+        return (self.log_q_z_given_x - self.log_p_z).mean(0) if closed is None else closed

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
-from vae_cli.distributions import LatentDistribution, analytic_kl
+from vae_cli.distributions import LatentDistribution
 from vae_cli.models import Model
 from vae_cli.objectives.base import ENOUGH_CODES, Bound, IncompatibleError, Objective
 
@@ -68,9 +68,7 @@ class DIPVAE(Objective):
         x, y = batch
         evidence = model.evidence(x, noise, y)
         reconstruction = evidence.log_p_x_given_z.mean(0)
-        kl = analytic_kl(evidence.posterior, evidence.prior)
-        if kl is None:
-            kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
+        kl = evidence.kl()
         off_diagonal, diagonal = self.distances(evidence.posterior)
         elbo = reconstruction - kl
         loss = self.off_diagonal * off_diagonal + self.diagonal * diagonal - elbo.mean()

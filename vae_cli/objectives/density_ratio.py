@@ -13,7 +13,6 @@ from torch.nn.functional import softplus
 
 from vae_cli.constraints import Betas, NonNegative, Positive, Widths
 from vae_cli.data.batches import Batch
-from vae_cli.distributions import analytic_kl
 from vae_cli.models import Model
 from vae_cli.objectives.base import ENOUGH_CODES, Bound, IncompatibleError, Objective, frozen
 from vae_cli.optimizers import adam
@@ -80,9 +79,7 @@ class FactorVAE(Objective):
         own, places = noise.split([model.noise_dim, model.latent_dim], dim=-1)
         evidence = model.evidence(x, own, y)
         reconstruction = evidence.log_p_x_given_z.mean(0)
-        kl = analytic_kl(evidence.posterior, evidence.prior)
-        if kl is None:
-            kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
+        kl = evidence.kl()
         elbo = reconstruction - kl
         correlation = frozen(self.module)(evidence.z).squeeze(-1).mean(0)
         module_loss, accuracy = self.discrimination(evidence.z.detach(), places)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from vae_cli.constraints import NonNegative
 from vae_cli.data.batches import Batch
-from vae_cli.distributions import analytic_kl
 from vae_cli.models import Model
 from vae_cli.objectives.base import ENOUGH_CODES, Bound, Objective
 
@@ -54,9 +53,7 @@ class InfoVAE(Objective):
         own, priors = noise.split([model.noise_dim, model.prior.noise_dim], dim=-1)
         evidence = model.evidence(x, own, y)
         reconstruction = evidence.log_p_x_given_z.mean(0)
-        kl = analytic_kl(evidence.posterior, evidence.prior)
-        if kl is None:
-            kl = (evidence.log_q_z_given_x - evidence.log_p_z).mean(0)
+        kl = evidence.kl()
         drawn, _ = evidence.prior.rsample_and_log_prob(priors)
         # Draw by draw: two draws of one image are no independent draws of the aggregate posterior.
         gap = torch.stack([mmd(z, prior_z) for z, prior_z in zip(evidence.z, drawn)]).mean()

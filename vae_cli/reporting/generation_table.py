@@ -28,7 +28,7 @@ class Table(NamedTuple):
     remarks: list[str]
 
 
-def of(result: Mapping[str, Any]) -> Table | None:
+def from_evaluation(result: Mapping[str, Any]) -> Table | None:
     """Return the table of the contents of evaluation.json; None if it has no such numbers."""
     generation = mapping(result.get("generation"))
     compared = {f"samples, {name}": mapping(each) for name, each in mapping(generation.get("samples")).items()}

@@ -98,7 +98,7 @@ def _render(run: Run, curves: dict[str, Any], factors: dict[str, Any]) -> str:
         cards=_cards(run),
         bounds=_bounds(run),
         evaluated=evaluated,
-        generation=generation_table.of(run.evaluation),
+        generation=generation_table.from_evaluation(run.evaluation),
         curves=list(drawn),
         charts=drawn | ({"chart-factors": charts.to_spec(factors["chart"])} if factors else {}),
         factors=factors,

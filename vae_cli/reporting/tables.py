@@ -95,7 +95,7 @@ def table(result: Mapping[str, Any]) -> str:
         largest = sorted(result["kl_per_dim"], reverse=True)
         shown = " ".join(f"{value:.2f}" for value in largest[:16]) + (" …" if len(largest) > 16 else "")
         lines.append(f"{'kl_per_dim':<22}{shown}  nats, largest first")
-    if generation := generation_table.of(result):
+    if generation := generation_table.from_evaluation(result):
         lines.append(generation_table.text(generation))
     if scored := result.get("disentanglement"):
         lines += ["", *_factor_lines(scored)]

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_cli.system.atomic import atomic_write
 
@@ -84,6 +84,30 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             file.write(_bytes(values[name]))
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return a short digest of the names and the values of tensors, whatever the file that holds them."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(_bytes(tensors[name].detach().cpu().contiguous()))
+    return digest.hexdigest()[:16]
+
+
+def mismatch(tensors: Mapping[str, Tensor], network: nn.Module) -> tuple[str, str, str] | None:
+    """Return the name of the first tensor that is not of the shape and type of a network's, how it is and how the
+    network's is; None if all are, and none is missing."""
+    stored, built = _forms(tensors), _forms(network.state_dict())
+    for name in [*built, *stored]:
+        if stored.get(name) != built.get(name):
+            return name[:80], stored.get(name, "missing"), built.get(name, "missing")
+    return None
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    dtypes = {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()}
+    return {name: f"of shape {tuple(value.shape)} in {dtypes[name]}" for name, value in tensors.items()}
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.objectives import Objective
+from vae_cli.runs.tensor_file import mismatch
 from vae_cli.training import optimizer_state
 from vae_cli.training.step import gradient_norm
 
@@ -64,15 +65,9 @@ class ObjectiveModule:
         if contents is None:
             raise ValueError("the weights of the objective's module are missing")
         for weights in (contents["weights"], contents["best"] or contents["weights"]):
-            self._check(weights)
+            if (odd := mismatch(weights, self.module)) is not None:
+                raise ValueError(f"{odd[0]} of the objective's module does not go with its config")
         self.module.load_state_dict(contents["weights"])
         optimizer_state.restore(self.optimizer, contents["optimizer"])
         best, here = contents["best"], self.weights()
         self.best = None if best is None else {name: value.to(here[name], copy=True) for name, value in best.items()}
-
-    def _check(self, weights: Mapping[str, Tensor]) -> None:
-        here = self.weights()
-        for name in {**here, **weights}:
-            forms = [(value.shape, value.dtype) for value in (here.get(name), weights.get(name)) if value is not None]
-            if len(forms) < 2 or forms[0] != forms[1]:
-                raise ValueError(f"{name[:80]} of the objective's module does not go with its config")

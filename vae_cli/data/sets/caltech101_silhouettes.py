@@ -59,12 +59,10 @@ class Caltech101Silhouettes(DownloadedDataset):
 
         self.require()
         arrays = [f"{part}_{kind}" for part in PARTS for kind in ("data", "labels")]
-        try:
+        with self.reading(FILE):
             content = loadmat(self.folder / FILE, variable_names=("classnames", *arrays))
             names = tuple(str(name.item()) for name in content["classnames"].ravel())  # a cell array of MATLAB
             train, validation, test = (_images(content, part, len(names)) for part in PARTS)
-        except Exception as error:  # scipy raises many kinds for a broken file
-            raise self.broken(FILE, error) from error
         return Source(train, validation, test, support="binary", class_names=names)
 
 

@@ -16,7 +16,6 @@ from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
 from vae_cli.data.sets.downloaded import DownloadedDataset
 from vae_cli.data.unpacked import Placed, resized, unpack
-from vae_cli.errors import DataError
 from vae_cli.system.cache import cache_dir
 
 ARCHIVE = "nips2015-analogy-data.tar.gz"
@@ -66,7 +65,7 @@ class Cars3D(DownloadedDataset):
         self.require()
         sizes = (self.cars, ELEVATIONS, AZIMUTHS)
         shape = (int(np.prod(sizes)), 3, self.image_size, self.image_size)
-        try:
+        with self.reading(ARCHIVE):
             values = unpack(
                 _chunks(self.folder / ARCHIVE, self.image_size),
                 shape,
@@ -74,10 +73,6 @@ class Cars3D(DownloadedDataset):
                 fingerprint(self.digest(ARCHIVE), *shape),
                 str(self.folder / ARCHIVE),
             )
-        except DataError:
-            raise
-        except Exception as error:  # a tar file, a gzip stream and a .mat file break in many ways
-            raise self.broken(ARCHIVE, error) from error
         car, elevation, azimuth = np.unravel_index(np.arange(len(values)), sizes)
         factors = np.stack([elevation, azimuth, car], 1).astype(np.int64)
         return Source(Images(values, factors=factors), None, None, "levels256", factor_names=FACTORS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -50,6 +51,16 @@ class DownloadedDataset(Dataset):
     def digest(self, file: str) -> str:
         """Return the digest that one of the files must have."""
         return next(each.checksum for each in self.files if each.name == file).partition(":")[2]
+
+    @contextmanager
+    def reading(self, file: str) -> Iterator[None]:
+        """Turn whatever a damaged archive raises, which is of many kinds, into the error that names its file."""
+        try:
+            yield
+        except DataError:
+            raise
+        except Exception as error:
+            raise self.broken(file, error) from error
 
     def broken(self, file: str, error: BaseException | str) -> DataError:
         """Return the error about a file that has its checksum and cannot be read all the same."""

@@ -16,7 +16,6 @@ from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import CHUNK, Images
 from vae_cli.data.sets.downloaded import DownloadedDataset
 from vae_cli.data.unpacked import Placed, unpack
-from vae_cli.errors import DataError
 from vae_cli.system.cache import cache_dir
 
 ARCHIVE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -63,7 +62,7 @@ class DSprites(DownloadedDataset):
             DataError: if the archive is broken, or cannot be had.
         """
         self.require()
-        try:
+        with self.reading(ARCHIVE):
             with zipfile.ZipFile(self.folder / ARCHIVE) as archive:
                 with archive.open("latents_classes.npy") as file:
                     classes = np.lib.format.read_array(file, allow_pickle=False)
@@ -78,10 +77,6 @@ class DSprites(DownloadedDataset):
                 )
             if classes.shape != (len(values), 1 + len(FACTORS)):
                 raise ValueError(f"there are {classes.shape} factors for {len(values)} images")
-        except DataError:
-            raise
-        except Exception as error:  # zipfile, zlib and numpy raise many kinds
-            raise self.broken(ARCHIVE, error) from error
         factors = np.ascontiguousarray(classes[:, 1:], np.int64)
         return Source(Images(values, factors=factors), None, None, "binary", factor_names=FACTORS)
 

@@ -62,11 +62,9 @@ class OmniglotBurda(DownloadedDataset):
         from scipy.io import loadmat
 
         self.require()
-        try:
+        with self.reading(FILE):
             content = loadmat(self.folder / FILE, variable_names=("data", "target", "testdata", "testtarget"))
             train, test = _images(content, "data", "target"), _images(content, "testdata", "testtarget")
-        except Exception as error:  # scipy raises many kinds for a broken file
-            raise self.broken(FILE, error) from error
         return Source(train, validation=None, test=test, support="unit")
 
 

@@ -63,23 +63,18 @@ class Shapes3D(DownloadedDataset):
         except ImportError as error:
             raise DataError('dataset=shapes3d needs h5py: pip install "vae-cli[shapes3d]"') from error
         self.require()
-        try:
-            with h5py.File(self.folder / ARCHIVE, "r") as file:
-                images, latents = file["images"], file["labels"][:]
-                count, height, width, channels = images.shape
-                if latents.shape != (count, len(FACTORS)) or images.dtype != np.uint8:
-                    raise ValueError(f"there are {latents.shape} factors for {count} images of {images.dtype}")
-                values = unpack(
-                    _chunks(images),
-                    (count, channels, height, width),
-                    cache_dir() / "unpacked" / self.name,
-                    fingerprint(self.digest(ARCHIVE)),
-                    str(self.folder / ARCHIVE),
-                )
-        except DataError:
-            raise
-        except Exception as error:  # h5py raises many kinds
-            raise self.broken(ARCHIVE, error) from error
+        with self.reading(ARCHIVE), h5py.File(self.folder / ARCHIVE, "r") as file:
+            images, latents = file["images"], file["labels"][:]
+            count, height, width, channels = images.shape
+            if latents.shape != (count, len(FACTORS)) or images.dtype != np.uint8:
+                raise ValueError(f"there are {latents.shape} factors for {count} images of {images.dtype}")
+            values = unpack(
+                _chunks(images),
+                (count, channels, height, width),
+                cache_dir() / "unpacked" / self.name,
+                fingerprint(self.digest(ARCHIVE)),
+                str(self.folder / ARCHIVE),
+            )
         # The file has angles, sizes and hues; a factor's values are numbered from the smallest on.
         factors = np.stack([np.unique(column, return_inverse=True)[1].reshape(-1) for column in latents.T], 1)
         images = Images(values, factors=factors.astype(np.int64))

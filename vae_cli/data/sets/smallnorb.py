@@ -18,7 +18,6 @@ from vae_cli.data.download import RemoteFile
 from vae_cli.data.images import Images
 from vae_cli.data.sets.downloaded import DownloadedDataset
 from vae_cli.data.unpacked import Placed, resized, unpack
-from vae_cli.errors import DataError
 from vae_cli.system.cache import cache_dir
 
 MIRROR = "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small"
@@ -92,7 +91,7 @@ class SmallNORB(DownloadedDataset):
 
     def _images(self, part: str) -> Images:
         file = _file(part, "dat")
-        try:
+        with self.reading(file):
             category, info = (self._whole(_file(part, kind)) for kind in ("cat", "info"))
             factors = np.concatenate([category[:, None], info], 1).astype(np.int64)
             factors[:, FACTORS.index("azimuth")] //= 2  # the file has tens of degrees, every second
@@ -104,10 +103,6 @@ class SmallNORB(DownloadedDataset):
                 fingerprint(self.digest(file), *shape),
                 str(self.folder / file),
             )
-        except DataError:
-            raise
-        except Exception as error:  # a gzip stream and an array break in many ways
-            raise self.broken(file, error) from error
         return Images(values, labels=factors[:, 0].copy(), factors=factors)
 
     def _whole(self, file: str) -> np.ndarray:
