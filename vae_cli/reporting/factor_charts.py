@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 MOST_SHOWN = 40  # dimensions
+HEADING = 44  # pixels of the title and the names of the factors, which a page takes from the chart's height
 
 
 def of_scores(scores: Mapping[str, Any]) -> alt.LayerChart:
@@ -59,4 +60,4 @@ def heat_map(shares: Float[np.ndarray, "d f"], factors: Sequence[str]) -> alt.La
     )
     color = alt.when(alt.datum.share > 0.5).then(alt.value("white")).otherwise(alt.value("#222"))
     texts = base.mark_text(fontSize=11).encode(text="text:N", color=color)
-    return alt.layer(cells, texts).properties(width=max(280, 70 * len(factors)), height=max(80, 24 * len(shown)))
+    return alt.layer(cells, texts).properties(width=max(280, 70 * len(factors)), height=HEADING + 24 * len(shown))
