@@ -87,6 +87,7 @@ def wandb_run(path):
     return project, settings, history, summary
 
 
+@pytest.mark.slow
 def test_weights_and_biases_gets_the_curves_pictures_and_settings_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     from google.protobuf.message import DecodeError
@@ -111,6 +112,7 @@ def test_weights_and_biases_gets_the_curves_pictures_and_settings_offline(tmp_pa
     assert summary["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_mlflow_gets_the_curves_pictures_and_settings_in_a_local_file(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     pytest.importorskip("sqlalchemy", reason="the extra mlflow is not installed")

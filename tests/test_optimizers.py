@@ -97,9 +97,17 @@ def test_it_goes_on_from_its_state_bit_for_bit():
 
 @pytest.mark.parametrize("networks", ["mlp", pytest.param("conv", marks=pytest.mark.slow)])
 def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
-    line = ["optimizer=muon", "latent_dim=3", f"encoder={networks}", f"decoder={networks}", "report=false"]
+    line = [
+        "optimizer=muon",
+        "latent_dim=3",
+        f"encoder={networks}",
+        f"decoder={networks}",
+        "report=false",
+        "scheduler=constant",
+    ]
+    line += [] if networks == "conv" else ["encoder.hidden=[32]", "decoder.hidden=[32]"]
     for name, epochs in (("whole", 4), ("parts", 2)):
-        settings = compose.compose("train", [*line, f"epochs={epochs}", "scheduler=constant"])
+        settings = compose.compose("train", [*line, f"epochs={epochs}"])
         train(settings, tmp_path / name)
     more = compose.compose("train", [f"resume={tmp_path / 'parts'}", "epochs=4"])
     train(more, tmp_path / "parts", frozenset({"epochs"}))

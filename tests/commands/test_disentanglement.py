@@ -68,6 +68,7 @@ def test_the_scores_are_in_the_file_the_table_the_page_and_the_comparison(runs, 
     assert float(row["mig"]) == scores["mig"]["value"] and float(row["sap"]) == scores["sap"]["value"]
 
 
+@pytest.mark.slow
 def test_runs_with_scores_of_unlike_variants_are_not_compared_without_a_word(runs, tmp_path, capsys):
     for number, settings in enumerate(([], ["trees=random_forest"])):
         evaluated(runs / "sweep" / str(number), *settings)
@@ -136,6 +137,7 @@ def test_runs_that_cannot_be_compared_are_named_before_the_long_part(runs, monke
         evaluated(runs / "sweep" / "0", f"beside={runs / 'digits'}")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_class_of_ones_own_is_left_out_and_the_others_are_compared(runs, tmp_path, capsys):
     contents = checkpoint.load(checkpoint.find(runs / "sweep" / "1"))
     contents["config"]["encoder"]["_target_"] = "my_package.MyEncoder"

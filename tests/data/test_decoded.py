@@ -93,6 +93,7 @@ def test_a_cache_without_room_or_rights_is_named(tmp_path, monkeypatch):
     assert not any(place.iterdir())
 
 
+@pytest.mark.slow
 def test_two_starts_at_once_decode_once(tmp_path):
     for number in range(50):
         put(tmp_path / "x", f"{number}.png")

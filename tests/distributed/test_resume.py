@@ -17,6 +17,7 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_networks_that_draw_go_on_with_the_draws_of_an_undisturbed_training(whole, tmp_path):
     statuses, said, complaints = together(2, tmp_path, *OWN, extra=("SIGTERM", 11, 1))
     assert statuses == [143, 143] and not complaints, said
@@ -25,6 +26,7 @@ def test_networks_that_draw_go_on_with_the_draws_of_an_undisturbed_training(whol
     assert_same_to_rounding(whole, tmp_path / "run", weights=0, nats=0)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone_by_all(whole):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     statuses, said, complaints = together(2, whole.parent, f"resume={whole}", "allow=tests")

@@ -12,7 +12,7 @@ from vae_cli.distributions import (
 from vae_cli.errors import ConfigError
 
 
-@pytest.mark.parametrize("kind", ["maf", "nsf", "coupling"])
+@pytest.mark.parametrize("kind", ["coupling", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("maf", "nsf"))])
 @torch.no_grad()
 def test_a_flow_posterior_integrates_to_one_and_knows_the_density_of_its_draws(kind):
     posterior = shaken(FlowPosterior(2, kind, 2, (8,), context=3, bins=4))

@@ -12,7 +12,7 @@ from vae_cli import cli
 PAGE = (Path(__file__).parents[2] / ".docs" / "export.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", ["none", "threshold"])
+@pytest.mark.parametrize("kind", [pytest.param("none", marks=pytest.mark.slow), "threshold"])
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     small = ["epochs=1", "report=false", "encoder.hidden=[8]", "decoder.hidden=[8]"]

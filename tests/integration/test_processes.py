@@ -62,6 +62,7 @@ def stopped(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_what_two_processes_began_one_ends(undisturbed, stopped, tmp_path):
     shutil.copytree(stopped, tmp_path / "run")
     assert train(compose.compose("train", [f"resume={tmp_path / 'run'}"]), tmp_path / "run", frozenset({"resume"})) == 0
@@ -78,6 +79,7 @@ def test_what_two_processes_began_three_end(undisturbed, stopped, tmp_path):
     assert_same_to_rounding(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_what_one_process_began_two_end(undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "step", loop.step)  # put back what this replaces
@@ -130,6 +132,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_from_its_last_checkpoint(
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")["progress"]["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_is_said_by_it_and_ends_all(tmp_path):
     statuses, _, complaints = together(2, tmp_path, *TWO, extra=("failing", 12, 1))
     assert statuses == [1, 1]
@@ -139,6 +142,7 @@ def test_an_error_in_one_process_is_said_by_it_and_ends_all(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_what_all_refuse_is_said_once_and_makes_nothing(tmp_path):
     for words, complaint in (
         (["-m", "latent_dim=2,3"], "-m: a sweep trains with one process each"),
@@ -153,6 +157,7 @@ def test_what_all_refuse_is_said_once_and_makes_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="this processor may not count them as 0")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_every_process_is_set_up_for_computing(rank, tmp_path):

@@ -103,9 +103,14 @@ def test_with_missing_values_the_log_likelihood_is_the_closed_form_of_what_is_ob
             "real",
         ),
         ("counts", ["likelihood=zero_inflated_negative_binomial", "likelihood.offset=total"], "ZeroInflated", "counts"),
-        ("counts", ["prior=vampprior", "prior.components=5"], "NegativeBinomialLikelihood", "counts"),
         ("bits", [], "BernoulliLikelihood", "binary"),
-        ("sequences", ["dataset.support=real", "dataset.standardize=robust"], "NormalLikelihood", "real"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("counts", ["prior=vampprior", "prior.components=5"], "NegativeBinomialLikelihood", "counts"),
+                ("sequences", ["dataset.support=real", "dataset.standardize=robust"], "NormalLikelihood", "real"),
+            )
+        ),
         ("sequences", ["dataset.support=real", "encoder=conv1d", "decoder=conv1d"], "NormalLikelihood", "real"),
     ],
 )

@@ -110,9 +110,9 @@ def test_a_page_is_drawn_of_whatever_lies_in_a_directory(tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        ["posterior=flow", "prior=vampprior", "prior.components=5"],
+        pytest.param(["posterior=flow", "prior=vampprior", "prior.components=5"], marks=pytest.mark.slow),
         ["posterior=flow", "posterior.kind=nsf", "prior=flow", "prior.kind=maf", "conditional=true", "latent_dim=1"],
-        ["posterior=full_normal", "prior=mixture_of_normals", "latent_dim=3"],
+        pytest.param(["posterior=full_normal", "prior=mixture_of_normals", "latent_dim=3"], marks=pytest.mark.slow),
     ],
 )
 def test_the_latent_pictures_are_drawn_of_every_kind_of_part(settings, tmp_path):
@@ -138,6 +138,7 @@ def go_on(directory, epochs):
     return train(composed, directory, frozenset({"resume", "epochs"}))
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_other_weights_than_the_final_ones_is_not_shown(tmp_path):
     trained(tmp_path, "epochs=1")
     scoring = ["num_importance_samples=5", "limit=20"]

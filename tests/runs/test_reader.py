@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.pages import trained
 from vae_cli.config import compose
 from vae_cli.runs import reader
@@ -49,6 +51,7 @@ run.run(compose.compose("train", [f"resume={directory}", "epochs=2"]), directory
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_no_longer_completed(tmp_path):
     def status():
         return reader.Run(tmp_path, "").status

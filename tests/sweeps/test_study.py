@@ -78,6 +78,7 @@ def test_a_grid_is_searched_once_and_whole():
     assert study().best_params == {"latent_dim": "6", "optimizer.lr": "0.001"}
 
 
+@pytest.mark.slow
 def test_several_numbers_are_optimized_together_and_all_the_best_are_kept(capsys):
     train = FakeTraining()
     line = ["optimize=[validation/elbo,validation/kl]", "hydra.sweeper.sampler=nsga2", trials(9)]
@@ -139,6 +140,7 @@ def test_a_search_goes_on_where_it_was_killed_and_ends_the_same():
     assert search(*line, trials(7), train=train) == 0 and len(train.settings) == 10
 
 
+@pytest.mark.slow
 def test_a_trial_whose_search_was_killed_before_it_became_a_job_is_not_lost(monkeypatch):
     def killed(*_, **__):
         raise Killed
@@ -152,6 +154,7 @@ def test_a_trial_whose_search_was_killed_before_it_became_a_job_is_not_lost(monk
     assert points(study()) == points(study("sqlite:///whole/study.db"))
 
 
+@pytest.mark.slow
 def test_a_job_that_ended_before_its_trial_was_told_is_not_trained_again():
     train, line = FakeTraining(), [*SPACE, "epochs=1"]
     assert search(*line, trials(3), train=train) == 0
@@ -164,6 +167,7 @@ def test_a_job_that_ended_before_its_trial_was_told_is_not_trained_again():
     assert len(train.settings) == 3 and study().trials[3].value == -0.25
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_told_as_failed_and_the_search_goes_on(capsys):
     assert search("latent_dim=0,2", "epochs=1", trials(5)) == 1
     states = {trial.params["latent_dim"]: trial.state.name for trial in study().trials}
@@ -171,6 +175,7 @@ def test_a_trial_that_fails_is_told_as_failed_and_the_search_goes_on(capsys):
     assert "latent_dim accepts an integer of at least 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_failed_trials_are_asked_for_again_with_retry_failed():
     class Broken(FakeTraining):
         def begin(self, settings):
@@ -278,6 +283,7 @@ def test_settings_without_effect_may_change_and_a_search_for_an_unknown_number_c
     assert [trial.state.name for trial in study().trials] == ["FAIL"] + ["COMPLETE"] * 3
 
 
+@pytest.mark.slow
 def test_a_trial_that_others_wrote_into_the_study_trains_nothing():
     """Neither a point outside of the space, nor what job.json says that a trial was to train."""
     train, line = FakeTraining(), [*SPACE, "epochs=1"]

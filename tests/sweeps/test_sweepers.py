@@ -126,6 +126,7 @@ def test_a_password_is_written_nowhere():
     assert not any(b"hush" in path.read_bytes() for path in Path("s").rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_files_of_others_in_the_folder_make_no_job_train_outside_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("VICTIM", str(tmp_path / "victim"))
     (tmp_path / "victim").mkdir()
@@ -143,6 +144,7 @@ def test_files_of_others_in_the_folder_make_no_job_train_outside_of_it(tmp_path,
     assert statuses() == ["completed"] * 3
 
 
+@pytest.mark.slow
 def test_a_launcher_that_fails_is_tried_again_and_then_named(monkeypatch, capsys):
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 

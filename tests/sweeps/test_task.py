@@ -68,6 +68,7 @@ def test_a_hangup_saves_the_job_and_ends_the_sweep(monkeypatch):
     assert statuses() == ["interrupted"]
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_reader_goes_away_saves_its_jobs_and_goes_on_when_it_is_started_again(monkeypatch):
     argv, has_gone = [*SMALL, "latent_dim=2,3", "sweep=s"], threading.Event()
 
@@ -94,6 +95,7 @@ def test_a_job_says_which_of_how_many_it_is_in_a_short_line(capsys):
     assert begun[-1] == "6 of 6  latent_dim-3__optimizer-adam begins" and all(len(line) <= 80 for line in lines)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_opened_is_put_aside_and_not_lost():
     assert sweep(*SMALL, "latent_dim=2", "sweep=s") == 0
     [job] = read_jobs(Path("s"))
@@ -106,6 +108,7 @@ def test_a_checkpoint_that_cannot_be_opened_is_put_aside_and_not_lost():
     assert (job.path / "checkpoints/last.safetensors.set_aside").read_bytes() == b"damaged"
 
 
+@pytest.mark.slow
 def test_a_job_with_a_class_of_ones_own_goes_on_by_the_same_command(monkeypatch, tmp_path):
     code = "from vae_cli.networks import MLPEncoder\n\n\nclass Mine(MLPEncoder):\n    pass\n"
     (tmp_path / "my_sweep_package.py").write_text(code)

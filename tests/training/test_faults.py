@@ -89,7 +89,7 @@ def full_after(saves):
     return write
 
 
-@pytest.mark.parametrize("saves", [1, 2, 3, 6])
+@pytest.mark.parametrize("saves", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 6))])
 def test_a_disk_that_fills_up_costs_no_checkpoint_and_the_run_goes_on_when_there_is_room(
     saves, undisturbed, tmp_path, monkeypatch
 ):
@@ -105,7 +105,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint_and_the_run_goes_on_when_there
     assert same(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize("lines", [0, 1, 5])
+@pytest.mark.parametrize("lines", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 5))])
 def test_a_line_of_metrics_that_cannot_be_written_ends_the_run_and_nothing_is_lost(
     lines, undisturbed, tmp_path, monkeypatch
 ):

@@ -101,7 +101,10 @@ TOP_DOWN = ["model=top_down", "model.channels=[8,16]", "model.latents=[1,3]", "m
     "model",
     [
         pytest.param([*LADDER, "conditional=true", "objective=stl"], marks=pytest.mark.slow),
-        [*TOP_DOWN, "objective.free_bits=0.1", "optimizer=muon", "conditional=true"],
+        pytest.param(
+            [*TOP_DOWN, "objective.free_bits=0.1", "optimizer=muon", "conditional=true"], marks=pytest.mark.slow
+        ),
+        ["model=ladder", "model.latents=[3,2]", "model.widths=[6,4]", "objective.free_bits=0.1"],
     ],
 )
 def test_a_killed_hierarchy_resumed_equals_one_that_was_not_bit_for_bit(model, tmp_path, monkeypatch):

@@ -128,6 +128,7 @@ def test_keys_a_class_does_not_take_are_refused_with_the_nearest(tmp_path):
         train(settings("+encoder.shape=[3]"), tmp_path, frozenset({"encoder.shape"}))
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path):
     command = [sys.executable, "-m", "vae_cli", "train", *SMALL, *NARROW, "epochs=3", "hydra.run.dir=run"]
     training = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE)
