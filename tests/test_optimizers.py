@@ -97,14 +97,7 @@ def test_it_goes_on_from_its_state_bit_for_bit():
 
 @pytest.mark.parametrize("networks", ["mlp", pytest.param("conv", marks=pytest.mark.slow)])
 def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
-    line = [
-        "optimizer=muon",
-        "latent_dim=3",
-        f"encoder={networks}",
-        f"decoder={networks}",
-        "report=false",
-        "scheduler=constant",
-    ]
+    line = ["optimizer=muon", f"encoder={networks}", f"decoder={networks}", "report=false", "scheduler=constant"]
     line += [] if networks == "conv" else ["encoder.hidden=[32]", "decoder.hidden=[32]"]
     for name, epochs in (("whole", 4), ("parts", 2)):
         settings = compose.compose("train", [*line, f"epochs={epochs}"])
