@@ -54,6 +54,7 @@ class Bench:
         self.on = "GPU" if device.type == "cuda" else "CPU"
         self.sections: dict[str, Callable[[], list[Row]]] = {
             "step": self.step,
+            "plain": self.plain,
             "thousand": self.thousand,
             "conv": self.conv,
             "top_down": self.top_down,
@@ -105,6 +106,31 @@ class Bench:
             if HAVE_PYTHAE:
                 least = 20 if self.on == "GPU" else 1.7 if precision == "float32" else 2.2
                 found.goals.append(Goal("as fast as pythae", ratio(times, "pythae", "ours"), least, at_most=False))
+            rows.append(found)
+        return rows
+
+    def plain(self) -> list[Row]:
+        """The same step without compile=true, of binary and of gray images, whose density pythae does not have."""
+        rows = []
+        for likelihood, images in (("bernoulli", mnist("static")), ("continuous_bernoulli", mnist("none"))):
+            own = [*MLP[:-1], f"likelihood={likelihood}"]
+            actions: dict[str, Action] = {
+                "ours": synchronized(steps(training(images, self.device, *own)), 40, self.device),
+                "floor": synchronized(workloads.products(128, torch.float32, self.device), 40, self.device),
+            }
+            if HAVE_PYTHAE:
+                static = mnist("static").train.images[: 40 * 128].float()
+                actions["pythae"] = ActionInProcess("peers:pythae_epoch", static, 128, self.device.type)
+            for _ in range(WARM):
+                for action in actions.values():
+                    action()
+            times = interleaved(actions, self.rounds)
+            if isinstance(peer := actions.get("pythae"), ActionInProcess):
+                peer.end()
+            each = {name: [value / 40 for value in values] for name, values in times.items()}
+            found = row(f"{self.on} training step, MLP, batch 128, float32, plain, {likelihood}", each, "ours", "floor")
+            if HAVE_PYTHAE:
+                found.goals.append(Goal("as fast as pythae", ratio(each, "pythae", "ours"), 1.7, at_most=False))
             rows.append(found)
         return rows
 

@@ -16,6 +16,7 @@ from vae_cli.distributions import (
     DiscretizedLogisticMixture,
     Levels,
 )
+from vae_cli.distributions.pixels import ContinuousBits
 
 
 @pytest.mark.parametrize("loc", [-3.0, 0.0, 0.3, 1.0, 5.0])
@@ -73,6 +74,27 @@ def test_continuous_bernoulli_is_finite_with_finite_gradients_in_float32_everywh
         p = ContinuousBernoulli(logits)
         assert p.log_prob(torch.tensor(x)).isfinite().all() and p.mean.isfinite().all()
         assert torch.autograd.grad(p.log_prob(torch.tensor(x)).sum() + p.mean.sum(), logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("spread", [0.01, 5.0, 3e4])
+@pytest.mark.parametrize("dtype, tolerance", [(F64, 1e-9), (torch.float32, 1e-5)])
+def test_the_density_of_continuous_bits_is_the_sum_of_the_values_densities_with_their_gradients(
+    spread, dtype, tolerance
+):
+    generator = torch.Generator().manual_seed(3)
+    logits = (spread * torch.randn(2, 5, 1, 6, 8, generator=generator)).to(dtype).requires_grad_(True)
+    x = torch.rand(5, 1, 6, 8, generator=generator).to(dtype)
+    weights = torch.rand(2, 5, generator=generator).to(dtype)
+    exact = logits.detach().double().requires_grad_(True)
+    each = exact * x.double() - torch.where(  # log of (e^η − 1) / η, from the side where nothing overflows
+        exact > 0,
+        exact + torch.log(-torch.expm1(-exact.abs()) / exact.abs()),
+        torch.log(-torch.expm1(-exact.abs()) / exact.abs()),
+    )
+    found, expected = ContinuousBits(logits, 3).log_prob(x), each.sum((-3, -2, -1))
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=48 * tolerance)
+    grads = [torch.autograd.grad((f * weights).sum(), of)[0] for f, of in ((found, logits), (expected, exact))]
+    torch.testing.assert_close(grads[0].double(), grads[1], rtol=0, atol=10 * tolerance)
 
 
 def test_samplers_follow_their_densities():

@@ -8,7 +8,7 @@ from torch.distributions import Distribution, kl_divergence, register_kl
 
 from vae_cli.distributions.factorized import Factorized
 from vae_cli.distributions.latent import LatentDistribution
-from vae_cli.distributions.normals import DiagonalNormal, FullNormal
+from vae_cli.distributions.normals import DiagonalNormal, FullNormal, StandardNormal
 
 
 def analytic_kl(q: Distribution, p: Distribution) -> Tensor | None:
@@ -38,6 +38,11 @@ def _of_normals(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
 @register_kl(DiagonalNormal, DiagonalNormal)
 def _diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
     return _of_normals(q, p).sum(-1)
+
+
+@register_kl(DiagonalNormal, StandardNormal)
+def _diagonal_standard(q: DiagonalNormal, p: StandardNormal) -> Tensor:
+    return 0.5 * ((q.loc.square() + q.variance).sum(-1) - q.event_shape[0]) - q.log_scale.sum(-1)
 
 
 @register_kl(Factorized, Factorized)

@@ -16,6 +16,7 @@ from vae_cli.distributions.bounded import bounded_log_scale, is_beyond
 from vae_cli.distributions.pixels import (
     Bits,
     ContinuousBernoulli,
+    ContinuousBits,
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
     Levels,
@@ -115,8 +116,8 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     supports = frozenset({"levels256", "unit"})
 
-    def forward(self, output: Tensor) -> Independent:
-        return self.independent(ContinuousBernoulli(output))
+    def forward(self, output: Tensor) -> ContinuousBits:
+        return ContinuousBits(output, len(self.shape))
 
     def start_at(self, mean: Tensor, std: Tensor) -> Tensor:
         low, high = torch.full_like(mean, -50.0), torch.full_like(mean, 50.0)

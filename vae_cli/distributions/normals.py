@@ -109,6 +109,22 @@ class DiagonalNormal(LatentDistribution):
         return self.log_scale.sum(-1) + self.event_shape[0] * (0.5 + LOG_SQRT_2PI)
 
 
+class StandardNormal(DiagonalNormal):
+    """N(0, I) over vectors.
+
+    Args:
+        zeros: (D,).
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, zeros: Float[Tensor, "d"]) -> None:
+        super().__init__(zeros, zeros)
+
+    def log_prob(self, value: Float[Tensor, "*draws d"]) -> Float[Tensor, "*b"]:
+        return standard_log_density(value)
+
+
 class FullNormal(LatentDistribution):
     r"""N(μ, L Lᵀ) over vectors, with L lower triangular and its diagonal positive.
 

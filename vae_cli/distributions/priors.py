@@ -16,7 +16,7 @@ from vae_cli.distributions.bounded import bounded_log_scale
 from vae_cli.distributions.flows import FlowDistribution, Kind, build_flow
 from vae_cli.distributions.latent import LatentDistribution
 from vae_cli.distributions.mixture import Mixture
-from vae_cli.distributions.normals import DiagonalNormal
+from vae_cli.distributions.normals import DiagonalNormal, StandardNormal
 from vae_cli.errors import ConfigError
 
 # Training examples for each pseudo-input of a VampPrior: fewer are warned of, and so many are proposed. The paper has
@@ -81,7 +81,7 @@ class StandardNormalPrior(Prior):
     _zeros: Tensor
 
     def forward(self, encode: Encode, y: Tensor | None = None) -> DiagonalNormal:
-        return DiagonalNormal(self._zeros, self._zeros)
+        return StandardNormal(self._zeros)
 
 
 class LearnedNormalPrior(Prior):
