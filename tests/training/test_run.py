@@ -148,3 +148,10 @@ def test_bfloat16_is_proposed_where_the_processor_has_it_and_nothing_was_typed(
     monkeypatch.setattr("vae_cli.training.run.has_bfloat16", lambda device: has_it)
     trained(tmp_path, "epochs=0", *typed)
     assert ("speed       precision=bfloat16 may be faster" in capsys.readouterr().out) == is_said
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_float32_is_proposed_where_the_processor_has_no_bfloat16(has_it, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vae_cli.training.run.has_bfloat16", lambda device: has_it)
+    trained(tmp_path, "epochs=0", "precision=bfloat16")
+    assert ("speed       precision=float32 is much faster" in capsys.readouterr().out) != has_it

@@ -145,9 +145,11 @@ def set_up(config: Config, overridden: frozenset[str], output: RunDirectory, ran
     data = load_data(config, None, rank)
     state = TrainingState(parts.with_choices(config, data.facts, rank.world_size), data, device, rank=rank)
     record_start(state, data, output, config["logger"], dropped)
-    is_large = state.batches.largest * config["mc_samples"] >= LARGE
-    if is_large and config["precision"] == "float32" and "precision" not in overridden and has_bfloat16(device):
+    is_large, precision = state.batches.largest * config["mc_samples"] >= LARGE, config["precision"]
+    if is_large and precision == "float32" and "precision" not in overridden and has_bfloat16(device):
         log.info("speed       precision=bfloat16 may be faster here: twice, with batches of 1,000")
+    if precision == "bfloat16" and device.type == "cpu" and not has_bfloat16(device):
+        log.info("speed       precision=float32 is much faster here: this processor has no instructions for bfloat16")
     return state, data
 
 
