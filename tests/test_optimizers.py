@@ -109,6 +109,36 @@ def test_a_run_with_it_is_resumed_bit_for_bit(networks, tmp_path):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+def test_in_float32_it_steps_as_torch_does_in_bfloat16_and_one_goes_on_from_the_state_of_the_other(monkeypatch):
+    steps = {}
+    for has_it in (True, False):
+        parameters = [p for p in model() if p.ndim == 2]
+        before = [p.detach().clone() for p in parameters]
+        optimizer = Muon(parameters, lr=0.1, weight_decay=0.1)
+        for step in range(4):  # the last two with the momentum of steps that both made in bfloat16
+            is_fast = has_it or step < 2
+            monkeypatch.setattr("vae_cli.optimizers.has_bfloat16", lambda device, is_fast=is_fast: is_fast)
+            gradients(parameters, step)
+            optimizer.step()
+        steps[has_it] = [p.detach() - start for p, start in zip(parameters, before)]
+    for one, other in zip(steps[True], steps[False]):
+        assert not torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=0, atol=0.02 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_square_and_a_tall_matrix_move_by_their_polar_factors(has_it, monkeypatch):
+    monkeypatch.setattr("vae_cli.optimizers.has_bfloat16", lambda device: has_it)
+    for shape in ((12, 12), (40, 8)):
+        matrix = torch.nn.Parameter(torch.zeros(shape))
+        optimizer = Muon([matrix], lr=0.1, momentum=0.0)
+        gradients([matrix], 1)
+        u, _, vt = torch.linalg.svd(matrix.grad, full_matrices=False)
+        optimizer.step()
+        moved = u.T @ -matrix.detach() @ vt.T / (0.1 * 0.2 * max(shape) ** 0.5)
+        assert moved.diagonal().min() > 0.4 and moved.diagonal().max() < 1.3
+
+
 def test_a_torch_without_muon_is_told_in_a_sentence(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(ConfigError, match="optimizer=muon needs torch 2.9"):

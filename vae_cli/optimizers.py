@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vae_cli.constraints import BelowOne, Betas, NonNegative
 from vae_cli.errors import ConfigError
+from vae_cli.system.precision import has_bfloat16
 
 # The optimizers that torch has a fused version of, by the kind of device.
 FUSED: dict[str, tuple[type, ...]] = {
@@ -31,7 +32,8 @@ class Muon(torch.optim.Optimizer):
 
     The momentum of a matrix's gradient is made orthogonal before the step, so that all directions are learned at the
     same rate. The steps are scaled to the size of Adam's, so that one learning rate serves both. The weights of a
-    convolution (out, in, height, width) are one matrix (out, in · height · width).
+    convolution (out, in, height, width) are one matrix (out, in · height · width). The iteration is that of torch, in
+    bfloat16; on a device without instructions for it, where that takes many times as long, in float32.
 
     K. Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; J. Liu et al., Muon is Scalable
     for LLM Training, 2025 (the scale).
@@ -97,5 +99,34 @@ class Muon(torch.optim.Optimizer):
             matrix.data = weight.data.flatten(1)
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
         for part in self._parts:
-            part.step()
+            if isinstance(part, torch.optim.Adam) or has_bfloat16(part.param_groups[0]["params"][0].device):
+                part.step()
+            else:
+                _step_along_orthogonal(part)
         return loss
+
+
+def _step_along_orthogonal(optimizer: torch.optim.Optimizer) -> None:
+    """Step as `torch.optim.Muon` does, with its state, but with the products in the type of the weights."""
+    for group in optimizer.param_groups:
+        momentum, rate = group["momentum"], float(group["lr"])
+        for matrix in (p for p in group["params"] if p.grad is not None):
+            state = optimizer.state[matrix]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+            buffer = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
+            update = matrix.grad.lerp(buffer, momentum)
+            update = _orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+            matrix.mul_(1 - rate * group["weight_decay"])
+            matrix.add_(update, alpha=-rate * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def _orthogonal(matrix: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
+    """Return about U Vᵀ of the singular value decomposition U S Vᵀ, by X ← a X + (b X Xᵀ + c (X Xᵀ)²) X."""
+    a, b, c = coefficients
+    x = matrix / matrix.norm().clamp(min=eps)
+    x = x.T if len(x) > x.shape[1] else x
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if x.shape == matrix.shape else x.T

@@ -8,14 +8,6 @@ from vae_cli.distributed.ranks import Rank
 from vae_cli.errors import ConfigError, counted
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies matrices of bfloat16 by instructions of its own."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # which not every torch has
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
-
-
 def choose_device(name: str, rank: Rank | None = None) -> torch.device:
     """Return the device that `device=` names. `auto` is CUDA, else MPS, else the CPU.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from vae_cli.build import own_parts, parts, registry
-from vae_cli.build.device import choose_device, has_bfloat16
+from vae_cli.build.device import choose_device
 from vae_cli.build.settings import MAY_CHANGE, check_beside_resume, check_values
 from vae_cli.build.trained import with_local_folders
 from vae_cli.data import Data, DataFacts
@@ -41,6 +41,7 @@ from vae_cli.runs.directory import NullRunDirectory, OnMetrics, RunDirectory, lo
 from vae_cli.runs.reader import BEST, CHECKPOINTS, LAST, Run, stored_checkpoints
 from vae_cli.system import threads
 from vae_cli.system.paths import expand
+from vae_cli.system.precision import has_bfloat16
 from vae_cli.training import diagnosis
 from vae_cli.training.console import announce, numbers_line, summary_facts
 from vae_cli.training.loop import best_of, fit
