@@ -24,7 +24,7 @@ import torch
 import workloads
 from peers import HAVE_CAREAMICS, HAVE_PYTHAE, image_folder
 from timing import Action, ActionInProcess, Goal, Row, Times, interleaved, machine, ratio, row, table, write
-from workloads import MLP, colored, mnist, steps, synchronized, training
+from workloads import MLP, NETWORKS, colored, mnist, steps, synchronized, training
 
 from vae_cli.build import parts
 from vae_cli.commands.evaluate import draws_up_to
@@ -113,7 +113,7 @@ class Bench:
         """The same step without compile=true, of binary and of gray images, whose density pythae does not have."""
         rows = []
         for likelihood, images in (("bernoulli", mnist("static")), ("continuous_bernoulli", mnist("none"))):
-            own = [*MLP[:-1], f"likelihood={likelihood}"]
+            own = [*NETWORKS, f"likelihood={likelihood}"]
             actions: dict[str, Action] = {
                 "ours": synchronized(steps(training(images, self.device, *own)), 40, self.device),
                 "floor": synchronized(workloads.products(128, torch.float32, self.device), 40, self.device),

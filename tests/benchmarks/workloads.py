@@ -17,7 +17,8 @@ from vae_cli.errors import UserError
 from vae_cli.training import loop
 from vae_cli.training.state import TrainingState
 
-MLP = ["latent_dim=20", "encoder=mlp", "decoder=mlp", "likelihood=bernoulli"]  # 784-400-20-400-784
+NETWORKS = ["latent_dim=20", "encoder=mlp", "decoder=mlp"]  # 784-400-20-400-784
+MLP = [*NETWORKS, "likelihood=bernoulli"]
 MLP_SIZES = [(784, 400), (400, 40), (20, 400), (400, 784)]
 
 
@@ -29,10 +30,11 @@ def mnist(binarize: str = "dynamic") -> Data:
     except UserError as error:
         print(f"MNIST cannot be loaded ({error}): random images instead")
     drawn = torch.rand(60_000, 1, 28, 28) < 0.13
-    scale = 255.0 if binarize == "dynamic" else 1.0
+    is_gray = binarize == "none"
+    scale = 1.0 if binarize == "static" else 255.0
     images = drawn.to(torch.uint8) * int(scale)
     train, test = (Split(part, None, scale, dynamic=binarize == "dynamic") for part in images.split([54_000, 6_000]))
-    return Data(train, test, test, DataFacts("mnist", (1, 28, 28), "binary", 0, len(train)))
+    return Data(train, test, test, DataFacts("mnist", (1, 28, 28), "levels256" if is_gray else "binary", 0, len(train)))
 
 
 def colored(images: int = 10_000, side: int = 32) -> Data:

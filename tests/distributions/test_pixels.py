@@ -69,14 +69,14 @@ def test_continuous_bernoulli_agrees_with_torch_away_from_its_approximations():
 
 
 def test_continuous_bernoulli_is_finite_with_finite_gradients_in_float32_everywhere():
-    logits = torch.tensor([-1e4, -300.0, -0.1, 0.0, 0.1, 300.0, 1e4], requires_grad=True)
+    logits = torch.tensor([-3e38, -1e9, -1e4, -300.0, -0.1, 0.0, 0.1, 300.0, 1e4, 1e9, 3e38], requires_grad=True)
     for x in (0.0, 0.5, 1.0):
         p = ContinuousBernoulli(logits)
         assert p.log_prob(torch.tensor(x)).isfinite().all() and p.mean.isfinite().all()
         assert torch.autograd.grad(p.log_prob(torch.tensor(x)).sum() + p.mean.sum(), logits)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("spread", [0.01, 5.0, 3e4])
+@pytest.mark.parametrize("spread", [0.01, 5.0, 3e4, 1e7])
 @pytest.mark.parametrize("dtype, tolerance", [(F64, 1e-9), (torch.float32, 1e-5)])
 def test_the_density_of_continuous_bits_is_the_sum_of_the_values_densities_with_their_gradients(
     spread, dtype, tolerance
@@ -95,6 +95,12 @@ def test_the_density_of_continuous_bits_is_the_sum_of_the_values_densities_with_
     torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=48 * tolerance)
     grads = [torch.autograd.grad((f * weights).sum(), of)[0] for f, of in ((found, logits), (expected, exact))]
     torch.testing.assert_close(grads[0].double(), grads[1], rtol=0, atol=10 * tolerance)
+
+
+def test_one_continuous_bernoulli_has_a_gradient_too():
+    logit = torch.tensor(2.0, requires_grad=True)
+    ContinuousBernoulli(logit).log_prob(torch.tensor(0.3)).backward()
+    assert float(logit.grad) == pytest.approx(0.3 - (1 / (1 - math.exp(-2)) - 0.5), abs=1e-6)
 
 
 def test_samplers_follow_their_densities():

@@ -30,6 +30,8 @@ def kl_by_dimension(q: LatentDistribution, p: LatentDistribution) -> Tensor | No
 
 def _of_normals(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
     """Return log(σ_p / σ_q) + (σ_q² + (μ_q − μ_p)²) / 2σ_p² − ½ of each dimension."""
+    if isinstance(p, StandardNormal):  # in fewer operations
+        return 0.5 * (q.loc.square() + q.variance - 1) - q.log_scale
     log_ratio = q.log_scale - p.log_scale
     distance = ((q.loc - p.loc) / p.scale).square()
     return 0.5 * ((2 * log_ratio).exp() + distance - 1) - log_ratio
@@ -38,11 +40,6 @@ def _of_normals(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
 @register_kl(DiagonalNormal, DiagonalNormal)
 def _diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
     return _of_normals(q, p).sum(-1)
-
-
-@register_kl(DiagonalNormal, StandardNormal)
-def _diagonal_standard(q: DiagonalNormal, p: StandardNormal) -> Tensor:
-    return 0.5 * ((q.loc.square() + q.variance).sum(-1) - q.event_shape[0]) - q.log_scale.sum(-1)
 
 
 @register_kl(Factorized, Factorized)

@@ -18,7 +18,7 @@ FACTORS = 8  # values whose factors are multiplied before a logarithm is taken
 class _ContinuousBernoulliLogProb(torch.autograd.Function):
     r"""Σ_i [ η_i x_i − max(η_i, 0) − log r_i ],   r = (1 − e^{−|η|}) / |η|,   with the gradient x − E[x] in η.
 
-    The gradient is made with the value, which has its exponential, and the logarithm is of products of a few r.
+    The forward pass makes the gradient too, from the same exponential. The logarithm is taken of products of a few r.
     """
 
     @staticmethod
@@ -36,7 +36,7 @@ class _ContinuousBernoulliLogProb(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        of_each = gradient.reshape(*gradient.shape, *[1] * ctx.dims)
+        of_each = gradient.reshape(gradient.shape + (1,) * ctx.dims)
         slopes = [None if slope is None else slope * of_each for slope in ctx.saved_tensors]
         of_logits, of_value = (None if s is None else s.sum_to_size(shape) for s, shape in zip(slopes, ctx.shapes))
         return of_logits, of_value, None
@@ -45,8 +45,9 @@ class _ContinuousBernoulliLogProb(torch.autograd.Function):
 def _centered_mean(logits: Tensor, size: Tensor, mass: Tensor) -> Tensor:
     """Return E[x] − ½ = sign(η) (1/mass − 1/|η| − ½), by a series where these cancel."""
     exact = mass.reciprocal().sub_(size.reciprocal()).sub_(0.5).copysign_(logits)
-    square = logits.square()
-    series = square.mul(1 / 30240).sub_(1 / 720).mul_(square).add_(1 / 12).mul_(logits)
+    near = logits.clamp(-1, 1)  # or the series of a large logit overflows
+    square = near.square()
+    series = square.mul(1 / 30240).sub_(1 / 720).mul_(square).add_(1 / 12).mul_(near)
     # On a CPU torch.where takes ten times as long where neither case is rare.
     return torch.lerp(series, exact, (square >= SERIES**2).to(exact.dtype))
 
@@ -156,7 +157,7 @@ class ContinuousBernoulli(Distribution):
         super().__init__(logits.shape, validate_args=False)
 
     def log_prob(self, value: Tensor, dims: int = 0) -> Tensor:
-        """Return the log-density in nats, summed over so many last dimensions."""
+        """Return the log-density in nats, summed over the last `dims` dimensions, which logits and value share."""
         return _ContinuousBernoulliLogProb.apply(self.logits, value.to(self.logits.dtype), dims)
 
     @property
@@ -164,7 +165,8 @@ class ContinuousBernoulli(Distribution):
         """½ + ½ coth(η/2) − 1/η, which is 1/(1 − e^{−η}) − 1/η."""
         small = self.logits.abs() < SERIES
         safe = torch.where(small, torch.ones_like(self.logits), self.logits)
-        series = 0.5 + self.logits / 12 - self.logits.pow(3) / 720 + self.logits.pow(5) / 30240
+        near = self.logits.clamp(-1, 1)  # or the series of a large logit overflows
+        series = 0.5 + near / 12 - near.pow(3) / 720 + near.pow(5) / 30240
         return torch.where(small, series, 0.5 / torch.tanh(safe / 2) - 1 / safe + 0.5)
 
     def icdf(self, value: Tensor) -> Tensor:
@@ -195,6 +197,7 @@ class ContinuousBits(Independent):
         super().__init__(ContinuousBernoulli(logits), dims, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        assert value.shape[-self.reinterpreted_batch_ndims :] == self.event_shape
         return self.base_dist.log_prob(value, self.reinterpreted_batch_ndims)
 
 
