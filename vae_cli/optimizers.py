@@ -71,9 +71,11 @@ class Muon(torch.optim.Optimizer):
         others = [p for p in parameters if id(p) not in chosen]
         first, second = betas
         self._parts: list[torch.optim.Optimizer] = []
+        self._in_float32: torch.optim.Optimizer | None = None  # the part that torch would be slow at
         if orthogonal:
             own = torch.optim.Muon(orthogonal, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw")
             self._parts.append(own)
+            self._in_float32 = None if has_bfloat16(orthogonal[0].device) else own
         if others:
             fused = others[0].device.type in ("cpu", "cuda")
             self._parts.append(torch.optim.Adam(others, lr=lr, betas=(first, second), eps=eps, fused=fused))
@@ -99,10 +101,10 @@ class Muon(torch.optim.Optimizer):
             matrix.data = weight.data.flatten(1)
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
         for part in self._parts:
-            if isinstance(part, torch.optim.Adam) or has_bfloat16(part.param_groups[0]["params"][0].device):
-                part.step()
-            else:
+            if part is self._in_float32:
                 _step_along_orthogonal(part)
+            else:
+                part.step()
         return loss
 
 

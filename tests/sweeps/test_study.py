@@ -283,7 +283,6 @@ def test_settings_without_effect_may_change_and_a_search_for_an_unknown_number_c
     assert [trial.state.name for trial in study().trials] == ["FAIL"] + ["COMPLETE"] * 3
 
 
-@pytest.mark.slow
 def test_a_trial_that_others_wrote_into_the_study_trains_nothing():
     """Neither a point outside of the space, nor what job.json says that a trial was to train."""
     train, line = FakeTraining(), [*SPACE, "epochs=1"]

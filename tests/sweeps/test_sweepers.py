@@ -126,7 +126,6 @@ def test_a_password_is_written_nowhere():
     assert not any(b"hush" in path.read_bytes() for path in Path("s").rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
 def test_files_of_others_in_the_folder_make_no_job_train_outside_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("VICTIM", str(tmp_path / "victim"))
     (tmp_path / "victim").mkdir()
